@@ -1,0 +1,215 @@
+"""Files by path or URI, and the one way in which this project makes a file appear.
+
+A folder is a local path or a URI that Arrow knows (gs://, s3://, file://). Nothing half-written is ever visible
+under its final name: bytes go to a unique temporary name beside it, are flushed to the disk, then renamed. Writing
+a name that is already there is a success: names are content hashes or cache keys.
+"""
+
+import errno
+import hashlib
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.fs
+
+from mlm_data.errors import InputError, StorageError
+
+TEMPORARY = ".tmp-"  # every temporary name starts so; a crash may leave one, and nobody reads it
+
+
+@dataclass(frozen=True)
+class Written:
+    """One file that now exists: its name (relative to the folder), size and SHA-256 of its bytes."""
+
+    name: str
+    num_bytes: int
+    sha256: str
+
+
+class HashingSink:
+    """A binary sink that counts and hashes what passes through."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+        self.num_bytes = 0
+        self.closed = False
+
+    def write(self, data: bytes | pa.Buffer | memoryview) -> int:
+        view = memoryview(data)
+        self._hash.update(view)
+        self._stream.write(data)
+        self.num_bytes += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        return self.num_bytes
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self.closed = True
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+
+class Folder:
+    """A folder on a local disk or in a bucket."""
+
+    def __init__(self, location: str | os.PathLike[str]) -> None:
+        self.location = os.fspath(location)
+        try:
+            if "://" in self.location:
+                self._fs, self._root = pyarrow.fs.FileSystem.from_uri(self.location)
+            else:
+                self._fs, self._root = pyarrow.fs.LocalFileSystem(), os.path.abspath(self.location)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StorageError(f"{self.location}: not a path or a URI that can be opened: {error}") from error
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._fs, pyarrow.fs.LocalFileSystem)
+
+    def __reduce__(self):
+        return (Folder, (self.location,))
+
+    def path(self, name: str = "") -> str:
+        """The file system's own path of a name."""
+        return f"{self._root}/{name}" if name else self._root
+
+    def join(self, name: str) -> "Folder":
+        return Folder(f"{self.location.rstrip('/')}/{name}")
+
+    def exists(self, name: str = "") -> bool:
+        return self._fs.get_file_info(self.path(name)).type != pyarrow.fs.FileType.NotFound
+
+    def num_bytes(self, name: str) -> int:
+        """Size of a file.
+
+        Raises:
+            StorageError: if it is not there.
+        """
+        info = self._fs.get_file_info(self.path(name))
+        if info.type != pyarrow.fs.FileType.File:
+            raise StorageError(f"{self.location}/{name}: no such file")
+        return info.size
+
+    def names(self, folder: str = "") -> list[str]:
+        """Names of the files directly in a sub-folder, sorted; temporary ones are left out; [] if absent."""
+        selector = pyarrow.fs.FileSelector(self.path(folder), allow_not_found=True)
+        found = (info.base_name for info in self._fs.get_file_info(selector))
+        return sorted(name for name in found if not name.startswith(TEMPORARY))
+
+    def open(self, name: str) -> pa.NativeFile:
+        """A random-access reader; memory-mapped where the disk is local."""
+        try:
+            if self.is_local and self._fs.get_file_info(self.path(name)).size:
+                return pa.memory_map(self.path(name), "r")
+            return self._fs.open_input_file(self.path(name))
+        except OSError as error:
+            raise explain(error, f"{self.location}/{name}", "read") from error
+
+    def read(self, name: str) -> bytes:
+        with self.open(name) as stream:
+            return stream.read()
+
+    def write(self, name: str, data: bytes) -> Written:
+        """Make a file with these bytes appear, whole or not at all. An existing one is replaced."""
+        return self.create(lambda sink: sink.write(data), lambda _: name)
+
+    def create(
+        self, fill: Callable[[HashingSink], object], name: Callable[[str], str], *, durable: bool = True
+    ) -> Written:
+        """Write with `fill(sink)`, then give the file the name `name(sha256 of its bytes)`.
+
+        Raises:
+            StorageError: if the disk is full or the place may not be written; no trace is left.
+        """
+        temporary = f"{TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            self._fs.create_dir(self._root, recursive=True)
+            with self._fs.open_output_stream(self.path(temporary)) as stream:
+                sink = HashingSink(stream)
+                fill(sink)
+            if durable and self.is_local:
+                _flush_to_disk(self.path(temporary))
+            final = name(sink.sha256)
+            if "/" in final:
+                self._fs.create_dir(os.path.dirname(self.path(final)), recursive=True)
+            self._move(temporary, final)
+        except OSError as error:
+            raise explain(error, f"{self.location}", "write") from error
+        finally:
+            with suppress(OSError):
+                if self._fs.get_file_info(self.path(temporary)).type != pyarrow.fs.FileType.NotFound:
+                    self._fs.delete_file(self.path(temporary))
+        return Written(name=final, num_bytes=sink.num_bytes, sha256=sink.sha256)
+
+    def delete(self, name: str) -> None:
+        """Remove a file; an absent one is a success."""
+        with suppress(FileNotFoundError):
+            self._fs.delete_file(self.path(name))
+
+    def _move(self, source: str, target: str) -> None:
+        try:
+            if self.is_local:
+                os.replace(self.path(source), self.path(target))
+            else:
+                self._fs.move(self.path(source), self.path(target))
+        except FileNotFoundError:
+            # A retried rename: the first attempt did it.
+            if not self.exists(target):
+                raise
+
+
+def open_input(path: str) -> BinaryIO | pa.NativeFile:
+    """Open one input file, by path or URI, for reading from any place."""
+    try:
+        if "://" in path:
+            fs, inner = pyarrow.fs.FileSystem.from_uri(path)
+            return fs.open_input_file(inner)
+        return pa.OSFile(path, "rb")
+    except (OSError, pa.ArrowInvalid) as error:
+        problem = explain(error, path, "read") if isinstance(error, OSError) else error
+        raise InputError(str(problem)) from error
+
+
+def explain(error: OSError, place: str, verb: str) -> StorageError:
+    """An OSError as one line that says what to do."""
+    number = error.errno
+    if number is None and "errno 28" in str(error):
+        number = errno.ENOSPC
+    reason = {
+        errno.ENOSPC: "the disk is full: make room or choose another output folder",
+        errno.EDQUOT: "the disk quota is used up: make room or choose another output folder",
+        errno.EACCES: "permission denied: check the owner and the mode",
+        errno.EROFS: "the file system is read-only: choose another folder",
+        errno.ENOENT: "no such file or folder",
+        errno.ENOTDIR: "a part of the path is a file, not a folder",
+    }.get(number or 0, str(error))
+    return StorageError(f"{place}: can't {verb}: {reason}")
+
+
+def _flush_to_disk(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

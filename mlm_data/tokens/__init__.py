@@ -1,0 +1,1 @@
+"""Documents to token ids: the engines, the word table, tokenizer training."""

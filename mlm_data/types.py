@@ -1,0 +1,99 @@
+"""What the steps hand to each other. Plain, frozen, without behaviour beyond their own checks."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Int64, UInt16, UInt32
+
+TokenIds = UInt16[np.ndarray, " tokens"] | UInt32[np.ndarray, " tokens"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A part of one input file that can be read alone.
+
+    `start` and `end` count bytes for text and jsonl, row groups for parquet, record batches for arrow. A line
+    belongs to the slice that holds its first byte. A compressed file is one slice, 0 to its size.
+    """
+
+    input: int  # which of the configuration's inputs
+    source: str  # relative path: the file's name in the dataset, the same on every machine
+    path: str  # where the file is on this machine, or its URI
+    format: str  # text | jsonl | parquet | arrow
+    compression: str  # "" | gzip | zstd | bzip2 | xz
+    start: int
+    end: int
+    num_bytes: int  # of this slice, as stored
+    identity: str  # etag, or size and mtime, or the content's hash: changes when the file changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """An ordered list of slices: what one worker handles at a time."""
+
+    index: int
+    slices: tuple[Slice, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(piece.num_bytes for piece in self.slices)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON; `from_dict` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Unit":
+        return cls(index=value["index"], slices=tuple(Slice(**piece) for piece in value["slices"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quarantined:
+    """A document that can't be read: where it is and why. Counted, never silently lost."""
+
+    source: str
+    offset: int  # byte offset or row number in the file
+    reason: str  # a stable name: bad_utf8, bad_json, no_text_field, text_not_a_string, truncated, ...
+    detail: str = ""  # for people; at most 200 characters, control characters escaped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """A batch of documents in reading order.
+
+    `table` has `text` large_string (no nulls), `offset` int64 and, where configured, `id_field` string and one
+    string column per keep_field, named `keep.<field>`.
+    """
+
+    source: str
+    table: pa.RecordBatch
+    quarantined: tuple[Quarantined, ...] = ()
+    num_bytes_read: int = 0  # raw bytes behind this batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Token ids of a batch of texts: document d owns ids[offsets[d]:offsets[d + 1]]. No special tokens are added."""
+
+    ids: TokenIds
+    offsets: Int64[np.ndarray, " documents+1"]
+    word_starts: Bool[np.ndarray, " tokens"]  # True where a token begins a word (a piece of the pre-tokenizer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Which ids play a part. `cls`, `sep` and `unk` are -1 where the tokenizer has none."""
+
+    cls: int
+    sep: int
+    pad: int
+    mask: int
+    unk: int
+    how: str = field(default="", compare=False)  # how they were found, for the plan
+
+    @property
+    def num_specials(self) -> int:
+        """Special tokens around the content of one segment: 0, 1 or 2."""
+        return (self.cls >= 0) + (self.sep >= 0)

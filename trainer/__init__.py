@@ -1,0 +1,1 @@
+"""The encoder, its training loop and the command `premask-train`. Torch, and no Beam."""
