@@ -69,9 +69,7 @@ class TokenizerSettings(Settings):
     @model_validator(mode="after")
     def _one_source(self) -> "TokenizerSettings":
         if (self.path is None) == (self.train is None):
-            raise ValueError(
-                "give either `path` (a tokenizer.json) or `train` (kind, vocab_size), and not both"
-            )
+            raise ValueError("give either `path` (a tokenizer.json) or `train` (kind, vocab_size), and not both")
         return self
 
 
@@ -84,6 +82,8 @@ class CleanSettings(Settings):
 
 
 class DeduplicateSettings(Settings):
+    """Which copies are dropped. The first in reading order stays."""
+
     exact: bool = True
 
 
@@ -145,11 +145,15 @@ class MaskSettings(Settings):
 
 
 class SplitSettings(Settings):
+    """What is held out: chosen by a hash threshold, so that a document never changes sides."""
+
     validation: float = Field(default=0.01, ge=0, lt=1)  # 0: no validation split is wanted
     by: str = "document"  # document | source | a keep_field
 
 
 class CacheSettings(Settings):
+    """How a file is known to be unchanged: by size and mtime (or etag), or by its bytes."""
+
     identity: Literal["stat", "content"] = "stat"
 
 
@@ -191,7 +195,11 @@ def parse_settings(kind: type[S], values: Mapping[str, Any], *, where: str) -> S
     try:
         return kind.model_validate(dict(values))
     except pydantic.ValidationError as error:
-        lines = [_describe(kind, problem) for problem in error.errors(include_url=False)]
+        problems = error.errors(include_url=False)
+        inner = {problem["loc"][:1] for problem in problems if len(problem["loc"]) > 1}
+        # A list whose items failed is also reported as too short: that is no news.
+        told = [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in inner]
+        lines = [_describe(kind, problem) for problem in told]
         raise ConfigError(f"{where}: " + "; ".join(lines)) from None
 
 
@@ -217,9 +225,7 @@ def anchor(config: BuildConfig, folder: Path) -> BuildConfig:
     if tokenizer.path is not None:
         tokenizer = tokenizer.model_copy(update={"path": absolute(tokenizer.path)})
     inputs = tuple(item.model_copy(update={"path": absolute(item.path)}) for item in config.inputs)
-    return config.model_copy(
-        update={"inputs": inputs, "output": absolute(config.output), "tokenizer": tokenizer}
-    )
+    return config.model_copy(update={"inputs": inputs, "output": absolute(config.output), "tokenizer": tokenizer})
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

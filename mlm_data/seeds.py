@@ -24,7 +24,6 @@ SAMPLE = np.uint64(7)  # which documents a sample holds
 SPAN_LENGTH = np.uint64(8)  # lengths of masked spans
 
 
-
 @kernel
 def mix(x):
     """SplitMix64's finalizer: uint64 -> uint64, a bijection."""

@@ -1,0 +1,17 @@
+"""What all tests share: the corpora, and a small text generator."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of shared corpora; the test is skipped, with the reason, where it is absent."""
+    folder = Path(os.environ.get("PREMASK_CORPORA", ROOT / "../shared/corpora")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no corpora at {folder}: set PREMASK_CORPORA to their folder")
+    return folder
