@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int64, UInt16, UInt32
+from jaxtyping import Bool, Int32, Int64, UInt8, UInt16, UInt32
 
 TokenIds = UInt16[np.ndarray, " tokens"] | UInt32[np.ndarray, " tokens"]
 
@@ -80,6 +80,18 @@ class Encoded:
     ids: TokenIds
     offsets: Int64[np.ndarray, " documents+1"]
     word_starts: Bool[np.ndarray, " tokens"]  # True where a token begins a word (a piece of the pre-tokenizer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Packed rows, as the `rows` table stores them. Row r owns segments segment_offsets[r]:segment_offsets[r + 1]."""
+
+    tokens: UInt16[np.ndarray, "rows length"] | UInt32[np.ndarray, "rows length"]
+    segment_offsets: Int32[np.ndarray, " rows+1"]
+    segment_lengths: Int32[np.ndarray, " segments"]  # [CLS] and [SEP] included
+    segment_documents: Int32[np.ndarray, " segments"]  # row in the documents file
+    segment_starts: Int32[np.ndarray, " segments"]  # place of the first content token in its document
+    word_starts: UInt8[np.ndarray, "rows length/8"]  # bits, least significant first: a word begins here
 
 
 @dataclass(frozen=True, kw_only=True)
