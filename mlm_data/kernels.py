@@ -5,6 +5,25 @@ and a second process starts warm. Kernels take and return plain numpy arrays; th
 kernel has the docstring, the checks and the shapes. Test every kernel against a plain Python or numpy twin.
 """
 
+import llvmlite.ir
 import numba
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 kernel = numba.njit(cache=True, nogil=True)
+
+
+@intrinsic
+def load_uint64(typing, data, index):
+    """Inside kernels: the 8 bytes of a contiguous uint8 array from `index` on, as a uint64. Reads no more than those."""
+    if not (isinstance(data, types.Array) and data.dtype == types.uint8 and data.layout == "C"):
+        return None
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = context.cast(builder, arguments[1], signature.args[1], types.intp)
+        pointer = cgutils.gep_inbounds(builder, array.data, place)
+        word = llvmlite.ir.IntType(64)
+        return builder.load(builder.bitcast(pointer, word.as_pointer()), align=1)
+
+    return types.uint64(data, index), generate
