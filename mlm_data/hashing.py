@@ -23,7 +23,8 @@ little-endian, a *string* being its length in bytes (u64) and its UTF-8:
       dictionary         as the array of its values · null type: nothing more
 
 The type is Arrow's name for it without child names and nullability: `list<int32>`, `fixed_size_list<uint16>[512]`,
-`fixed_size_binary[16]`, `struct<a: string>`. Offsets are int64 for `string` and `large_string` alike, but the names differ.
+`fixed_size_binary[16]`, `struct<a: string>`. Offsets are
+int64 for `string` and `large_string` alike, but the names differ.
 """
 
 import hashlib
@@ -122,7 +123,8 @@ def ids_to_arrow(ids: Hashes) -> pa.FixedSizeBinaryArray:
 
 def ids_from_arrow(ids: pa.FixedSizeBinaryArray) -> Hashes:
     """The inverse of `ids_to_arrow`; zero-copy. Nulls are not allowed."""
-    assert ids.type == pa.binary(16) and ids.null_count == 0
+    assert ids.type == pa.binary(16), ids.type
+    assert ids.null_count == 0, "every document has an id"
     values = np.frombuffer(ids.buffers()[1] or b"", np.uint8)[16 * ids.offset : 16 * (ids.offset + len(ids))]
     return values.view("<u8").reshape(-1, 2)
 

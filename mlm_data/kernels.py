@@ -15,7 +15,7 @@ kernel = numba.njit(cache=True, nogil=True)
 
 @intrinsic
 def load_uint64(typing, data, index):
-    """Inside kernels: the 8 bytes of a contiguous uint8 array from `index` on, as a uint64. Reads no more than those."""
+    """Inside kernels: the 8 bytes of a contiguous uint8 array from `index` on, as a uint64 (little-endian)."""
     if not (isinstance(data, types.Array) and data.dtype == types.uint8 and data.layout == "C"):
         return None
 

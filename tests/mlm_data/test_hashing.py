@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -90,10 +91,10 @@ def columns(draw):
 
 def chunked(values, kind, cuts):
     """The same values as slices of longer arrays, cut anywhere, empty chunks included."""
-    borders = sorted({0, len(values), *(min(cut, len(values)) for cut in cuts)}) + [len(values)]
+    borders = [*sorted({0, len(values), *(min(cut, len(values)) for cut in cuts)}), len(values)]
     junk = [value for value in values if value is not None][:1] * 2
     parts = []
-    for start, end in zip(borders[:-1], borders[1:], strict=True):
+    for start, end in pairwise(borders):
         whole = pa.array(junk + values[start:end] + junk, kind)
         parts.append(whole.slice(len(junk), end - start))
     return pa.chunked_array(parts, kind)
