@@ -91,7 +91,24 @@ class Rows:
     segment_lengths: Int32[np.ndarray, " segments"]  # [CLS] and [SEP] included
     segment_documents: Int32[np.ndarray, " segments"]  # row in the documents file
     segment_starts: Int32[np.ndarray, " segments"]  # place of the first content token in its document
-    word_starts: UInt8[np.ndarray, "rows length/8"]  # bits, least significant first: a word begins here
+    word_starts: UInt8[np.ndarray, "rows length//8"]  # bits, least significant first: a word begins here
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    @property
+    def sequence_length(self) -> int:
+        return self.tokens.shape[1]
+
+    def used(self) -> Int32[np.ndarray, " rows"]:
+        """Places in segments of each row; the rest of the row is padding."""
+        total = np.zeros(self.segment_lengths.size + 1, np.int64)
+        np.cumsum(self.segment_lengths, out=total[1:])
+        return np.diff(total[self.segment_offsets]).astype(np.int32)
+
+    def segments(self) -> Int32[np.ndarray, " rows"]:
+        """Segments of each row as a batch sees them: padding at a row's end is one of its own."""
+        return np.diff(self.segment_offsets) + (self.used() < self.sequence_length)
 
 
 @dataclass(frozen=True, kw_only=True)
