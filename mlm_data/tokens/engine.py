@@ -1,10 +1,11 @@
 """Engines: texts to token ids. They differ in speed, never in ids.
 
-`words` scans bytes itself and remembers each distinct word; `huggingface` asks HF `tokenizers` about every text. What both
-must give is defined in `reference.py`. `auto` takes `words` wherever the tokenizer belongs to a family that it
+`words` scans bytes itself and remembers each distinct word; `huggingface` asks HF `tokenizers` about every text. What
+both must give is defined in `reference.py`. `auto` takes `words` wherever the tokenizer belongs to a family that it
 knows, and `.why` says which it is and why.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Literal, Protocol
 
@@ -84,5 +85,5 @@ def _chunks(texts: pa.LargeStringArray) -> Iterator[list[str]]:
     bounds = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
     group = (bounds[:-1] - bounds[0]) // CHUNK_BYTES
     edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(texts)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         yield texts.slice(start, end - start).to_pylist()

@@ -3,17 +3,17 @@
 The rule. The reference behaviour is that of HF `tokenizers` for a tokenizer.json *with its special strings absent*:
 
 1. Special tokens are the added tokens marked `special` and every token that is given a role (mask, pad, ...).
-2. They are taken out of the added tokens, so that no raw text matches them. Added tokens that are not special stay (OLMo's
-   runs of spaces, `|||IP_ADDRESS|||`), with all their flags.
+2. They are taken out of the added tokens, so that no raw text matches them. Added tokens that aren't special stay
+   (OLMo's runs of spaces, `|||IP_ADDRESS|||`), with all their flags.
 3. They are taken out of the *model* too: there the entry keeps its id but its string becomes one that no text can
    spell, and a BPE merge that makes or uses it is dropped. Without this step T5's model turns "</s>" into id 1, a
    Unigram model "<mask>" into its mask, and WordPiece after WhitespaceSplit "[MASK]" into [MASK]
-   (`encode_special_tokens=True` doesn't help: it only touches the added tokens). What is left of the model splits such a
-   piece into ordinary tokens.
+   (`encode_special_tokens=True` doesn't help: it only touches the added tokens). What is left of the model splits such
+   a piece into ordinary tokens.
 4. Truncation and padding are cleared, no specials are added around a text, BPE dropout is refused.
 
-So no special id ever comes out of a raw text, save the unknown token where the model has no other answer. A worked trace,
-T5, "a</s>b":
+So no special id ever comes out of a raw text, save the unknown token where the model has no other answer. A worked
+trace, T5, "a</s>b":
 
     HF, specials known      ▁ a </s> ▁ b          ids 3 9 1 3 115      (1 is the special)
     the reference           ▁ a < / s > b         ids 3 9 2 87 7 3155 115

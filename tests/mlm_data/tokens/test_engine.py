@@ -1,0 +1,90 @@
+"""The HF engine and the choice of an engine."""
+
+import json
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlm_data.errors import TokenizerError
+from mlm_data.tokens import engine as module
+from mlm_data.tokens.engine import HuggingFaceEngine, from_bytes, id_type, make_engine
+from mlm_data.tokens.reference import bert_settings
+
+
+def reference(size=0):
+
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##b", "."]
+    names += [f"x{i}" for i in range(size)]
+    settings = bert_settings({name: i for i, name in enumerate(names)}, names[:5], lowercase=True)
+    return from_bytes(json.dumps(settings).encode())
+
+
+def strings(*texts):
+    return pa.array(texts, pa.large_string())
+
+
+def test_ids_offsets_and_word_starts():
+    encoded = HuggingFaceEngine(reference()).encode(strings("ab a.", "", "[MASK]b"))
+    assert encoded.ids.tolist() == [5, 7, 5, 8, 1, 1, 1, 6]
+    assert encoded.offsets.tolist() == [0, 4, 4, 8]
+    assert encoded.word_starts.tolist() == [True, False, True, True, True, True, True, True]
+    assert (encoded.ids.dtype, encoded.offsets.dtype, encoded.word_starts.dtype) == (np.uint16, np.int64, bool)
+
+
+def test_no_texts_and_no_tokens():
+    engine = HuggingFaceEngine(reference())
+    for texts in (strings(), strings("", " ")):
+        encoded = engine.encode(texts)
+        assert len(encoded.ids) == len(encoded.word_starts) == 0
+        assert encoded.offsets.tolist() == [0] * (len(texts) + 1)
+
+
+def test_slices_and_chunks(monkeypatch):
+    """However the texts are cut into calls, the ids are the same."""
+    texts = strings("b", *["a ab. " * i for i in range(30)])
+    engine = HuggingFaceEngine(reference())
+    whole = engine.encode(texts)
+    monkeypatch.setattr(module, "CHUNK_BYTES", 16)
+    again = engine.encode(texts)
+    part = engine.encode(texts.slice(7, 12))
+    assert np.array_equal(again.ids, whole.ids)
+    assert np.array_equal(again.offsets, whole.offsets)
+    assert np.array_equal(part.ids, whole.ids[whole.offsets[7] : whole.offsets[19]])
+    assert np.array_equal(part.offsets, whole.offsets[7:20] - whole.offsets[7])
+
+
+def test_large_vocabularies_have_wide_ids():
+    assert id_type(65536) is np.uint16
+    assert id_type(65537) is np.uint32
+    assert HuggingFaceEngine(reference(70_000)).encode(strings("a")).ids.dtype == np.uint32
+
+
+def test_threads_share_an_engine():
+    engine, texts = HuggingFaceEngine(reference()), strings(*["a ab. " * i for i in range(200)])
+    expected, results = engine.encode(texts), [None] * 4
+
+    def run(i):
+        results[i] = engine.encode(texts)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert all(np.array_equal(result.ids, expected.ids) for result in results)
+
+
+def test_the_choice_says_why():
+    engine = make_engine(reference(), "huggingface")
+    assert (engine.name, engine.why) == ("huggingface", "the configuration asks for it")
+
+
+def test_words_is_refused_where_it_is_not_exact():
+
+    settings = json.loads(reference().json_bytes)
+    settings["pre_tokenizer"] = {"type": "Digits", "individual_digits": True}
+    strange = from_bytes(json.dumps(settings).encode())
+    with pytest.raises(TokenizerError, match=r"set tokenizer\.engine to auto or huggingface"):
+        make_engine(strange, "words")
+    assert make_engine(strange, "auto").name == "huggingface"
+    assert make_engine(strange, "auto").why

@@ -1,0 +1,118 @@
+"""Training gives the same file everywhere, and says clearly when it can't."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pydoc_data import topics
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlm_data.config import TokenizerTraining
+from mlm_data.errors import TokenizerError
+from mlm_data.tokens.engine import from_bytes, make_engine
+from mlm_data.tokens.train import SPECIALS, count_characters, train_tokenizer
+
+KINDS = ["wordpiece", "bpe", "unigram"]
+ACCENTS = "Größe naïve façade Ελλάδα Москва 日本語 한국어 ﬁn 👍🏽 \u0301 "
+TEXTS = [*topics.topics.values(), ACCENTS * 3]
+
+SCRIPT = """
+import hashlib, sys
+from pydoc_data import topics
+import pyarrow as pa
+from mlm_data.config import TokenizerTraining
+from mlm_data.tokens.train import train_tokenizer
+texts = list(topics.topics.values())
+if sys.argv[1] == "reversed":
+    texts.reverse()
+size = int(sys.argv[2])
+for kind in ("wordpiece", "bpe"):
+    batches = (pa.array(texts[i : i + size], pa.large_string()) for i in range(0, len(texts), size))
+    print(hashlib.sha256(train_tokenizer(batches, TokenizerTraining(kind=kind, vocab_size=1500))).hexdigest())
+"""
+
+
+def train(texts, **settings):
+    return train_tokenizer(iter([pa.array(texts, pa.large_string())]), TokenizerTraining(**settings))
+
+
+def test_three_processes_make_the_same_file():
+    """Other hash seeds, other numbers of threads, another order and other batches of the texts."""
+    runs = []
+    for seed, threads, order, size in (("0", "1", "as they are", 1000), ("17", "2", "reversed", 7), ("4", "5", "", 40)):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "RAYON_NUM_THREADS": threads}
+        command = [sys.executable, "-c", SCRIPT, order, str(size)]
+        runs.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    results = [run.communicate()[0].split() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    assert len(results[0]) == 2
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trained_tokenizer_is_whole(kind):
+    data = train(TEXTS, kind=kind, vocab_size=2000)
+    ref = from_bytes(data)
+    assert [ref.tokens[i] for i in range(5)] == SPECIALS
+    assert (ref.roles.pad, ref.roles.unk, ref.roles.cls, ref.roles.sep, ref.roles.mask) == (0, 1, 2, 3, 4)
+    assert 1500 < ref.vocab_size <= 2000
+    assert len(set(ref.tokens)) == ref.vocab_size
+    assert len(json.loads(data)["added_tokens"]) == 5
+    encoded = make_engine(ref, "huggingface").encode(pa.array(["The function returns a value."], pa.large_string()))
+    assert len(encoded.ids) < 12
+    assert not np.isin(encoded.ids, ref.special_ids).any()
+    assert ref.encode_masked("a [MASK] b").tolist()[:: len(ref.encode_masked("a [MASK] b")) - 1] == [2, 3]
+
+
+def test_wordpiece_knows_lower_case():
+    lower = from_bytes(train(TEXTS, vocab_size=1000))
+    cased = from_bytes(train(TEXTS, vocab_size=1000, lowercase=False))
+    assert not any(token != token.lower() for token in lower.tokens[5:])
+    assert any(token != token.lower() for token in cased.tokens[5:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("texts", [[], [""], ["", " \n\t "]])
+def test_nothing_to_train_on(kind, texts):
+    with pytest.raises(TokenizerError, match="nothing to train a tokenizer on"):
+        train(texts, kind=kind, vocab_size=300)
+    with pytest.raises(TokenizerError, match="nothing to train a tokenizer on"):
+        train_tokenizer(iter([]), TokenizerTraining(kind=kind, vocab_size=300))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", ["a", "ab ab ab", "日本 日本", "\0 a \0", "a" * 100_000, "[MASK] [MASK]"])
+def test_tiny_and_strange_corpora_still_make_a_tokenizer(kind, text):
+    data = train([text], kind=kind, vocab_size=300)
+    ref = from_bytes(data)
+    assert ref.roles.mask == 4
+    encoded = make_engine(ref, "huggingface").encode(pa.array([text], pa.large_string()))
+    assert len(encoded.ids) > 0
+    assert not np.isin(encoded.ids, [0, 2, 3, 4]).any()
+
+
+def test_too_small_a_vocabulary_is_refused():
+    with pytest.raises(TokenizerError, match="bpe needs at least 261, got 100"):
+        train(TEXTS, kind="bpe", vocab_size=100)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece"])
+def test_the_smallest_vocabulary(kind):
+    assert from_bytes(train(TEXTS, kind=kind, vocab_size=64)).vocab_size <= 64
+
+
+def test_characters_are_counted():
+    text = "aab é 日本 👍 \u0301"
+    counts = np.zeros(0x110000, np.int64)
+    count_characters(np.frombuffer(text.encode(), np.uint8), counts)
+    assert {chr(i): int(counts[i]) for i in np.flatnonzero(counts)} == {c: text.count(c) for c in set(text)}
+
+
+def test_slices_of_arrays_train_the_same():
+    whole = pa.array(["noise noise noise", *TEXTS, "noise"], pa.large_string())
+    part = train_tokenizer(iter([whole.slice(1, len(TEXTS))]), TokenizerTraining(vocab_size=500))
+    assert hashlib.sha256(part).digest() == hashlib.sha256(train(TEXTS, vocab_size=500)).digest()
