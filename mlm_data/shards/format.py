@@ -6,10 +6,14 @@ All tables are Arrow IPC files. `L` is the sequence length, `K` the number of tr
 import pyarrow as pa
 
 FORMAT_VERSION = 1
+FILE_MAGIC = b"ARROW1"  # an IPC file begins so; anything else is taken for an IPC stream
 BITS = "little"  # numpy's name for: bit i of a row is bit i % 8 of byte i // 8
 
 ROWS, MASKS, DOCUMENTS, SIGNATURES = "rows", "masks", "documents", "signatures"
 KINDS = (ROWS, MASKS, DOCUMENTS, SIGNATURES)
+# Rows in every record batch but a file's last. Bounded, so that a compressed file is decoded a piece at a time (4 MiB
+# of tokens at L = 512); constant, so that the batch of a row is row // BATCH_ROWS, without a search.
+BATCH_ROWS = 4096
 TRAIN, VALIDATION = "train", "validation"
 SPLITS = (TRAIN, VALIDATION)
 

@@ -1,0 +1,188 @@
+"""Write shards: numpy in, content-addressed Arrow files out, and a record that a manifest can be made of.
+
+A shard is what one unit gives to one split: three files whose rows belong together. `rows` and `masks` have the same
+number of rows, in record batches of `BATCH_ROWS`, so that row r of the one lies beside row r of the other. Files are
+named by the SHA-256 of their bytes and appear whole or not at all: writing a shard twice is like writing it once.
+
+Cost: the arrays become Arrow without a copy; the bytes are written once and hashed twice (SHA-256 of the file, and of
+the table's canonical layout, which does not depend on codec, batches or writer).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int32
+
+from mlm_data.hashing import ids_to_arrow, table_hash
+from mlm_data.shards import format as fmt
+from mlm_data.storage import Folder
+from mlm_data.types import PlaneMasks, Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """One file of a shard. Hashes are in hexadecimal."""
+
+    kind: str
+    name: str
+    num_bytes: int
+    sha256: str
+    logical_hash: str
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRecord:
+    """What the manifest needs to know of a shard."""
+
+    split: str
+    unit: int
+    files: tuple[FileRecord, ...]  # rows, masks, documents
+    num_rows: int
+    num_tokens: int  # places in segments, special tokens included
+    num_segments: int
+    num_documents: int
+    max_segments: int  # in any row, padding counted as one
+    max_targets: Mapping[str, int]  # plane -> most targets in any row
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON; `from_dict` is its inverse."""
+        return asdict(self) | {"files": [asdict(file) for file in self.files], "max_targets": dict(self.max_targets)}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "ShardRecord":
+        return cls(**{**value, "files": tuple(FileRecord(**file) for file in value["files"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignaturesRecord:
+    """One signatures file: the sorted ids of what a unit kept."""
+
+    unit: int
+    file: FileRecord
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON; `from_dict` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "SignaturesRecord":
+        return cls(unit=value["unit"], file=FileRecord(**value["file"]))
+
+
+def write_shard(
+    folder: Folder,
+    *,
+    split: str,
+    unit: int,
+    rows: Rows,
+    planes: Mapping[str, PlaneMasks],
+    documents: pa.Table,
+    compression: str = "none",
+) -> ShardRecord:
+    """Write the three files of one shard and return what the manifest needs.
+
+    Args:
+        folder: the dataset.
+        split: `train` or `validation`.
+        unit: index of the unit that the shard comes from; shards are numbered in this order.
+        rows: may be none, where no document of the shard has a token.
+        planes: masks by plane name, as `format.plane_names` gives them for the split.
+        documents: `format.documents_schema` columns first; others may follow.
+        compression: `none`, `zstd` or `lz4`; only `none` can be memory-mapped.
+
+    Raises:
+        StorageError: if the folder can't be written; no file is half there.
+        ValueError: if the arrays don't belong together (a bug of the caller).
+    """
+    for name, plane in planes.items():
+        if plane.targets.shape != (len(rows), rows.sequence_length // 8) or plane.swap_offsets.size != len(rows) + 1:
+            raise ValueError(f"plane {name} has {plane.targets.shape[0]} rows, the shard {len(rows)}")
+    if rows.segment_documents.size and int(rows.segment_documents.max()) >= documents.num_rows:
+        raise ValueError(f"a segment names document {rows.segment_documents.max()} of {documents.num_rows}")
+    tables = {
+        fmt.ROWS: rows_table(rows),
+        fmt.MASKS: masks_table(rows, planes),
+        fmt.DOCUMENTS: documents.replace_schema_metadata(None).unify_dictionaries().combine_chunks(),
+    }
+    return ShardRecord(
+        split=split,
+        unit=unit,
+        files=tuple(write_table(folder, kind, table, compression=compression) for kind, table in tables.items()),
+        num_rows=len(rows),
+        num_tokens=int(rows.segment_lengths.sum(dtype=np.int64)),
+        num_segments=int(rows.segment_lengths.size),
+        num_documents=documents.num_rows,
+        max_segments=int(rows.segments().max(initial=0)),
+        max_targets={name: int(count_targets(plane).max(initial=0)) for name, plane in planes.items()},
+    )
+
+
+def write_signatures(folder: Folder, *, unit: int, ids: np.ndarray, compression: str = "none") -> SignaturesRecord:
+    """Write the ids (uint64 [n, 2]) of the documents that a unit kept, sorted by their 16 bytes."""
+    stored = ids_to_arrow(ids)
+    order = np.argsort(np.ascontiguousarray(ids, dtype="<u8").view("S16").reshape(-1), kind="stable")
+    table = pa.table([stored.take(pa.array(order))], schema=fmt.signatures_schema())
+    return SignaturesRecord(unit=unit, file=write_table(folder, fmt.SIGNATURES, table, compression=compression))
+
+
+def write_table(folder: Folder, kind: str, table: pa.Table, *, compression: str = "none") -> FileRecord:
+    """Write one table as `<kind>/<sha256>.arrow`, an Arrow IPC file."""
+    options = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
+
+    def fill(sink: Any) -> None:
+        with pa.ipc.new_file(sink, table.schema, options=options) as writer:
+            writer.write_table(table, max_chunksize=fmt.BATCH_ROWS)
+
+    written = folder.create(fill, lambda sha: f"{kind}/{sha}.arrow")
+    return FileRecord(
+        kind=kind,
+        name=written.name,
+        num_bytes=written.num_bytes,
+        sha256=written.sha256,
+        logical_hash=table_hash(table, kind).hex(),
+        num_rows=table.num_rows,
+    )
+
+
+def rows_table(rows: Rows) -> pa.Table:
+    """The `rows` table over the same memory."""
+    schema = fmt.rows_schema(rows.sequence_length, pa.from_numpy_dtype(rows.tokens.dtype))
+    tokens = pa.FixedSizeListArray.from_arrays(pa.array(rows.tokens.reshape(-1)), type=schema.field("tokens").type)
+    lists = [
+        _lists(rows.segment_offsets, values, schema.field("segment_lengths").type)
+        for values in (rows.segment_lengths, rows.segment_documents, rows.segment_starts)
+    ]
+    return pa.table([tokens, *lists, _bits(rows.word_starts)], schema=schema)
+
+
+def masks_table(rows: Rows, planes: Mapping[str, PlaneMasks]) -> pa.Table:
+    """The `masks` table over the same memory."""
+    schema = fmt.masks_schema(rows.sequence_length, pa.from_numpy_dtype(rows.tokens.dtype), list(planes))
+    columns = []
+    for name, plane in planes.items():
+        columns += [
+            _bits(plane.targets),
+            _lists(plane.swap_offsets, plane.swap_places, schema.field(f"swap_places_{name}").type),
+            _lists(plane.swap_offsets, plane.swap_tokens, schema.field(f"swap_tokens_{name}").type),
+        ]
+    return pa.table(columns, schema=schema)
+
+
+def count_targets(plane: PlaneMasks) -> Int32[np.ndarray, " rows"]:
+    """Targets of each row."""
+    return np.bitwise_count(plane.targets).sum(axis=1, dtype=np.int32)
+
+
+def _lists(offsets: np.ndarray, values: np.ndarray, kind: pa.DataType) -> pa.ListArray:
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), pa.array(np.ascontiguousarray(values), kind.value_type), type=kind
+    )
+
+
+def _bits(bits: np.ndarray) -> pa.FixedSizeBinaryArray:
+    rows, width = bits.shape
+    return pa.Array.from_buffers(pa.binary(width), rows, [None, pa.py_buffer(np.ascontiguousarray(bits))])

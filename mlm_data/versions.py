@@ -1,0 +1,415 @@
+"""Versions: one immutable manifest each, named by a digest of what the dataset says, not of how it is stored.
+
+    digest = SHA-256(RFC 8785({"config": ..., "format_version": 1, "tables": [hash, hash, ...], "tokenizer": sha256}))
+
+`config` is the semantic configuration, `tables` the logical hashes of the shards' tables in the order of the file
+table. Codec, writer, host, time and file names are not in it; they are in the side file.
+
+    versions/<digest>.json         the manifest: canonical JSON, never changed
+    versions/<digest>.side.json    parent, times, library versions, and the hashes of the two other files
+    versions/<digest>.files.arrow  the file table
+    tokenizer/<sha256>.json        the tokenizer
+    LATEST                         the digest of the current version; written last
+
+Readers trust only what a manifest names, so a crash at any moment leaves the version before in place.
+
+RFC 8785 (JSON Canonicalization Scheme) has no integers above 2^53 - 1; those (a seed may be one) are written as
+decimal strings.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+import rfc8785
+
+from mlm_data.errors import BuildError, FormatError, StorageError
+from mlm_data.ledger import Ledger
+from mlm_data.shards import format as fmt
+from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
+from mlm_data.storage import Folder
+from mlm_data.types import Roles
+
+LATEST = "LATEST"
+ALL = "all"  # the "split" of signatures in the file table
+OURS = frozenset({LATEST, "versions", "tokenizer", "work", *fmt.KINDS})  # what a dataset's folder may hold
+MAX_SAFE_INTEGER = 2**53 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """One version of a dataset."""
+
+    digest: str
+    format_version: int
+    config: Mapping[str, Any]  # the semantic configuration
+    tokenizer: Mapping[str, Any]  # sha256, vocab_size, roles: {cls, sep, pad, mask, unk}
+    splits: Mapping[str, Mapping[str, int]]  # split -> num_shards, num_rows, num_tokens, num_segments, num_documents
+    bounds: Mapping[str, Any]  # max_segments, max_targets: one for each plane, max_targets_evaluation
+    packing: Mapping[str, Any]
+    ledger: Mapping[str, Any]
+    audit: Mapping[str, Any]
+    plan: Mapping[str, Any]  # unit_bytes, group_modulus: what later versions must go on with
+
+    @property
+    def sequence_length(self) -> int:
+        return self.config["pack"]["sequence_length"]
+
+    @property
+    def num_planes(self) -> int:
+        return self.config["mask"]["planes"]
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer["vocab_size"]
+
+    @property
+    def roles(self) -> Roles:
+        return Roles(**self.tokenizer["roles"])
+
+    @property
+    def max_segments(self) -> int:
+        """Most segments in any row, padding at its end counted as one."""
+        return self.bounds["max_segments"]
+
+    def max_targets(self, plane: str) -> int:
+        """Most targets that any row has in a plane: `"0"`, `"1"`, ... or `"evaluation"`."""
+        return (
+            self.bounds["max_targets_evaluation"] if plane == "evaluation" else self.bounds["max_targets"][int(plane)]
+        )
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON (RFC 8785)."""
+        return canonical({field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: str) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            FormatError: if it is damaged, or of a newer format version.
+        """
+        value = _parse(data, where)
+        version = value.get("format_version")
+        if isinstance(version, int) and version > fmt.FORMAT_VERSION:
+            raise FormatError(
+                f"{where}: format version {version} is newer than {fmt.FORMAT_VERSION}, which this premask reads: "
+                "install a newer premask"
+            )
+        wanted = {field.name for field in fields(cls)}
+        if version != fmt.FORMAT_VERSION or set(value) != wanted:
+            odd = sorted(set(value) ^ wanted)
+            raise FormatError(f"{where}: not a manifest of format version {fmt.FORMAT_VERSION}: {odd or version}")
+        return cls(**value)
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 bytes of plain JSON types; integers that it can't hold become decimal strings.
+
+    >>> canonical({"b": 2**60, "a": 0.30})
+    b'{"a":0.3,"b":"1152921504606846976"}'
+    """
+    return rfc8785.dumps(_plain(value))
+
+
+def compute_digest(config: Mapping[str, Any], tokenizer_sha256: str, tables: Sequence[str]) -> str:
+    """The name of a version: see the module's docstring."""
+    content = {
+        "format_version": fmt.FORMAT_VERSION,
+        "config": config,
+        "tokenizer": tokenizer_sha256,
+        "tables": list(tables),
+    }
+    return hashlib.sha256(canonical(content)).hexdigest()
+
+
+def build_manifest(
+    *,
+    config: Mapping[str, Any],
+    tokenizer: Mapping[str, Any],
+    shards: Iterable[ShardRecord],
+    signatures: Iterable[SignaturesRecord] = (),
+    ledger: Ledger,
+    audit: Mapping[str, Any],
+    packing: Mapping[str, Any],
+    plan: Mapping[str, Any],
+) -> tuple[Manifest, pa.Table]:
+    """Make the manifest and the file table of a version from what its shards say of themselves.
+
+    Args:
+        config: `config.semantic(...)`.
+        tokenizer: sha256 of its canonical bytes, vocab_size, and roles (cls, sep, pad, mask, unk).
+        shards: records in any order; only those of one unit and split keep the order that they have here.
+        signatures: records in any order.
+        ledger: the sum of all units' ledgers.
+        audit: the mask audit's counts and verdict, as plain types.
+        packing: packing statistics, as plain types.
+        plan: unit_bytes and group_modulus, fixed in a dataset's first manifest.
+
+    Raises:
+        BuildError: if the ledger doesn't balance or disagrees with the shards, if there are no training rows, or if a
+            validation split was asked for and is empty.
+    """
+    ordered = sorted(shards, key=lambda shard: (fmt.SPLITS.index(shard.split), shard.unit))
+    splits = {split: _count_split([shard for shard in ordered if shard.split == split]) for split in fmt.SPLITS}
+    _check_counts(config, splits, ledger, Roles(**tokenizer["roles"]))
+    files = file_table(ordered, signatures)
+    tables = [value.hex() for value in files["logical_hash"].to_pylist()]
+    manifest = Manifest(
+        digest=compute_digest(config, tokenizer["sha256"], tables),
+        format_version=fmt.FORMAT_VERSION,
+        config=config,
+        tokenizer=tokenizer,
+        splits=splits,
+        bounds=_bounds(ordered, config),
+        packing=packing,
+        ledger=ledger.to_dict(),
+        audit=audit,
+        plan=plan,
+    )
+    return Manifest.from_bytes(manifest.to_bytes(), where="manifest"), files
+
+
+def file_table(shards: Sequence[ShardRecord], signatures: Iterable[SignaturesRecord]) -> pa.Table:
+    """One line per file: train shards, validation shards, signatures; each in the order of their units."""
+    lines: list[tuple[str, int, int, FileRecord, int]] = []
+    counts = dict.fromkeys(fmt.SPLITS, 0)
+    for shard in shards:
+        tokens = {fmt.ROWS: shard.num_tokens}
+        lines += [
+            (shard.split, counts[shard.split], shard.unit, file, tokens.get(file.kind, 0)) for file in shard.files
+        ]
+        counts[shard.split] += 1
+    ordered = sorted(signatures, key=lambda record: record.unit)
+    lines += [(ALL, index, record.unit, record.file, 0) for index, record in enumerate(ordered)]
+    columns = {
+        "split": [line[0] for line in lines],
+        "shard": [line[1] for line in lines],
+        "unit": [line[2] for line in lines],
+        "kind": [line[3].kind for line in lines],
+        "num_rows": [line[3].num_rows for line in lines],
+        "num_tokens": [line[4] for line in lines],
+        "logical_hash": [bytes.fromhex(line[3].logical_hash) for line in lines],
+        "name": [line[3].name for line in lines],
+        "num_bytes": [line[3].num_bytes for line in lines],
+        "sha256": [bytes.fromhex(line[3].sha256) for line in lines],
+    }
+    return pa.table(columns, schema=fmt.files_schema())
+
+
+def publish(
+    folder: Folder,
+    manifest: Manifest,
+    files: pa.Table,
+    *,
+    tokenizer: bytes,
+    side: Mapping[str, Any],
+) -> None:
+    """Make a version visible: its files first, then LATEST.
+
+    Publishing a digest that is there already is a success that changes nothing but LATEST.
+
+    Args:
+        folder: the dataset, with every file that `files` names.
+        manifest: as `build_manifest` made it.
+        files: the file table.
+        tokenizer: the tokenizer.json's canonical bytes.
+        side: facts that the digest must not depend on: parent, times, versions of premask and libraries, host.
+
+    Raises:
+        StorageError: if the folder holds something else, or can't be written.
+    """
+    check_output(folder)
+    names = version_names(manifest)
+    if not folder.exists(names["manifest"]):
+        sha = hashlib.sha256(tokenizer).hexdigest()
+        if sha != manifest.tokenizer["sha256"]:
+            raise ValueError(f"the tokenizer's bytes hash to {sha}, the manifest says {manifest.tokenizer['sha256']}")
+        folder.write(names["tokenizer"], tokenizer)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, files.schema) as writer:
+            writer.write_table(files)
+        table, text = sink.getvalue().to_pybytes(), manifest.to_bytes()
+        folder.write(names["files"], table)
+        hashes = {
+            "files_sha256": hashlib.sha256(table).hexdigest(),
+            "manifest_sha256": hashlib.sha256(text).hexdigest(),
+        }
+        folder.write(names["side"], _sealed({**side, **hashes}))
+        folder.write(names["manifest"], text)  # last of the four: where it is, the others are
+    folder.write(LATEST, f"{manifest.digest}\n".encode())
+
+
+def version_names(manifest: Manifest) -> dict[str, str]:
+    """Names of the files that make up a version, beside its shards."""
+    stem = f"versions/{manifest.digest}"
+    return {
+        "manifest": f"{stem}.json",
+        "side": f"{stem}.side.json",
+        "files": f"{stem}.files.arrow",
+        "tokenizer": f"tokenizer/{manifest.tokenizer['sha256']}.json",
+    }
+
+
+def check_output(folder: Folder) -> None:
+    """Make sure that a build may write here: a new or empty folder, or a Premask dataset.
+
+    Raises:
+        StorageError: if the folder holds something else, or is a file.
+    """
+    try:
+        names = folder.names()
+    except OSError as error:
+        raise StorageError(f"{folder.location}: not a folder: choose another output folder") from error
+    strange = [name for name in names if name not in OURS and not name.startswith(".")]
+    if strange:
+        raise StorageError(
+            f"{folder.location}: holds {strange[0]!r}, which is no part of a Premask dataset: choose another folder"
+        )
+
+
+def latest(folder: Folder) -> str | None:
+    """The digest of the current version; None where nothing is published.
+
+    Raises:
+        FormatError: if LATEST holds something else.
+    """
+    if not folder.exists(LATEST):
+        return None
+    text = folder.read(LATEST)
+    digest = text.decode("ascii", "replace").removesuffix("\n")
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise FormatError(f"{folder.location}/{LATEST}: not a digest: restore it from the names in versions/")
+    return digest
+
+
+def load_manifest(folder: Folder, digest: str | None = None) -> Manifest:
+    """Read the current version's manifest, or another's.
+
+    Raises:
+        FormatError: if there is none, it is damaged, or its format is newer than this premask.
+    """
+    digest = digest or latest(folder)
+    if digest is None:
+        raise FormatError(f"{folder.location}: no {LATEST} there: not a Premask dataset, or its build never ended")
+    name = f"versions/{digest}.json"
+    if not folder.exists(name):
+        raise FormatError(f"{folder.location}/{name}: missing: no such version in this dataset")
+    manifest = Manifest.from_bytes(folder.read(name), where=f"{folder.location}/{name}")
+    if manifest.digest != digest:
+        raise FormatError(f"{folder.location}/{name}: holds the manifest of {manifest.digest}")
+    return manifest
+
+
+def load_files(folder: Folder, manifest: Manifest) -> pa.Table:
+    """Read a version's file table.
+
+    Raises:
+        FormatError: if it is missing or damaged.
+    """
+    name = version_names(manifest)["files"]
+    if not folder.exists(name):
+        raise FormatError(f"{folder.location}/{name}: missing")
+    try:
+        with folder.open(name) as stream:
+            table = pa.ipc.open_file(stream).read_all()
+    except pa.ArrowException as error:
+        raise FormatError(f"{folder.location}/{name}: damaged: {error}") from error
+    if table.schema != fmt.files_schema():
+        raise FormatError(f"{folder.location}/{name}: its columns are not those of a file table")
+    return table
+
+
+def load_side(folder: Folder, manifest: Manifest) -> dict[str, Any]:
+    """Read a version's side file.
+
+    Raises:
+        FormatError: if it is missing or a byte of it changed.
+    """
+    name = version_names(manifest)["side"]
+    where = f"{folder.location}/{name}"
+    if not folder.exists(name):
+        raise FormatError(f"{where}: missing")
+    data = folder.read(name)
+    value = _parse(data, where)
+    value.pop("checksum", None)
+    if _sealed(value) != data:
+        raise FormatError(f"{where}: its checksum is wrong: a byte was changed")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_SAFE_INTEGER:
+        return str(value)
+    return value
+
+
+def _parse(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise FormatError(f"{where}: damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise FormatError(f"{where}: damaged: not a JSON object")
+    return value
+
+
+def _sealed(value: Mapping[str, Any]) -> bytes:
+    checksum = hashlib.sha256(canonical(value)).hexdigest()
+    return canonical({**value, "checksum": checksum})
+
+
+def _count_split(shards: Sequence[ShardRecord]) -> dict[str, int]:
+    totals = {
+        name: sum(getattr(shard, name) for shard in shards)
+        for name in ("num_rows", "num_tokens", "num_segments", "num_documents")
+    }
+    return {"num_shards": len(shards), **totals}
+
+
+def _bounds(shards: Sequence[ShardRecord], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Planes of one rate share a bound, so that they share one compiled step."""
+    rates = config["mask"]["rate"]
+    most = [max((s.max_targets.get(str(plane), 0) for s in shards), default=0) for plane in range(len(rates))]
+    by_rate: dict[float, int] = {}
+    for rate, count in zip(rates, most, strict=True):
+        by_rate[rate] = max(by_rate.get(rate, 0), count)
+    return {
+        "max_segments": max((shard.max_segments for shard in shards), default=0),
+        "max_targets": [by_rate[rate] for rate in rates],
+        "max_targets_evaluation": max((s.max_targets.get("evaluation", 0) for s in shards), default=0),
+    }
+
+
+def _check_counts(
+    config: Mapping[str, Any], splits: Mapping[str, Mapping[str, int]], ledger: Ledger, roles: Roles
+) -> None:
+    problems = count_problems(splits, ledger, roles)
+    if problems:
+        raise BuildError(f"the ledger does not balance, nothing is published: {'; '.join(problems)}")
+    if splits[fmt.TRAIN]["num_rows"] == 0:
+        raise BuildError("no training rows are left: give more text, or drop less of it")
+    if config["split"]["validation"] > 0 and splits[fmt.VALIDATION]["num_rows"] == 0:
+        raise BuildError(
+            f"the validation split is empty: raise split.validation ({config['split']['validation']:g}), "
+            "set it to 0, or give more documents"
+        )
+
+
+def count_problems(splits: Mapping[str, Mapping[str, int]], ledger: Ledger, roles: Roles) -> list[str]:
+    """Lines for a ledger that doesn't balance, or doesn't agree with the shards."""
+    problems = ledger.problems()
+    documents = sum(split["num_documents"] for split in splits.values())
+    tokens = sum(split["num_tokens"] - roles.num_specials * split["num_segments"] for split in splits.values())
+    if documents != ledger.documents_kept:
+        problems.append(f"documents: kept {ledger.documents_kept} is not the {documents} in shards")
+    if tokens != ledger.tokens_in_rows:
+        problems.append(f"tokens: in rows {ledger.tokens_in_rows} is not the {tokens} in shards")
+    return problems
