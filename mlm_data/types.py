@@ -112,22 +112,6 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaneMasks:
-    """What one plane does to each row, as the `masks` table stores it.
-
-    Row r owns swaps swap_offsets[r]:swap_offsets[r + 1]: targets that don't hold [MASK], ascending.
-    """
-
-    targets: UInt8[np.ndarray, "rows length//8"]  # bits, least significant first: the place is a target
-    swap_offsets: Int32[np.ndarray, " rows+1"]
-    swap_places: UInt16[np.ndarray, " swaps"]
-    swap_tokens: TokenIds  # what the place holds instead: a random token, or the token itself
-
-    def __len__(self) -> int:
-        return self.targets.shape[0]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Roles:
     """Which ids play a part. `cls`, `sep` and `unk` are -1 where the tokenizer has none."""
 

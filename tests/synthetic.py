@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from mlm_data.hashing import ids_to_arrow
 from mlm_data.ledger import Ledger
+from mlm_data.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import ShardRecord, write_shard, write_signatures
 from mlm_data.storage import Folder
-from mlm_data.types import PlaneMasks, Roles, Rows
+from mlm_data.types import Roles, Rows
 from mlm_data.versions import build_manifest, publish
 
 ROLES = Roles(cls=2, sep=3, pad=0, mask=4, unk=1)

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int32
 
 from mlm_data.hashing import ids_to_arrow, table_hash
+from mlm_data.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.storage import Folder
-from mlm_data.types import PlaneMasks, Rows
+from mlm_data.types import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def write_shard(
         num_segments=int(rows.segment_lengths.size),
         num_documents=documents.num_rows,
         max_segments=int(rows.segments().max(initial=0)),
-        max_targets={name: int(count_targets(plane).max(initial=0)) for name, plane in planes.items()},
+        max_targets={name: plane.max_targets for name, plane in planes.items()},
     )
 
 
@@ -170,11 +170,6 @@ def masks_table(rows: Rows, planes: Mapping[str, PlaneMasks]) -> pa.Table:
             _lists(plane.swap_offsets, plane.swap_tokens, schema.field(f"swap_tokens_{name}").type),
         ]
     return pa.table(columns, schema=schema)
-
-
-def count_targets(plane: PlaneMasks) -> Int32[np.ndarray, " rows"]:
-    """Targets of each row."""
-    return np.bitwise_count(plane.targets).sum(axis=1, dtype=np.int32)
 
 
 def _lists(offsets: np.ndarray, values: np.ndarray, kind: pa.DataType) -> pa.ListArray:
