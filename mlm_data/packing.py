@@ -1,0 +1,462 @@
+"""Cut documents into segments, and pack segments into rows of exactly L token places.
+
+The rule. Best-fit decreasing (Johnson 1973, Near-optimal bin packing algorithms, ch. 2): take the segments from long
+to short, equals in document order, and put each into the open row with the least room that still holds it, or into a
+new row. Lengths are small integers, so nothing is searched: rows hang in a list per room left, and all segments of
+one length are placed in one sweep over the non-empty lists. L = 8, lengths 5 3 6 2 3 2:
+
+    length 6:  row 0 = [6]            room 2
+    length 5:  row 1 = [5]            room 3
+    length 3:  row 1 = [5 3]          room 0     the least room that holds 3
+    length 3:  row 2 = [3]            room 5     the second 3: no open row holds it
+    length 2:  row 0 = [6 2]          room 0
+    length 2:  row 2 = [3 2]          room 3
+
+Then order is made canonical: rows by their first segment, segments in a row as in their documents:
+
+    rows: [5 3] [6 2] [3 2]           order = 0 1 | 2 3 | 4 5
+
+A row also closes at `max_segments`. Where that wastes room (all the short segments meet in the last rows), the
+segments are also laid out longest first into the emptiest row, with ever fewer rows (Graham 1969, Bounds on
+multiprocessing timing anomalies: LPT); the packing with fewer rows wins.
+
+Cost: O(S + R) and at most L² / 64 steps of the sweep; S segments, R rows. Everything is deterministic.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64
+
+from mlm_data.kernels import kernel
+from mlm_data.types import Roles, Rows, TokenIds
+
+MIN_PIECE = 32  # tokens: a shorter last piece has too little context to learn from
+NUM_BANDS = 16  # of the histogram of segment lengths
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """Pieces of documents, in document order. Lengths count content tokens: no specials."""
+
+    document: Int32[np.ndarray, " segments"]
+    start: Int32[np.ndarray, " segments"]  # place of the first token in its document
+    length: Int32[np.ndarray, " segments"]
+    num_truncated_tokens: int  # cut off and in no segment
+    num_empty_documents: int  # without a token, so without a segment
+
+    def __len__(self) -> int:
+        return self.length.size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """Row r holds segments order[row_offsets[r]:row_offsets[r + 1]]."""
+
+    order: Int32[np.ndarray, " segments"]
+    row_offsets: Int32[np.ndarray, " rows+1"]
+
+    def __len__(self) -> int:
+        return self.row_offsets.size - 1
+
+
+def cut_documents(
+    offsets: Int64[np.ndarray, " documents+1"],
+    word_starts: Bool[np.ndarray, " tokens"],
+    *,
+    capacity: int,
+    long_documents: Literal["split", "truncate"] = "split",
+    min_piece: int = MIN_PIECE,
+) -> Segments:
+    """Cut documents into segments of at most `capacity` tokens.
+
+    A longer document is cut at the last word start that fits; a word longer than the capacity is cut hard. A last
+    piece under `min_piece` tokens shares with the one before: both are cut again at the word start nearest to their
+    middle. With `truncate` only the first piece is kept.
+
+    Args:
+        offsets: document d owns tokens offsets[d]:offsets[d + 1].
+        word_starts: True where a token begins a word.
+        capacity: tokens that fit between the special tokens of a row: L - num_specials.
+        long_documents: what to do with a document above the capacity.
+        min_piece: in tokens.
+
+    Raises:
+        ValueError: if the capacity is below 1, or a document has 2**31 tokens (a bug of the caller).
+    """
+    lengths = np.diff(offsets)
+    if capacity < 1 or (lengths.size and int(lengths.max()) >= 2**31):
+        raise ValueError(f"capacity {capacity}, longest document {lengths.max(initial=0)} tokens: out of range")
+    # Two neighbouring pieces hold more than `capacity` tokens together, so a document has at most 2n / capacity + 2.
+    room = int(np.sum(np.where(lengths > capacity, 2 * lengths // capacity + 2, 1)))
+    document, start, length = (np.empty(room, np.int32) for _ in range(3))
+    count, truncated = _cut(
+        offsets, word_starts, capacity, long_documents == "truncate", min_piece, document, start, length
+    )
+    return Segments(
+        document=document[:count].copy(),
+        start=start[:count].copy(),
+        length=length[:count].copy(),
+        num_truncated_tokens=int(truncated),
+        num_empty_documents=int(np.count_nonzero(lengths == 0)),
+    )
+
+
+def pack(lengths: Int32[np.ndarray, " segments"], *, sequence_length: int, max_segments: int) -> Packing:
+    """Pack segments into rows: best-fit decreasing, then canonical order. See the module's head.
+
+    Args:
+        lengths: of the segments in document order, special tokens included; 1 to `sequence_length` each.
+        sequence_length: token places of a row.
+        max_segments: the most segments that a row may hold.
+
+    Raises:
+        ValueError: if a length is out of range (a bug of the caller).
+    """
+    if lengths.size and not 1 <= int(lengths.min()) <= int(lengths.max()) <= sequence_length:
+        raise ValueError(f"segment lengths {lengths.min()} to {lengths.max()} don't fit rows of {sequence_length}")
+    by_length, ends = _sort_by_length(lengths, sequence_length)
+    row, num_rows, lost = _best_fit(by_length, ends, sequence_length, max_segments)
+    bound = lower_bound(lengths, sequence_length=sequence_length, max_segments=max_segments)
+    if lost >= sequence_length and num_rows > bound + 1:
+        row, num_rows = _balance(lengths, by_length, sequence_length, max_segments, row, bound, num_rows)
+    order, row_offsets = _canonical(row, num_rows)
+    return Packing(order=order, row_offsets=row_offsets)
+
+
+def lower_bound(lengths: Int32[np.ndarray, " segments"], *, sequence_length: int, max_segments: int) -> int:
+    """No packing has fewer rows: ceil(tokens / L), or ceil(segments / max_segments) where that is more."""
+    tokens = int(lengths.sum(dtype=np.int64))
+    return max(-(-tokens // sequence_length), -(-lengths.size // max_segments))
+
+
+def fill_rows(
+    ids: TokenIds,
+    offsets: Int64[np.ndarray, " documents+1"],
+    word_starts: Bool[np.ndarray, " tokens"],
+    segments: Segments,
+    packing: Packing,
+    *,
+    sequence_length: int,
+    roles: Roles,
+) -> Rows:
+    """Write the packed rows, straight from the documents' token buffer.
+
+    Returns:
+        Rows whose segments are [CLS] content [SEP] (where the tokenizer has those roles), then [PAD]; their documents
+        are numbered as in `offsets`, their ids have the type of `ids`.
+    """
+    num_rows = len(packing)
+    tokens = np.full((num_rows, sequence_length), roles.pad, ids.dtype)
+    bits = np.zeros((num_rows, sequence_length // 8), np.uint8)
+    _fill(
+        ids,
+        offsets,
+        word_starts,
+        segments.document,
+        segments.start,
+        segments.length,
+        packing.order,
+        packing.row_offsets,
+        roles.cls,
+        roles.sep,
+        tokens,
+        bits,
+    )
+    return Rows(
+        tokens=tokens,
+        segment_offsets=packing.row_offsets,
+        segment_lengths=segments.length[packing.order] + np.int32(roles.num_specials),
+        segment_documents=segments.document[packing.order],
+        segment_starts=segments.start[packing.order],
+        word_starts=bits,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackingStatistics:
+    """How full the rows are. Counts of several shards add up with `+`."""
+
+    sequence_length: int
+    num_rows: int
+    num_rows_bound: int  # the fewest possible, shard by shard
+    num_segments: int
+    num_tokens: int  # places in segments, special tokens included
+    max_segments: int  # in any row
+    lengths: tuple[int, ...]  # band b counts segments of b * L / 16 < length <= (b + 1) * L / 16
+
+    @property
+    def fullness(self) -> float:
+        """Share of token places that are not padding."""
+        return self.num_tokens / (self.num_rows * self.sequence_length) if self.num_rows else 0.0
+
+    def __add__(self, other: "PackingStatistics") -> "PackingStatistics":
+        if self.sequence_length != other.sequence_length:
+            raise ValueError(f"rows of {self.sequence_length} and of {other.sequence_length} tokens don't add up")
+        return PackingStatistics(
+            sequence_length=self.sequence_length,
+            num_rows=self.num_rows + other.num_rows,
+            num_rows_bound=self.num_rows_bound + other.num_rows_bound,
+            num_segments=self.num_segments + other.num_segments,
+            num_tokens=self.num_tokens + other.num_tokens,
+            max_segments=max(self.max_segments, other.max_segments),
+            lengths=tuple(a + b for a, b in zip(self.lengths, other.lengths, strict=True)),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON; `from_dict` is its inverse."""
+        return {**vars(self), "lengths": list(self.lengths)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "PackingStatistics":
+        return cls(**{**value, "lengths": tuple(value["lengths"])})
+
+
+def statistics(
+    lengths: Int32[np.ndarray, " segments"], packing: Packing, *, sequence_length: int, max_segments: int
+) -> PackingStatistics:
+    """What `plan` and the manifest say about a packing; arguments as for `pack`."""
+    bands = np.bincount((lengths.astype(np.int64) - 1) * NUM_BANDS // sequence_length, minlength=NUM_BANDS)
+    return PackingStatistics(
+        sequence_length=sequence_length,
+        num_rows=len(packing),
+        num_rows_bound=lower_bound(lengths, sequence_length=sequence_length, max_segments=max_segments),
+        num_segments=int(lengths.size),
+        num_tokens=int(lengths.sum(dtype=np.int64)),
+        max_segments=int(np.diff(packing.row_offsets).max(initial=0)),
+        lengths=tuple(int(count) for count in bands),
+    )
+
+
+@kernel
+def _cut(offsets, word_starts, capacity, truncate, min_piece, document, start, length):
+    """Fill the three output arrays: (segments written, tokens cut off)."""
+    count, truncated = 0, 0
+    for d in range(offsets.size - 1):
+        first, end = offsets[d], offsets[d + 1]
+        at = first
+        while end > at:
+            piece = end - at
+            if piece > capacity:
+                piece = _piece(word_starts, at, end, capacity, 0 if truncate else min_piece)
+            document[count], start[count], length[count] = d, at - first, piece
+            count += 1
+            at += piece
+            if truncate:
+                truncated += end - at
+                break
+    return count, truncated
+
+
+@kernel
+def _piece(word_starts, at, end, capacity, min_piece):
+    """Length of the next piece of a text that is longer than the capacity."""
+    cut = at + capacity
+    while cut > at and not word_starts[cut]:
+        cut -= 1
+    hard = cut == at
+    if hard:
+        cut = at + capacity
+    if end - cut >= min_piece or end - at > 2 * capacity:
+        return cut - at
+    # The rest would be too short: share. Both pieces must fit; nearest to the middle, of two the earlier.
+    middle = at + (end - at) // 2
+    for distance in range(capacity + 1):
+        for place in (middle - distance, middle + distance):
+            if end - capacity <= place <= at + capacity and at < place < end and word_starts[place]:
+                return place - at
+    return middle - at
+
+
+@kernel
+def _sort_by_length(lengths, sequence_length):
+    """Segments from long to short, equals in order; and where each length ends: ends[l] for length l."""
+    counts = np.zeros(sequence_length + 2, np.int64)
+    for length in lengths:
+        counts[length] += 1
+    ends = np.zeros(sequence_length + 2, np.int64)
+    total = 0
+    for length in range(sequence_length, -1, -1):
+        counts[length], total = total, total + counts[length]
+        ends[length] = total
+    by_length = np.empty(lengths.size, np.int32)
+    for segment in range(lengths.size):
+        by_length[counts[lengths[segment]]] = segment
+        counts[lengths[segment]] += 1
+    return by_length, ends
+
+
+@kernel
+def _best_fit(by_length, ends, sequence_length, max_segments):
+    """Row of every segment, the number of rows, and the room lost in rows that closed at `max_segments`.
+
+    Among rows with equal room the one that came to it last is taken.
+    """
+    num_segments = by_length.size
+    row_of = np.empty(num_segments, np.int32)
+    below = np.full(num_segments, -1, np.int32)  # the next row in the same list
+    rooms = np.empty(num_segments, np.int32)
+    slots = np.empty(num_segments, np.int32)
+    top = np.full(sequence_length + 1, -1, np.int32)  # top[room]: a list of rows
+    filled = np.zeros(sequence_length // 64 + 1, np.uint64)  # bit `room` is set where top[room] is not empty
+    num_rows, at = 0, 0
+    for length in range(sequence_length, 0, -1):
+        end = ends[length]
+        if at == end:
+            continue
+        # A row that just took one segment has the least room that holds the next equal one: it takes them in a run.
+        room = length
+        while at < end and num_rows:
+            room = _next_bit(filled, room)
+            if room < 0:
+                break
+            row = top[room]
+            top[room] = below[row]
+            if top[room] < 0:
+                filled[room >> 6] &= ~(np.uint64(1) << np.uint64(room & 63))
+            run = min(room // length, slots[row], end - at)
+            row_of[by_length[at : at + run]] = row
+            at += run
+            rooms[row] -= run * length
+            slots[row] -= run
+            _hang(row, room - run * length, slots, top, below, filled)
+        while at < end:
+            run = min(sequence_length // length, max_segments, end - at)
+            row_of[by_length[at : at + run]] = num_rows
+            at += run
+            rooms[num_rows] = sequence_length - run * length
+            slots[num_rows] = max_segments - run
+            _hang(num_rows, rooms[num_rows], slots, top, below, filled)
+            num_rows += 1
+    lost = 0
+    for row in range(num_rows):
+        lost += rooms[row] if slots[row] == 0 else 0
+    return row_of, num_rows, lost
+
+
+@kernel
+def _hang(row, room, slots, top, below, filled):
+    """Put a row into the list of its room; a full one is in none."""
+    if room > 0 and slots[row] > 0:
+        below[row] = top[room]
+        top[room] = row
+        filled[room >> 6] |= np.uint64(1) << np.uint64(room & 63)
+
+
+@kernel
+def _balance(lengths, by_length, sequence_length, max_segments, row_of, low, high):
+    """Search, by bisection, a packing with fewer rows than `high`; `row_of`, which has `high`, if there is none."""
+    best = row_of
+    for _ in range(8):
+        num_rows = (low + high) // 2
+        if num_rows >= high:
+            break
+        other = _worst_fit(lengths, by_length, sequence_length, max_segments, num_rows)
+        if other.size:
+            best, high = other, num_rows
+        else:
+            low = num_rows + 1
+    return best, high
+
+
+@kernel
+def _worst_fit(lengths, by_length, sequence_length, max_segments, num_rows):
+    """Lay segments, long to short, each into the row with the most room (first in, first out); empty: no fit."""
+    row_of = np.empty(by_length.size, np.int32)
+    used = np.zeros(num_rows, np.int32)
+    after = np.arange(1, num_rows + 1, dtype=np.int32)  # the next row in the same list
+    after[num_rows - 1] = -1
+    first = np.full(sequence_length + 1, -1, np.int32)
+    last = np.full(sequence_length + 1, -1, np.int32)
+    first[sequence_length], last[sequence_length] = 0, num_rows - 1
+    room = sequence_length
+    for segment in by_length:
+        while room > 0 and first[room] < 0:
+            room -= 1
+        left = room - lengths[segment]
+        if left < 0 or room == 0:
+            return row_of[:0]
+        row = first[room]
+        first[room] = after[row]
+        row_of[segment] = row
+        used[row] += 1
+        if used[row] < max_segments and left > 0:
+            after[row] = -1
+            if first[left] < 0:
+                first[left] = row
+            else:
+                after[last[left]] = row
+            last[left] = row
+    return row_of
+
+
+@kernel
+def _next_bit(words, place):
+    """The first set bit at or after a place; -1 if there is none."""
+    word = place >> 6
+    rest = words[word] >> np.uint64(place & 63)
+    while rest == 0:
+        word += 1
+        if word == words.size:
+            return -1
+        rest = words[word]
+        place = word << 6
+    while rest & np.uint64(255) == 0:
+        rest >>= np.uint64(8)
+        place += 8
+    while rest & np.uint64(1) == 0:
+        rest >>= np.uint64(1)
+        place += 1
+    return place
+
+
+@kernel
+def _canonical(row_of, num_rows):
+    """Renumber rows by their first segment; list each row's segments in order."""
+    number = np.full(num_rows, -1, np.int32)
+    row_offsets = np.zeros(num_rows + 1, np.int32)
+    seen = 0
+    for row in row_of:
+        if number[row] < 0:
+            number[row] = seen
+            seen += 1
+        row_offsets[number[row] + 1] += 1
+    for row in range(num_rows):
+        row_offsets[row + 1] += row_offsets[row]
+    place = row_offsets[:-1].copy()
+    order = np.empty(row_of.size, np.int32)
+    for segment in range(row_of.size):
+        row = number[row_of[segment]]
+        order[place[row]] = segment
+        place[row] += 1
+    return order, row_offsets
+
+
+@kernel
+def _fill(ids, offsets, word_starts, document, start, length, order, row_offsets, cls, sep, tokens, bits):
+    """Write tokens (already [PAD]) and word-start bits (already 0) of all rows."""
+    width = tokens.shape[1]
+    flags = np.zeros(width, np.uint8)
+    for row in range(tokens.shape[0]):
+        out, line = tokens[row], bits[row]
+        flags[:] = 0
+        at = 0
+        for i in range(row_offsets[row], row_offsets[row + 1]):
+            segment = order[i]
+            source = offsets[document[segment]] + start[segment]
+            if cls >= 0:
+                out[at] = cls
+                at += 1
+            for j in range(length[segment]):
+                out[at + j] = ids[source + j]
+                flags[at + j] = word_starts[source + j]
+            at += length[segment]
+            if sep >= 0:
+                out[at] = sep
+                at += 1
+        for byte in range(width // 8):
+            packed = np.uint8(0)
+            for bit in range(8):
+                packed |= flags[8 * byte + bit] << np.uint8(bit)
+            line[byte] = packed
