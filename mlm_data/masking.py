@@ -1,0 +1,516 @@
+"""Draw mask planes: which places of each row are targets, and what they hold instead.
+
+The rule. A *unit* is what is hidden as a whole: one token, or one word (a long word in runs of at most 8 tokens). Each
+unit has a priority, a 64-bit hash of (seed, plane, document id, copy, place in the document) of its first token. The
+row's budget is floor(rate x candidates) places; a candidate is a content token that is no special and not unknown.
+
+* `token`: the budget's number of candidates with the lowest priorities. Always exactly the budget, and a lower rate is
+  a subset of a higher one.
+* `whole_word`: words by rising priority; one that no longer fits is passed over (Devlin et al. 2019, the whole-word
+  models of their code).
+* `span`: words by rising priority, and each that is not yet hidden starts a span: it and the following words of its
+  segment, as many as its length says, drawn from Geo(0.2) truncated at 10, mean 3.8 (Joshi et al. 2020, SpanBERT, sec.
+  3.1). A span ends early at a word that no longer fits. SpanBERT may cut a word there and starts spans at random
+  tokens; ours keeps words whole and starts at random words.
+
+Then each target holds [MASK], a random token or itself: a draw keyed in the same way, but with a purpose of its own, so
+that it depends on no other target. In `span` all places of a span share their start's draw (same section).
+
+    row       [CLS] the cat sat [SEP] on it [SEP] [PAD] ...      rate 0.4: floor(0.4 x 5) = 2 targets
+    priority        71  12  55        90 33                  ->  cat, it
+    targets     0   0   1   0    0    0  1   0     0             bits, least significant first: byte 0 = 0b01000100
+
+Priorities do not depend on packing; the chosen set does, as rows share out their own budget. BERT draws 15 % of each
+sequence and then independently 80/10/10; fixed counts keep batch shapes static.
+
+Cost: `token` two passes over a row and one sort of about 1/256 of it: the lowest priorities are found by counting their
+top 8 bits. `whole_word` and `span` sort all words of a row by priority, with the same counting.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Int16, Int32, Int64, Integer, UInt8, UInt16, UInt32, UInt64
+
+from mlm_data.config import MaskSettings
+from mlm_data.errors import ConfigError
+from mlm_data.kernels import kernel
+from mlm_data.seeds import CORRUPTION, PRIORITY, RANDOM_TOKEN, SPAN_LENGTH, below, draw, fold
+from mlm_data.types import Roles, Rows
+
+MILLION = 1_000_000
+MAX_UNIT = 8  # tokens: words without spaces (Chinese, Japanese, URLs) would swallow a row's budget whole
+SPAN_P, MAX_SPAN = 0.2, 10  # SpanBERT, sec. 3.1
+IGNORED = -100  # label of a place that is no target: what torch's cross_entropy ignores
+TOKEN, WHOLE_WORD, SPAN = range(3)
+KINDS = {"token": TOKEN, "whole_word": WHOLE_WORD, "span": SPAN}
+
+_truncated = 1 - (1 - SPAN_P) ** np.arange(1, MAX_SPAN + 1)
+# SPAN_LIMITS[n]: draws below it give a span of at most n + 1 words; the last one takes the rest.
+SPAN_LIMITS = (_truncated[:-1] / _truncated[-1] * 2.0**64).astype(np.uint64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane:
+    """One static choice of targets for all rows. Two planes differ in their index or their seed."""
+
+    index: int
+    kind: Literal["token", "whole_word", "span"] = "token"
+    rate: float = 0.3
+    mask_share: float = 0.8
+    random_share: float = 0.1
+    keep_share: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ConfigError(f"mask.kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if not 0 < self.rate <= 1:
+            raise ConfigError(f"mask.rate must be above 0 and at most 1, got {self.rate:g}: 0.15 and 0.30 are usual")
+        shares = (self.mask_share, self.random_share, self.keep_share)
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ConfigError(f"mask_share + random_share + keep_share must be 1, got {sum(shares):g}")
+
+    @property
+    def millionths(self) -> int:
+        """The rate in millionths, so that floor(rate * n) is exact everywhere."""
+        return round(self.rate * MILLION)
+
+    def budget(self, candidates: Any) -> Any:
+        """Most targets in a row of so many candidates: an int, or an integer array.
+
+        >>> Plane(index=0, rate=0.3).budget(10)
+        3
+        """
+        return candidates * self.millionths // MILLION
+
+
+def training_planes(settings: MaskSettings, seed: int) -> tuple[Plane, ...]:
+    """The planes 0 to K - 1 of a configuration."""
+    return tuple(
+        Plane(
+            index=index,
+            kind=settings.kind,
+            rate=rate,
+            mask_share=settings.mask_share,
+            random_share=settings.random_share,
+            keep_share=settings.keep_share,
+            seed=seed,
+        )
+        for index, rate in enumerate(settings.rates)
+    )
+
+
+def evaluation_plane(*, seed: int, rate: float) -> Plane:
+    """The plane of validation shards: token masking, all [MASK]; seed and rate are constants of the format."""
+    return Plane(index=0, kind="token", rate=rate, mask_share=1.0, random_share=0.0, keep_share=0.0, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneMasks:
+    """One plane's masks, row by row. Row r owns swaps swap_offsets[r]:swap_offsets[r + 1], by rising place."""
+
+    targets: UInt8[np.ndarray, "rows length//8"]  # bit i, least significant first: place i is a target
+    swap_offsets: Int32[np.ndarray, " rows+1"]
+    swap_places: UInt16[np.ndarray, " swaps"]  # targets that don't hold [MASK]
+    swap_tokens: UInt16[np.ndarray, " swaps"] | UInt32[np.ndarray, " swaps"]  # what they hold instead
+
+    def num_targets(self) -> Int32[np.ndarray, " rows"]:
+        """Targets of each row."""
+        return np.bitwise_count(self.targets).sum(axis=1, dtype=np.int32)
+
+    @property
+    def max_targets(self) -> int:
+        """The most targets in any row: this shard's part of the plane's shape bound."""
+        return int(self.num_targets().max(initial=0))
+
+
+def choose_targets(
+    priority: UInt64[np.ndarray, " length"],
+    candidate: Bool[np.ndarray, " length"],
+    *,
+    rate: float,
+) -> Bool[np.ndarray, " length"]:
+    """Choose the places of one row that the model must predict: the rule of `token`, one row, plainly.
+
+    The floor(rate * candidates) candidates of lowest priority win. Priorities are keyed hashes, so this is a uniform
+    draw without replacement, and a draw at a lower rate is a subset of one at a higher rate. BERT (Devlin et al. 2019,
+    sec. 3.1) draws each place alone instead; a fixed count keeps batch shapes static and the variance lower.
+
+    Args:
+        priority: one hash per place; ties are broken by place.
+        candidate: False at padding and special tokens; those are never chosen.
+        rate: fraction of the candidates, in (0, 1], counted in millionths.
+
+    Raises:
+        ConfigError: if rate is outside (0, 1].
+
+    >>> choose_targets(np.array([7, 3, 9, 1], np.uint64), np.array([1, 1, 1, 0], bool), rate=0.67)
+    array([ True,  True, False, False])
+    """
+    places = np.flatnonzero(candidate)
+    lowest = places[np.argsort(priority[places], kind="stable")]
+    chosen = np.zeros(candidate.size, bool)
+    chosen[lowest[: Plane(index=0, rate=rate).budget(places.size)]] = True
+    return chosen
+
+
+def draw_plane(
+    rows: Rows,
+    ids: UInt64[np.ndarray, "documents 2"],
+    copies: Int16[np.ndarray, " documents"],
+    plane: Plane,
+    *,
+    roles: Roles,
+    vocab_size: int,
+    never_targets: Integer[np.ndarray, " never"],
+    random_ids: Integer[np.ndarray, " random"],
+) -> PlaneMasks:
+    """Draw one plane for packed rows. Each row's masks depend on that row alone.
+
+    Args:
+        rows: as `packing.fill_rows` makes them, or as a shard stores them; any batch of rows.
+        ids: 128-bit id of every document that `rows.segment_documents` may name.
+        copies: number of the copy of every document, 0 for the first.
+        plane: what to draw.
+        roles: of the tokenizer; tells whether segments begin with [CLS] and end with [SEP].
+        vocab_size: largest id + 1.
+        never_targets: ids that are never targets: special tokens and the unknown token.
+        random_ids: ids that a random token is drawn from: no specials, no unused ones.
+
+    Raises:
+        ConfigError: if random tokens are wanted and there are none to draw from.
+    """
+    if plane.random_share > 0 and random_ids.size == 0:
+        raise ConfigError(
+            "mask.random_share needs ordinary tokens to draw from, and the tokenizer has none: set it to 0"
+        )
+    num_rows, length = rows.tokens.shape
+    never = np.zeros(vocab_size, np.bool_)
+    never[never_targets] = True
+    targets = np.zeros((num_rows, length // 8), np.uint8)
+    swap_offsets = np.zeros(num_rows + 1, np.int32)
+    mask_limit, random_limit = _limits(plane)
+    room = int(plane.budget(rows.used().astype(np.int64)).sum()) if plane.mask_share < 1 else 0
+    swap_places, swap_tokens = np.empty(room, np.uint16), np.empty(room, rows.tokens.dtype)
+    count = _draw(
+        rows.tokens,
+        rows.segment_offsets,
+        rows.segment_lengths,
+        rows.segment_documents,
+        rows.segment_starts,
+        rows.word_starts,
+        ids,
+        copies,
+        KINDS[plane.kind],
+        plane.millionths,
+        np.uint64(plane.seed),
+        np.uint64(plane.index),
+        mask_limit,
+        random_limit,
+        roles.cls >= 0,
+        roles.sep >= 0,
+        never,
+        random_ids.astype(rows.tokens.dtype),
+        targets,
+        swap_offsets,
+        swap_places,
+        swap_tokens,
+    )
+    return PlaneMasks(
+        targets=targets,
+        swap_offsets=swap_offsets,
+        swap_places=swap_places[:count].copy(),
+        swap_tokens=swap_tokens[:count].copy(),
+    )
+
+
+def apply(
+    tokens: UInt16[np.ndarray, "rows length"] | UInt32[np.ndarray, "rows length"],
+    masks: PlaneMasks,
+    *,
+    mask_id: int,
+) -> tuple[Int32[np.ndarray, "rows length"], Int64[np.ndarray, "rows length"]]:
+    """What a model reads and what it must predict, for a range of rows: (corrupted ids, labels).
+
+    Labels are the original ids at targets and -100 elsewhere. This is the plain way; the loader has its own kernel.
+    """
+    length = tokens.shape[1]
+    target = np.unpackbits(masks.targets, axis=1, count=length, bitorder="little").astype(bool)
+    corrupted = np.where(target, mask_id, tokens).astype(np.int32)
+    row = np.repeat(np.arange(tokens.shape[0]), np.diff(masks.swap_offsets))
+    swaps = slice(int(masks.swap_offsets[0]), int(masks.swap_offsets[-1]))
+    corrupted[row, masks.swap_places[swaps]] = masks.swap_tokens[swaps]
+    return corrupted, np.where(target, tokens, IGNORED).astype(np.int64)
+
+
+def _limits(plane: Plane) -> tuple[np.uint64, np.uint64]:
+    """Draws below the first give [MASK], below the second a random token, the rest themselves; 2**64 - 1 means all."""
+    last = 2**64 - 1
+    mask = min(last, round(plane.mask_share * 2**64))
+    random = last if plane.keep_share == 0 else min(last, round((plane.mask_share + plane.random_share) * 2**64))
+    return np.uint64(mask), np.uint64(random)
+
+
+@kernel
+def _draw(
+    tokens,
+    segment_offsets,
+    segment_lengths,
+    segment_documents,
+    segment_starts,
+    word_starts,
+    ids,
+    copies,
+    kind,
+    millionths,
+    seed,
+    index,
+    mask_limit,
+    random_limit,
+    has_cls,
+    has_sep,
+    never,
+    random_ids,
+    targets,
+    swap_offsets,
+    swap_places,
+    swap_tokens,
+):
+    """Fill targets (already 0) and the swaps; returns the number of swaps."""
+    num_rows, length = tokens.shape
+    # Candidates of the row, in order: place in the row, place in the document, segment, priority.
+    place = np.empty(length + 1, np.int32)
+    source = np.empty(length + 1, np.int32)
+    segment = np.empty(length + 1, np.int32)
+    priority = np.empty(length + 1, np.uint64)
+    drawn = np.empty(length, np.uint64)
+    chosen = np.empty(length + 1, np.int32)  # candidates that are targets, in order
+    fate = np.arange(length + 1).astype(np.int32)  # whose draw decides what a target holds: itself or its span's start
+    scratch = np.empty((4, length + 1), np.int32)
+    counts = np.empty(257, np.int32)
+    priority_key = fold(fold(seed, PRIORITY), index)
+    corruption_key = fold(fold(seed, CORRUPTION), index)
+    token_key = fold(fold(seed, RANDOM_TOKEN), index)
+    span_key = fold(fold(seed, SPAN_LENGTH), index)
+    num_swaps = 0
+    for row in range(num_rows):
+        line = tokens[row]
+        num, at = 0, 0
+        for s in range(segment_offsets[row], segment_offsets[row + 1]):
+            key = _document_key(priority_key, ids, copies, segment_documents[s])
+            start = segment_starts[s]
+            content = at + has_cls
+            size = segment_lengths[s] - has_cls - has_sep
+            for j in range(size):
+                drawn[j] = draw(key, start + j)
+            for j in range(size):
+                place[num] = content + j
+                source[num] = start + j
+                segment[num] = s
+                priority[num] = drawn[j]
+                num += not never[line[content + j]]
+            at += segment_lengths[s]
+        budget = num * millionths // MILLION
+        if kind == TOKEN:
+            count = _lowest(priority, num, budget, chosen, scratch[0], counts)
+        else:
+            count = _hide_words(
+                kind == SPAN,
+                word_starts[row],
+                place,
+                source,
+                segment,
+                priority,
+                num,
+                budget,
+                span_key,
+                ids,
+                copies,
+                segment_documents,
+                chosen,
+                fate,
+                scratch,
+                counts,
+            )
+        bits = targets[row]
+        for t in range(count):
+            p = place[chosen[t]]
+            bits[p >> 3] |= np.uint8(1) << np.uint8(p & 7)
+        if swap_places.size:
+            before = -1
+            key = token = np.uint64(0)
+            for t in range(count):
+                i = chosen[t]
+                if segment[i] != before:
+                    before = segment[i]
+                    key = _document_key(corruption_key, ids, copies, segment_documents[before])
+                    token = _document_key(token_key, ids, copies, segment_documents[before])
+                x = draw(key, source[fate[i]])
+                if x < mask_limit:
+                    continue
+                swap_places[num_swaps] = place[i]
+                if x < random_limit:
+                    swap_tokens[num_swaps] = random_ids[below(draw(token, source[i]), random_ids.size)]
+                else:
+                    swap_tokens[num_swaps] = line[place[i]]
+                num_swaps += 1
+        swap_offsets[row + 1] = num_swaps
+    return num_swaps
+
+
+@kernel
+def _document_key(key, ids, copies, document):
+    """Key of one document's stream of draws."""
+    return fold(fold(fold(key, ids[document, 0]), ids[document, 1]), copies[document])
+
+
+@kernel
+def _lowest(priority, num, budget, chosen, few, counts):
+    """Write the `budget` candidates of lowest priority to `chosen`, in order; equal ones by place."""
+    if budget == 0:
+        return 0
+    counts[:] = 0
+    for i in range(num):
+        counts[priority[i] >> np.uint64(56)] += 1
+    bucket, missing = 0, budget
+    while missing > counts[bucket]:
+        missing -= counts[bucket]
+        bucket += 1
+    # Sort the bucket in which the budget ends; its `missing`-th element is the highest priority that wins.
+    size = 0
+    for i in range(num):
+        few[size] = i
+        size += priority[i] >> np.uint64(56) == bucket
+    _sort(few, 0, size, priority)
+    limit = priority[few[missing - 1]]
+    ties = 0
+    for i in range(missing):
+        ties += priority[few[i]] == limit
+    count = 0
+    for i in range(num):
+        chosen[count] = i
+        count += priority[i] < limit
+        if priority[i] == limit and ties:
+            count += 1
+            ties -= 1
+    return count
+
+
+@kernel
+def _sort(items, begin, end, priority):
+    """Insertion sort of items[begin:end] by priority; equal ones keep their order."""
+    for i in range(begin + 1, end):
+        item = items[i]
+        j = i
+        while j > begin and priority[items[j - 1]] > priority[item]:
+            items[j] = items[j - 1]
+            j -= 1
+        items[j] = item
+
+
+@kernel
+def find_units(word_starts, place, segment, num, starts):
+    """First candidate of each unit of a row, and one more entry at the end; returns the number of units.
+
+    A unit ends before the next word and after MAX_UNIT candidates. `word_starts` are the row's bits; `place` and
+    `segment` tell where each of its `num` candidates lies.
+    """
+    units, run = 0, 0
+    for i in range(num):
+        begins = i == 0 or segment[i] != segment[i - 1] or run == MAX_UNIT
+        if not begins:
+            for p in range(place[i - 1] + 1, place[i] + 1):
+                begins |= (word_starts[p >> 3] >> (p & 7)) & 1 == 1
+        if begins:
+            starts[units] = i
+            units += 1
+            run = 0
+        run += 1
+    starts[units] = num
+    return units
+
+
+@kernel
+def _by_priority(starts, units, priority, order, counts):
+    """First candidates of units by priority: counting sort on the top 8 bits, then insertion in each bucket."""
+    counts[:] = 0
+    for u in range(units):
+        counts[(priority[starts[u]] >> np.uint64(56)) + np.uint64(1)] += 1
+    for bucket in range(256):
+        counts[bucket + 1] += counts[bucket]
+    for u in range(units):
+        bucket = priority[starts[u]] >> np.uint64(56)
+        order[counts[bucket]] = starts[u]
+        counts[bucket] += 1
+    begin = 0
+    for bucket in range(256):
+        _sort(order, begin, counts[bucket], priority)
+        begin = counts[bucket]
+
+
+@kernel
+def _hide_words(
+    spans,
+    word_starts,
+    place,
+    source,
+    segment,
+    priority,
+    num,
+    budget,
+    span_key,
+    ids,
+    copies,
+    segment_documents,
+    chosen,
+    fate,
+    scratch,
+    counts,
+):
+    """Write the candidates that whole words or spans hide to `chosen`, in order, and whose draw decides to `fate`."""
+    starts, order, unit_at, hidden = scratch[0], scratch[1], scratch[2], scratch[3]
+    units = find_units(word_starts, place, segment, num, starts)
+    _by_priority(starts, units, priority, order, counts)
+    for u in range(units):
+        unit_at[starts[u]] = u
+        hidden[u] = 0
+    left = budget
+    for rank in range(units):
+        if left == 0:
+            break
+        anchor = order[rank]
+        first = unit_at[anchor]
+        if hidden[first]:
+            continue
+        end = first + 1
+        if spans:
+            key = _document_key(span_key, ids, copies, segment_documents[segment[anchor]])
+            end = min(units, first + _span_words(draw(key, source[anchor])))
+        for u in range(first, end):
+            size = starts[u + 1] - starts[u]
+            if segment[starts[u]] != segment[anchor] or size > left:
+                break
+            if hidden[u]:
+                continue
+            hidden[u] = 1
+            left -= size
+            if spans:
+                fate[starts[u] : starts[u + 1]] = anchor
+    count = 0
+    for u in range(units):
+        if hidden[u]:
+            for i in range(starts[u], starts[u + 1]):
+                chosen[count] = i
+                count += 1
+    return count
+
+
+@kernel
+def _span_words(x):
+    """Length of a span in words, from a uniform draw."""
+    words = 1
+    while words < MAX_SPAN and x >= SPAN_LIMITS[words - 1]:
+        words += 1
+    return words
