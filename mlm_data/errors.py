@@ -29,6 +29,10 @@ class FormatError(PremaskError):
     """A dataset on disk that breaks the format: missing or changed bytes, an unknown version."""
 
 
+class NewerFormatError(FormatError):
+    """A dataset of a format version that this premask doesn't know yet."""
+
+
 class StorageError(PremaskError):
     """A place that can't be read or written: a full disk, no permission, a folder that holds something else."""
 

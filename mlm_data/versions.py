@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import rfc8785
 
-from mlm_data.errors import BuildError, FormatError, StorageError
+from mlm_data.errors import BuildError, FormatError, NewerFormatError, StorageError
 from mlm_data.ledger import Ledger
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
@@ -95,7 +95,7 @@ class Manifest:
         value = _parse(data, where)
         version = value.get("format_version")
         if isinstance(version, int) and version > fmt.FORMAT_VERSION:
-            raise FormatError(
+            raise NewerFormatError(
                 f"{where}: format version {version} is newer than {fmt.FORMAT_VERSION}, which this premask reads: "
                 "install a newer premask"
             )

@@ -1,0 +1,424 @@
+"""Verify a version: every file, every byte, every rule of the format. Each problem is one line that names its file.
+
+Three layers, each trusted only after the one before it:
+
+1. Bytes: every file is there, has its size and its SHA-256; the side file vouches for the manifest and the file table.
+2. Meaning: the tables' logical hashes, and the digest that follows from them.
+3. Rules: schemas, record batches, segments, specials, padding, targets, swaps, counts, bounds and the ledger.
+
+Cost: one pass over the files, a shard at a time; about 100 MB/s on one core, most of it in the rules.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Int32
+
+from mlm_data.errors import FormatError, NewerFormatError, PremaskError
+from mlm_data.hashing import table_hash
+from mlm_data.ledger import Ledger
+from mlm_data.masking import PlaneMasks
+from mlm_data.shards import format as fmt
+from mlm_data.shards.reader import Dataset, Shard, read_batches
+from mlm_data.storage import Folder
+from mlm_data.types import Rows
+from mlm_data.versions import (
+    ALL,
+    Manifest,
+    compute_digest,
+    count_problems,
+    latest,
+    load_files,
+    load_manifest,
+    load_side,
+    version_names,
+)
+
+ShardCheck = Callable[[Shard], Iterable[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """What was looked at, and what is wrong; nothing is wrong if `ok`."""
+
+    digest: str
+    num_files: int
+    num_bytes: int
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify(
+    folder: Folder,
+    digest: str | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    on_shard: ShardCheck | None = None,
+) -> VerifyReport:
+    """Check a version, the current one by default.
+
+    Args:
+        folder: the dataset.
+        digest: of the version.
+        progress: called with (bytes done, bytes in all).
+        on_shard: a further check of each shard whose files are sound; returns lines of what is wrong.
+
+    Raises:
+        FormatError: if the folder is no dataset.
+        NewerFormatError: if its format is newer than this premask.
+    """
+    digest = digest or latest(folder)
+    try:
+        manifest = load_manifest(folder, digest)
+        files = load_files(folder, manifest)
+        dataset = Dataset(folder, manifest, files)
+    except NewerFormatError:
+        raise
+    except FormatError as error:
+        if digest is None:
+            raise
+        return VerifyReport(digest=digest, num_files=0, num_bytes=0, problems=(str(error),))
+    check = _Check(dataset, on_shard)
+    problems = list(_version_problems(folder, manifest, files))
+    total, done = int(files["num_bytes"].to_numpy().sum()), 0
+    for split in fmt.SPLITS:
+        for index in range(dataset.num_shards(split)):
+            shard = dataset.shard(split, index)
+            problems += check.shard(shard)
+            done += sum(file.num_bytes for file in shard.files.values())
+            if progress:
+                progress(done, total)
+    for line in files.filter(pa.compute.equal(files["split"], ALL)).to_pylist():
+        problems += check.signatures(line)
+        done += line["num_bytes"]
+        if progress:
+            progress(done, total)
+    problems += check.totals()
+    return VerifyReport(digest=manifest.digest, num_files=files.num_rows + 4, num_bytes=done, problems=tuple(problems))
+
+
+@dataclass
+class _Seen:
+    """What the shards of a split add up to."""
+
+    counts: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("num_shards", "num_rows", "num_tokens", "num_segments", "num_documents"), 0
+        )
+    )
+    max_segments: int = 0
+    max_targets: dict[str, int] = field(default_factory=dict)
+
+
+class _Check:
+    def __init__(self, dataset: Dataset, on_shard: ShardCheck | None) -> None:
+        self._dataset, self._folder, self._manifest = dataset, dataset.folder, dataset.manifest
+        self._lines = {
+            (line["split"], line["shard"], line["kind"]): line
+            for line in dataset.files.select(
+                ["split", "shard", "kind", "logical_hash", "sha256", "num_tokens"]
+            ).to_pylist()
+        }
+        self._on_shard = on_shard
+        self._seen = {split: _Seen() for split in fmt.SPLITS}
+        self._complete = True  # no shard was unreadable, so that totals mean something
+
+    def shard(self, shard: Shard) -> list[str]:
+        """Problems of one shard's three files."""
+        tables, problems = {}, []
+        for kind, file in shard.files.items():
+            line = self._lines[shard.split, shard.index, kind]
+            try:
+                tables[kind] = self._table(
+                    kind, file.name, {**line, "num_bytes": file.num_bytes, "num_rows": file.num_rows}
+                )
+            except PremaskError as error:
+                problems.append(str(error))
+        if problems:
+            self._complete = False
+            return problems
+        for kind, table in tables.items():
+            problems += self._named(shard.files[kind].name, self._schema_problems(kind, shard.split, table))
+        if problems:
+            self._complete = False
+            return problems
+        problems += self._rules(shard)
+        if not problems and self._on_shard:
+            problems += self._on_shard(shard)
+        return problems
+
+    def signatures(self, line: Mapping[str, Any]) -> list[str]:
+        """Problems of one signatures file."""
+        try:
+            table = self._table(fmt.SIGNATURES, line["name"], line)
+        except PremaskError as error:
+            return [str(error)]
+        if table.schema != fmt.signatures_schema():
+            return self._named(line["name"], ["its columns are not those of signatures"])
+        ids = table["id"].to_pylist()
+        return self._named(line["name"], [] if ids == sorted(ids) else ["its ids are not sorted"])
+
+    def totals(self) -> list[str]:
+        """Problems of the manifest's counts and bounds."""
+        where = version_names(self._manifest)["manifest"]
+        if not self._complete:
+            return []
+        problems = []
+        for split in fmt.SPLITS:
+            said, counted = dict(self._manifest.splits[split]), self._seen[split].counts
+            problems += [
+                f"{split}.{name}: says {said.get(name)}, the shards have {counted[name]}"
+                for name in counted
+                if said.get(name) != counted[name]
+            ]
+        rates = self._manifest.config["mask"]["rate"]
+        train, held_out = self._seen[fmt.TRAIN], self._seen[fmt.VALIDATION]
+        targets = [train.max_targets.get(str(plane), 0) for plane in range(len(rates))]
+        bounds = {
+            "max_segments": max(train.max_segments, held_out.max_segments),
+            "max_targets": [max(t for t, r in zip(targets, rates, strict=True) if r == rate) for rate in rates],
+            "max_targets_evaluation": held_out.max_targets.get("evaluation", 0),
+        }
+        problems += [
+            f"bounds.{name}: says {self._manifest.bounds.get(name)}, the shards have {value}"
+            for name, value in bounds.items()
+            if self._manifest.bounds.get(name) != value
+        ]
+        return self._named(where, problems)
+
+    def _named(self, name: str, problems: Iterable[str]) -> list[str]:
+        return [f"{self._folder.location}/{name}: {problem}" for problem in problems]
+
+    def _table(self, kind: str, name: str, line: Mapping[str, Any]) -> pa.Table:
+        where = f"{self._folder.location}/{name}"
+        check_bytes(self._folder, name, line["num_bytes"], line["sha256"])
+        batches = read_batches(self._folder, name)
+        if not batches and line["num_rows"]:
+            raise FormatError(f"{where}: holds no rows, the file table says {line['num_rows']}")
+        table = pa.Table.from_batches(batches) if batches else _empty_table(self._folder, name)
+        if table.num_rows != line["num_rows"]:
+            raise FormatError(f"{where}: has {table.num_rows} rows, the file table says {line['num_rows']}")
+        if table_hash(table, kind) != line["logical_hash"]:
+            raise FormatError(f"{where}: its logical hash is not the file table's")
+        return table
+
+    def _schema_problems(self, kind: str, split: str, table: pa.Table) -> Iterator[str]:
+        tokens, length = fmt.token_type(self._manifest.vocab_size), self._manifest.sequence_length
+        wanted = {
+            fmt.ROWS: fmt.rows_schema(length, tokens),
+            fmt.MASKS: fmt.masks_schema(length, tokens, self._dataset.planes(split)),
+            fmt.DOCUMENTS: fmt.documents_schema(),
+        }[kind]
+        found = pa.schema(list(table.schema)[: len(wanted)]) if kind == fmt.DOCUMENTS else table.schema
+        if found != wanted:
+            names = [f.name for f in wanted if f.name not in found.names or found.field(f.name) != f]
+            yield f"its columns are not those of {kind}: {', '.join(names) or 'too many'}"
+        for name in wanted.names:
+            if name in found.names and _num_nulls(table[name]):
+                yield f"column {name}: holds nulls"
+        sizes = [len(chunk) for chunk in table.column(0).chunks]
+        if any(size != fmt.BATCH_ROWS for size in sizes[:-1]) or max(sizes, default=0) > fmt.BATCH_ROWS:
+            yield f"its record batches don't have {fmt.BATCH_ROWS} rows each but the last"
+
+    def _rules(self, shard: Shard) -> list[str]:
+        seen = self._seen[shard.split]
+        names = {kind: file.name for kind, file in shard.files.items()}
+        documents = shard.documents
+        planes = {plane: shard.masks(plane) for plane in self._dataset.planes(shard.split)}
+        problems: list[str] = []
+        content = np.zeros(documents.num_rows, np.int64)
+        num_tokens = num_segments = 0
+        try:
+            pieces = shard.rows
+        except FormatError as error:
+            return [str(error)]
+        for piece, rows in enumerate(pieces):
+            first = piece * fmt.BATCH_ROWS
+            found = self._named(names[fmt.ROWS], self._row_problems(rows, documents, first))
+            if found:  # what follows would index by what is wrong
+                self._complete = False
+                return problems + found
+            np.add.at(content, rows.segment_documents, rows.segment_lengths - self._manifest.roles.num_specials)
+            num_tokens += int(rows.segment_lengths.sum(dtype=np.int64))
+            num_segments += rows.segment_lengths.size
+            seen.max_segments = max(seen.max_segments, int(rows.segments().max(initial=0)))
+            free = self._maskable(rows)
+            for plane, masks in planes.items():
+                lines = self._mask_problems(rows, masks[piece], plane, free, first)
+                problems += self._named(names[fmt.MASKS], (f"plane {plane}: {line}" for line in lines))
+                seen.max_targets[plane] = max(seen.max_targets.get(plane, 0), masks[piece].max_targets)
+        problems += self._named(names[fmt.DOCUMENTS], self._document_problems(documents, content))
+        said = self._lines[shard.split, shard.index, fmt.ROWS]["num_tokens"]
+        if said != num_tokens:
+            problems += self._named(names[fmt.ROWS], [f"holds {num_tokens} tokens, the file table says {said}"])
+        added = (1, shard.num_rows, num_tokens, num_segments, documents.num_rows)
+        for name, count in zip(seen.counts, added, strict=True):
+            seen.counts[name] += count
+        return problems
+
+    def _row_problems(self, rows: Rows, documents: pa.Table, first: int) -> Iterator[str]:
+        roles, length = self._manifest.roles, self._manifest.sequence_length
+        row_of = np.repeat(np.arange(len(rows)), np.diff(rows.segment_offsets))
+        yield from _rows_where(
+            "a segment is shorter than its special tokens",
+            rows.segment_lengths < max(roles.num_specials, 1),
+            row_of,
+            first,
+        )
+        yield from _rows_where("its segments are longer than the row", rows.used() > length, None, first)
+        named = (rows.segment_documents >= 0) & (rows.segment_documents < documents.num_rows)
+        yield from _rows_where("a segment names a document that is not there", ~named, row_of, first)
+        if not named.all() or (rows.used() > length).any() or (rows.segment_lengths < 0).any():
+            return
+        totals = documents["num_tokens"].to_numpy()[rows.segment_documents]
+        ends = rows.segment_starts.astype(np.int64) + rows.segment_lengths - roles.num_specials
+        wrong = (rows.segment_starts < 0) | (ends > totals)
+        yield from _rows_where("a segment lies outside its document", wrong, row_of, first)
+        places = np.arange(length)
+        padding = places >= rows.used()[:, None]
+        yield from _rows_where(
+            "padding holds something else than [PAD]", (padding & (rows.tokens != roles.pad)).any(1), None, first
+        )
+        yield from _rows_where(
+            "a token is not in the vocabulary", (rows.tokens >= self._manifest.vocab_size).any(1), None, first
+        )
+        opens, closes = _borders(rows)
+        special = padding.copy()
+        for name, role, place in (("[CLS]", roles.cls, opens), ("[SEP]", roles.sep, closes)):
+            if role >= 0:
+                wrong = rows.tokens[row_of, place] != role
+                yield from _rows_where(f"a segment has no {name} in its place", wrong, row_of, first)
+                special[row_of, place] = True
+        reserved = [role for role in (roles.cls, roles.sep, roles.pad, roles.mask) if role >= 0]
+        inside = np.isin(rows.tokens, reserved) & ~special
+        yield from _rows_where("a special token stands inside a segment", inside.any(1), None, first)
+        bits = _unpack(rows.word_starts)
+        yield from _rows_where("a word starts at a special token or padding", (bits & special).any(1), None, first)
+
+    def _maskable(self, rows: Rows) -> Bool[np.ndarray, "rows length"]:
+        roles = self._manifest.roles
+        never = [role for role in (roles.cls, roles.sep, roles.pad, roles.mask, roles.unk) if role >= 0]
+        inside = np.arange(rows.sequence_length) < rows.used()[:, None]
+        return inside & ~np.isin(rows.tokens, never)
+
+    def _mask_problems(
+        self, rows: Rows, masks: PlaneMasks, plane: str, maskable: Bool[np.ndarray, "rows length"], first: int
+    ) -> Iterator[str]:
+        targets = _unpack(masks.targets)
+        wrong = (targets & ~maskable).any(1)
+        yield from _rows_where("a target is a special token, [UNK] or padding", wrong, None, first)
+        rate = fmt.EVALUATION_RATE if plane == "evaluation" else self._manifest.config["mask"]["rate"][int(plane)]
+        most = maskable.sum(1) * round(rate * 1_000_000) // 1_000_000
+        yield from _rows_where("more targets than the rate allows", masks.num_targets() > most, None, first)
+        counts = np.diff(masks.swap_offsets)
+        begin, end = masks.swap_offsets[0], masks.swap_offsets[-1]
+        places, tokens = masks.swap_places[begin:end].astype(np.int64), masks.swap_tokens[begin:end]
+        row_of = np.repeat(np.arange(len(rows)), counts)
+        if plane == "evaluation":
+            yield from _rows_where("the evaluation plane has swaps", counts > 0, None, first)
+        if (places >= rows.sequence_length).any():
+            yield from _rows_where("a swap lies outside the row", places >= rows.sequence_length, row_of, first)
+            return
+        yield from _rows_where("a swap is not on a target", ~targets[row_of, places], row_of, first)
+        falls = (np.diff(places) <= 0) & (np.diff(row_of) == 0)
+        yield from _rows_where("its swaps are not in order", falls, row_of[1:], first)
+        yield from _rows_where(
+            "a swap's token is not in the vocabulary", tokens >= self._manifest.vocab_size, row_of, first
+        )
+
+    def _document_problems(self, documents: pa.Table, content: np.ndarray) -> Iterator[str]:
+        said = documents["num_tokens"].to_numpy()
+        whole = self._manifest.config["pack"].get("long_documents") == "split"
+        wrong = np.flatnonzero(content != said if whole else content > said)
+        if wrong.size:
+            one = wrong[0]
+            yield f"document {one}: has {said[one]} tokens, rows hold {content[one]} of it ({wrong.size} such)"
+
+
+def check_bytes(folder: Folder, name: str, num_bytes: int, sha256: bytes) -> None:
+    """Make sure that a file is there with its size and hash.
+
+    Raises:
+        FormatError: if not.
+    """
+    where = f"{folder.location}/{name}"
+    if not folder.exists(name):
+        raise FormatError(f"{where}: missing")
+    with folder.open(name) as stream:
+        size = stream.size()
+        if size != num_bytes:
+            raise FormatError(f"{where}: has {size} bytes, the file table says {num_bytes}")
+        hasher = hashlib.sha256()
+        while chunk := stream.read_buffer(8 << 20):
+            hasher.update(chunk)
+    if hasher.digest() != sha256:
+        raise FormatError(f"{where}: a byte was changed: its SHA-256 is not the file table's")
+
+
+def _version_problems(folder: Folder, manifest: Manifest, files: pa.Table) -> Iterator[str]:
+    names = version_names(manifest)
+    where = {kind: f"{folder.location}/{name}" for kind, name in names.items()}
+    try:
+        side = load_side(folder, manifest)
+    except FormatError as error:
+        yield str(error)
+        side = {}
+    for kind in ("manifest", "files"):
+        if side and hashlib.sha256(folder.read(names[kind])).hexdigest() != side.get(f"{kind}_sha256"):
+            yield f"{where[kind]}: a byte was changed: its SHA-256 is not the side file's"
+    for name, sha in side.get("attachments", {}).items():
+        full = f"versions/{manifest.digest}.{name}"
+        if not folder.exists(full):
+            yield f"{folder.location}/{full}: missing"
+        elif hashlib.sha256(folder.read(full)).hexdigest() != sha:
+            yield f"{folder.location}/{full}: a byte was changed: its SHA-256 is not the side file's"
+    if folder.read(names["manifest"]) != manifest.to_bytes():
+        yield f"{where['manifest']}: not canonical JSON"
+    if not folder.exists(names["tokenizer"]):
+        yield f"{where['tokenizer']}: missing"
+    elif hashlib.sha256(folder.read(names["tokenizer"])).hexdigest() != manifest.tokenizer["sha256"]:
+        yield f"{where['tokenizer']}: a byte was changed: its SHA-256 is not its name"
+    tables = [value.hex() for value in files["logical_hash"].to_pylist()]
+    digest = compute_digest(manifest.config, manifest.tokenizer["sha256"], tables)
+    if digest != manifest.digest:
+        yield f"{where['manifest']}: its digest should be {digest}"
+    for problem in count_problems(manifest.splits, Ledger.from_dict(manifest.ledger), manifest.roles):
+        yield f"{where['manifest']}: ledger: {problem}"
+
+
+def _empty_table(folder: Folder, name: str) -> pa.Table:
+    with folder.open(name) as stream:
+        return pa.ipc.open_file(stream).schema.empty_table()
+
+
+def _num_nulls(column: pa.ChunkedArray) -> int:
+    inner = sum(chunk.values.null_count for chunk in column.chunks if hasattr(chunk, "values"))
+    return column.null_count + inner
+
+
+def _rows_where(
+    problem: str, wrong: Bool[np.ndarray, " items"], row_of: Int32[np.ndarray, " items"] | None, first: int
+) -> Iterator[str]:
+    """One line for all rows with a problem."""
+    if wrong.any():
+        rows = np.unique(np.flatnonzero(wrong) if row_of is None else row_of[wrong])
+        yield f"row {first + rows[0]}: {problem}" + (f" ({rows.size} such rows)" if rows.size > 1 else "")
+
+
+def _borders(rows: Rows) -> tuple[Int32[np.ndarray, " segments"], Int32[np.ndarray, " segments"]]:
+    """First and last place of every segment in its row."""
+    ends = np.cumsum(rows.segment_lengths, dtype=np.int64)
+    before = np.concatenate([[0], ends])[rows.segment_offsets[:-1]]
+    last = ends - np.repeat(before, np.diff(rows.segment_offsets)) - 1
+    return last - rows.segment_lengths + 1, last
+
+
+def _unpack(bits: np.ndarray) -> Bool[np.ndarray, "rows length"]:
+    return np.unpackbits(bits, axis=1, bitorder=fmt.BITS).astype(bool)
