@@ -207,6 +207,7 @@ def publish(
     *,
     tokenizer: bytes,
     side: Mapping[str, Any],
+    attachments: Mapping[str, bytes] | None = None,
 ) -> None:
     """Make a version visible: its files first, then LATEST.
 
@@ -218,6 +219,8 @@ def publish(
         files: the file table.
         tokenizer: the tokenizer.json's canonical bytes.
         side: facts that the digest must not depend on: parent, times, versions of premask and libraries, host.
+        attachments: further files of this version by the end of their names: `quarantine.jsonl` becomes
+            `versions/<digest>.quarantine.jsonl`; the side file vouches for them.
 
     Raises:
         StorageError: if the folder holds something else, or can't be written.
@@ -234,11 +237,14 @@ def publish(
             writer.write_table(files)
         table, text = sink.getvalue().to_pybytes(), manifest.to_bytes()
         folder.write(names["files"], table)
-        hashes = {
+        for name, data in (attachments or {}).items():
+            folder.write(f"versions/{manifest.digest}.{name}", data)
+        vouched = {
             "files_sha256": hashlib.sha256(table).hexdigest(),
             "manifest_sha256": hashlib.sha256(text).hexdigest(),
+            "attachments": {name: hashlib.sha256(data).hexdigest() for name, data in (attachments or {}).items()},
         }
-        folder.write(names["side"], _sealed({**side, **hashes}))
+        folder.write(names["side"], _sealed({**side, **vouched}))
         folder.write(names["manifest"], text)  # last of the four: where it is, the others are
     folder.write(LATEST, f"{manifest.digest}\n".encode())
 
