@@ -1,0 +1,223 @@
+"""The command `premask-train`: run, eval, fill.
+
+A mistake of the user is one line on standard error and exit code 2; --debug shows the traceback.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mlm_data.errors import ConfigError, PremaskError
+
+QUIET_SECONDS = 10.0  # between two lines where the output is no terminal
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; ends the process with the command's exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "run":
+            from trainer.machine import launch
+
+            launch(arguments)
+        code = options.act(options)
+    except PremaskError as error:
+        if options.debug:
+            raise
+        print(f"premask-train: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("premask-train: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="premask-train", description="Train and use an encoder on a premask dataset.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, act: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.set_defaults(act=act)
+        return command
+
+    run = add("run", _run, "Train, or go on with a run where its last checkpoint is.")
+    run.add_argument("file", nargs="?", help="a YAML file with the run's settings")
+    run.add_argument("--recipe", help="tiny, small, base or large")
+    run.add_argument("--data", help="the dataset's folder, or folder@digest")
+    run.add_argument("--out", help="the run's folder")
+    run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="for example budget.minutes=4")
+
+    evaluate = add("eval", _eval, "Loss, perplexity and accuracy on the evaluation plane.")
+    evaluate.add_argument("run", help="the run's folder")
+    evaluate.add_argument("--data", help="another dataset with the same tokenizer")
+    evaluate.add_argument("--baselines", action="store_true", help="also what trivial predictors reach")
+    evaluate.add_argument("--max-rows", type=int, help="of the validation split")
+    evaluate.add_argument("--json", action="store_true")
+
+    fill = add("fill", _fill, "The most probable tokens for each [MASK] of a text.")
+    fill.add_argument("run", help="the run's folder")
+    fill.add_argument("text", help='for example "The cat sat on the [MASK]."')
+    fill.add_argument("--top", type=int, default=5)
+    fill.add_argument("--json", action="store_true")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from trainer.config import resolve
+    from trainer.loop import train
+
+    given = {name: getattr(options, name) for name in ("data", "out") if getattr(options, name) is not None}
+    settings = resolve(recipe_name=options.recipe, file=options.file, values=given, overrides=options.set)
+    console = Console(highlight=False)
+    with _Screen(console) as screen:
+        result = train(settings, say=screen.say, watch=screen.watch)
+    if result["stopped"]:
+        return 0
+    seen = result["validation"]
+    if seen:
+        targets = max(1, seen["targets"])
+        console.print(
+            f"step {result['step']}: validation loss {seen['loss_sum'] / targets:.3f}, "
+            f"accuracy {seen['hits'] / targets:.3f}"
+        )
+    console.print(f"the run is in {settings.out}")
+    return 0
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from trainer import machine, runs
+    from trainer.data import open_dataset
+    from trainer.evaluate import report
+
+    folder = Path(options.run)
+    facts = runs.read(folder)
+    chosen = machine.choose(_settings_of(folder, facts, compile_mode="off"), precision=facts["precision"])
+    trained = runs.load(folder, chosen)
+    _print_notes(trained.notes)
+    location = options.data or f"{trained.settings.data.rpartition('@')[0] or trained.settings.data}@{facts['dataset']}"
+    dataset = open_dataset(location)
+    if dataset.manifest.tokenizer["sha256"] != facts["tokenizer"]:
+        raise ConfigError(f"{location}: has another tokenizer than the model: build it with {folder}/tokenizer.json")
+    result = report(
+        trained.model,
+        dataset,
+        batch_rows=trained.settings.batch_rows,
+        device=chosen.device,
+        baselines=options.baselines,
+        max_rows=options.max_rows,
+    )
+    result = {"run": str(folder), "step": trained.step} | result
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    Console(highlight=False).print(_table_of(result))
+    return 0
+
+
+def _fill(options: argparse.Namespace) -> int:
+    from trainer import machine, runs
+    from trainer.fill import fill, to_json
+
+    if options.top < 1:
+        raise ConfigError(f"--top must be at least 1, got {options.top}")
+    folder = Path(options.run)
+    facts = runs.read(folder)
+    chosen = machine.choose(_settings_of(folder, facts, compile_mode="off"), precision=facts["precision"])
+    trained = runs.load(folder, chosen, rows=1)
+    _print_notes(trained.notes)
+    guesses = fill(trained, options.text, top=options.top)
+    if options.json:
+        print(json.dumps(to_json(options.text, guesses)))
+        return 0
+    console = Console(highlight=False)
+    console.print(Text(options.text))
+    for number, blank in enumerate(guesses, start=1):
+        words = "  ".join(f"{one.token} {one.probability:.2f}" for one in blank)
+        console.print(Text(f"  {number}: {words}"))
+    return 0
+
+
+def _settings_of(folder: Path, facts: dict[str, Any], *, compile_mode: str) -> Any:
+    from mlm_data.config import parse_settings
+    from trainer.config import RunSettings
+
+    values = facts["settings"] | {"compile": compile_mode, "device": "auto", "precision": "auto"}
+    return parse_settings(RunSettings, values, where=str(folder / "run.json"))
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"premask-train: {note}", file=sys.stderr)
+
+
+def _table_of(result: dict[str, Any]) -> Table:
+    table = Table("", "loss (nats)", "perplexity", "accuracy", title=f"{result['run']}, step {result['step']}")
+    names = {
+        "model": "this model",
+        "unigram": "unigram frequencies",
+        "two_neighbours": "table of two neighbours",
+        "shuffled_context": "this model, context shuffled",
+    }
+    for key, name in names.items():
+        if key in result:
+            row = result[key]
+            cells = (f"{row[field]:.3f}" if field in row else "" for field in ("loss", "perplexity", "accuracy"))
+            table.add_row(name, *cells)
+    return table
+
+
+class _Screen:
+    """One live line on a terminal; elsewhere a plain line now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4, transient=False) if console.is_terminal else None
+        self._printed = 0.0
+
+    def __enter__(self) -> "_Screen":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        self._console.print(Text(line))
+
+    def watch(self, progress: Any) -> None:
+        line = describe(progress)
+        if self._live:
+            self._live.update(Text(line))
+        elif time.monotonic() - self._printed > QUIET_SECONDS or progress.step == progress.total:
+            self._printed = time.monotonic()
+            self._console.print(Text(line))
+
+
+def describe(progress: Any) -> str:
+    """A progress as one line for people."""
+    parts = [f"step {progress.step}/{progress.total or '?'}", f"loss {progress.loss:.3f}"]
+    if progress.validation is not None:
+        parts.append(f"validation {progress.validation.loss:.3f}")
+        parts.append(f"accuracy {progress.validation.accuracy:.3f}")
+    else:
+        parts.append(f"accuracy {progress.accuracy:.3f}")
+    if progress.tokens_per_second:
+        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    if progress.seconds_left is not None:
+        minutes, seconds = divmod(int(progress.seconds_left), 60)
+        parts.append(f"{minutes}:{seconds:02d} left")
+    return "  ".join(parts)

@@ -1,0 +1,198 @@
+"""What a training run is: frozen, checked settings, and the recipes as plain functions.
+
+A run's settings come from three places, later ones win: a recipe (`tiny`, `small`, `base`, `large`), a YAML file,
+and `--set field=value`. `resolve` joins them and raises one `ConfigError` with one line for all that is wrong.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from mlm_data.config import Settings, apply_overrides, parse_settings, read_yaml
+from mlm_data.errors import ConfigError
+
+
+class ModelSettings(Settings):
+    """The encoder's shape (ModernBERT, Warner et al. 2024, sec. 2.1 and table 4)."""
+
+    layers: int = Field(default=4, ge=1, le=256)
+    width: int = Field(default=256, ge=8)
+    heads: int = Field(default=4, ge=1)
+    intermediate: int = Field(default=512, ge=8)  # of GeGLU: its input matrix has twice as many rows
+    global_every: int = Field(default=3, ge=1)  # layer i sees the whole segment iff i % global_every == 0
+    window: int = Field(default=64, ge=1)  # the other layers see |i - j| <= window
+    rope_theta: float = Field(default=160_000.0, gt=1)
+    local_rope_theta: float = Field(default=10_000.0, gt=1)
+    norm_eps: float = Field(default=1e-5, gt=0)
+
+    @model_validator(mode="after")
+    def _divides(self) -> "ModelSettings":
+        if self.width % self.heads or (self.width // self.heads) % 8:
+            raise ValueError(
+                f"width / heads must be a multiple of 8, got {self.width} / {self.heads}: "
+                f"use heads={max(1, self.width // 64)}"
+            )
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+
+class OptimizerSettings(Settings):
+    """Muon (Jordan et al. 2024) on the blocks' matrices and AdamW elsewhere, or AdamW alone."""
+
+    kind: Literal["muon", "adamw"] = "muon"
+    muon_lr: float = Field(default=0.02, gt=0)
+    muon_momentum: float = Field(default=0.95, ge=0, lt=1)
+    muon_decay: float = Field(default=0.01, ge=0)
+    lr: float = Field(default=3e-3, gt=0)  # AdamW's
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = Field(default=1e-8, gt=0)
+    decay: float = Field(default=0.01, ge=0)  # AdamW's, on matrices; norms, biases and embeddings have none
+    clip: float = Field(default=1.0, gt=0)  # largest norm of the mean gradient
+
+
+class ScheduleSettings(Settings):
+    """Factor on the learning rates. wsd: warm-up, stable, decay over the last `decay_share` of the steps."""
+
+    kind: Literal["wsd", "linear", "cosine"] = "wsd"
+    shape: Literal["linear", "1-sqrt"] = "linear"  # of wsd's decay
+    warmup_steps: int = Field(default=40, ge=0)
+    decay_share: float = Field(default=0.5, gt=0, le=1)
+    floor: float = Field(default=0.0, ge=0, lt=1)  # factor at the end
+
+
+class BudgetSettings(Settings):
+    """When training ends: exactly one of the three."""
+
+    steps: int | None = Field(default=None, ge=1)
+    tokens: float | None = Field(default=None, gt=0)  # token places
+    minutes: float | None = Field(default=None, gt=0)  # steps follow from the speed measured in the first 20
+
+    @model_validator(mode="after")
+    def _one(self) -> "BudgetSettings":
+        given = [name for name in ("steps", "tokens", "minutes") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of steps, tokens and minutes, got {', '.join(given) or 'none'}")
+        return self
+
+
+class RunSettings(Settings):
+    """One run, whole."""
+
+    recipe: str = "tiny"
+    data: str  # a dataset's folder, or folder@digest
+    out: str
+    planes: tuple[int, ...] | None = None  # default: all training planes in turn, epoch by epoch
+    model: ModelSettings = ModelSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    budget: BudgetSettings
+    batch_rows: int = Field(default=32, ge=1)  # rows of one micro-batch
+    accumulate: int = Field(default=1, ge=1)  # micro-batches per step
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of matrix products; auto: the faster
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: where a C++ compiler is there
+    deterministic: bool | None = None  # default: on CPUs yes, on GPUs no
+    log_every: int = Field(default=20, ge=1)  # steps between two reads of the device's counters
+    evaluate_every: int = Field(default=200, ge=1)
+    evaluate_rows: int = Field(default=512, ge=1)  # of the validation split, at most, while training
+    checkpoint_every: int = Field(default=200, ge=1)
+    keep: int = Field(default=3, ge=1)  # checkpoints; the best by validation loss stays besides
+
+
+def tiny() -> dict[str, Any]:
+    """4 x 256: learns well in four minutes on two cores. Needs a vocabulary of about 8,192 and L = 128."""
+    return {
+        "model": {"layers": 4, "width": 256, "heads": 4, "intermediate": 512},
+        "optimizer": {"kind": "muon"},
+        "budget": {"minutes": 4.0},
+        "batch_rows": 32,
+    }
+
+
+def small() -> dict[str, Any]:
+    """6 x 256: half an hour to a day on a CPU."""
+    return {
+        "model": {"layers": 6, "width": 256, "heads": 4, "intermediate": 512},
+        "optimizer": {"kind": "muon"},
+        "schedule": {"shape": "1-sqrt", "decay_share": 0.3, "warmup_steps": 100},
+        "budget": {"minutes": 20.0},
+        "batch_rows": 32,
+    }
+
+
+def base() -> dict[str, Any]:
+    """ModernBERT-base: 22 x 768, 149 million parameters with its vocabulary. Wants a GPU."""
+    return {
+        "model": {"layers": 22, "width": 768, "heads": 12, "intermediate": 1152},
+        "optimizer": {"kind": "adamw", "lr": 8e-4, "decay": 1e-5, "eps": 1e-6},
+        "schedule": {"shape": "1-sqrt", "decay_share": 0.1, "warmup_steps": 2000},
+        "budget": {"tokens": 1e10},
+        "batch_rows": 96,
+        "log_every": 50,
+        "checkpoint_every": 2000,
+        "evaluate_every": 2000,
+    }
+
+
+def large() -> dict[str, Any]:
+    """ModernBERT-large: 28 x 1024, 395 million parameters with its vocabulary. Wants several GPUs."""
+    return base() | {
+        "model": {"layers": 28, "width": 1024, "heads": 16, "intermediate": 2624},
+        "optimizer": {"kind": "adamw", "lr": 5e-4, "decay": 1e-5, "eps": 1e-6},
+        "batch_rows": 56,
+    }
+
+
+RECIPES: dict[str, Callable[[], dict[str, Any]]] = {"tiny": tiny, "small": small, "base": base, "large": large}
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """A recipe's values by name.
+
+    Raises:
+        ConfigError: names the nearest known recipe.
+    """
+    if name not in RECIPES:
+        nearest = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(RECIPES)}"
+        raise ConfigError(f"unknown recipe {name!r}: {hint}")
+    return {"recipe": name} | RECIPES[name]()
+
+
+def resolve(
+    *,
+    recipe_name: str | None = None,
+    file: str | Path | None = None,
+    values: Mapping[str, Any] | None = None,
+    overrides: Iterable[str] = (),
+) -> RunSettings:
+    """Join recipe, YAML file, plain values and overrides into one checked `RunSettings`.
+
+    A budget of the user replaces the recipe's, whichever unit it is in.
+
+    Raises:
+        ConfigError: for an unknown recipe or field, or a value that can't be right.
+    """
+    chosen = read_yaml(file) if file is not None else {}
+    chosen = apply_overrides(_merge(chosen, values or {}), overrides)
+    name = recipe_name or chosen.get("recipe") or "tiny"
+    merged = _merge(recipe(str(name)), chosen | {"recipe": name})
+    if isinstance(chosen.get("budget"), dict) and chosen["budget"]:
+        merged["budget"] = chosen["budget"]
+    where = str(file) if file is not None else f"recipe {name}"
+    return parse_settings(RunSettings, merged, where=where)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,166 @@
+"""The encoder: ModernBERT (Warner et al. 2024), written for packed rows of static shape.
+
+Pre-norm blocks without biases, a norm after the embedding, rotary positions, GeGLU with the exact erf. Layer i sees
+its whole segment iff i % global_every == 0, else |i - j| <= window; layer 0's attention norm is the identity (the
+embedding has just been normed). The decoder is tied to the embedding and has a bias. The vocabulary is padded to a
+multiple of 64 inside; padding rows never win: their bias is -1e4 and they are trimmed on export.
+
+Parameters are float32. Matrix products run in `compute` precision on copies cast in the graph; norms, the residual
+stream, rotary tables and the loss are float32.
+
+Legend: T places; D width; H heads; K head dimension; F intermediate; V padded vocabulary; N targets.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.attention import Attention, Plan
+from trainer.config import ModelSettings
+
+PADDED_BIAS = -1e4  # of ids that no tokenizer has
+
+
+def padded_vocabulary(vocab_size: int) -> int:
+    """The next multiple of 64: rows of a matrix that kernels like.
+
+    >>> padded_vocabulary(8190)
+    8192
+    """
+    return -(-vocab_size // 64) * 64
+
+
+class Encoder(nn.Module):
+    """ids and positions [T] -> hidden states [T, D] in the compute precision."""
+
+    def __init__(
+        self, shape: ModelSettings, vocab_size: int, *, length: int, attention: Attention, compute: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.shape, self.vocab_size, self.length = shape, vocab_size, length
+        self.attention, self.compute = attention, compute
+        self.embedding = nn.Embedding(padded_vocabulary(vocab_size), shape.width)
+        self.embedding_norm = Norm(shape.width, shape.norm_eps)
+        self.blocks = nn.ModuleList(Block(shape, layer, attention, compute) for layer in range(shape.layers))
+        self.final_norm = Norm(shape.width, shape.norm_eps)
+        self.head = Head(shape, compute)
+        self.decoder_bias = nn.Parameter(torch.zeros(padded_vocabulary(vocab_size)))
+        for name, theta in (("wide", shape.rope_theta), ("near", shape.local_rope_theta)):
+            cos, sin = rotary_tables(length, shape.head_dim, theta)
+            self.register_buffer(f"cos_{name}", cos, persistent=False)
+            self.register_buffer(f"sin_{name}", sin, persistent=False)
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator, *, std: float = 0.02) -> None:
+        """Draw all weights: truncated normal at 3 std; matrices that write to the residual stream are scaled down."""
+        shrink = 1 / math.sqrt(2 * self.shape.layers)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                scale = std * (shrink if name.endswith("out.weight") else 1.0)
+                nn.init.trunc_normal_(parameter, 0.0, scale, -3 * scale, 3 * scale, generator=generator)
+            else:
+                nn.init.ones_(parameter)
+        self.decoder_bias.zero_()
+        self.decoder_bias[self.vocab_size :] = PADDED_BIAS
+
+    def forward(self, input_ids_T: Tensor, position_ids_T: Tensor, cu_seqlens: Tensor) -> Tensor:
+        plan = self.attention.plan(position_ids_T, cu_seqlens)
+        wide = self.cos_wide[position_ids_T], self.sin_wide[position_ids_T]
+        near = self.cos_near[position_ids_T], self.sin_near[position_ids_T]
+        x_TD = self.embed(input_ids_T)
+        for block in self.blocks:
+            x_TD = block(x_TD, *(near if block.local else wide), plan)
+        return x_TD
+
+    def embed(self, input_ids_T: Tensor) -> Tensor:
+        """The first hidden states, normed: float32 [T, D]."""
+        return self.embedding_norm(self.embedding(input_ids_T))
+
+    def features(self, x_TD: Tensor, places_N: Tensor) -> Tensor:
+        """What the decoder multiplies, at target places only: [N, D] in the compute precision."""
+        return self.head(self.final_norm(x_TD.index_select(0, places_N)))
+
+    def logits(self, features_ND: Tensor) -> Tensor:
+        """float32 [N, vocab_size]: for filling blanks and for export; training uses `trainer.loss`."""
+        weight_VD = self.embedding.weight.to(self.compute)
+        logits_NV = F.linear(features_ND.to(self.compute), weight_VD).float() + self.decoder_bias
+        return logits_NV[:, : self.vocab_size]
+
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, shape: ModelSettings, layer: int, attention: Attention, compute: torch.dtype) -> None:
+        super().__init__()
+        self.local = layer % shape.global_every != 0
+        self.heads, self.attention, self.compute = shape.heads, attention, compute
+        self.attention_norm = Norm(shape.width, shape.norm_eps) if layer else nn.Identity()
+        self.qkv = Matrix(shape.width, 3 * shape.width, compute)
+        self.attention_out = Matrix(shape.width, shape.width, compute)
+        self.mlp_norm = Norm(shape.width, shape.norm_eps)
+        self.mlp_in = Matrix(shape.width, 2 * shape.intermediate, compute)
+        self.mlp_out = Matrix(shape.intermediate, shape.width, compute)
+
+    def forward(self, x_TD: Tensor, cos_TK: Tensor, sin_TK: Tensor, plan: Plan) -> Tensor:
+        qkv = self.qkv(self.attention_norm(x_TD)).unflatten(-1, (3, self.heads, -1))
+        q_THK, k_THK, v_THK = qkv.unbind(1)
+        q_THK, k_THK = rotate(q_THK, cos_TK, sin_TK), rotate(k_THK, cos_TK, sin_TK)
+        mixed_TD = self.attention(q_THK, k_THK, v_THK, plan, local=self.local).flatten(1)
+        x_TD = x_TD + self.attention_out(mixed_TD)
+        value_TF, gate_TF = self.mlp_in(self.mlp_norm(x_TD)).chunk(2, -1)
+        return x_TD + self.mlp_out(F.gelu(value_TF.float()).to(gate_TF.dtype) * gate_TF)
+
+
+class Head(nn.Module):
+    """dense, gelu, norm: the part of the prediction head before the decoder."""
+
+    def __init__(self, shape: ModelSettings, compute: torch.dtype) -> None:
+        super().__init__()
+        self.dense = Matrix(shape.width, shape.width, compute)
+        self.norm = Norm(shape.width, shape.norm_eps)
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        return self.norm(F.gelu(self.dense(x_ND).float()))
+
+
+class Norm(nn.Module):
+    """Layer norm without bias, in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return F.layer_norm(x_TD.float(), self.weight.shape, self.weight, None, self.eps)
+
+
+class Matrix(nn.Module):
+    """x W^T in the compute precision; the weight stays float32."""
+
+    def __init__(self, inputs: int, outputs: int, compute: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.compute = compute
+
+    def forward(self, x_TI: Tensor) -> Tensor:
+        return F.linear(x_TI.to(self.compute), self.weight.to(self.compute))
+
+
+def rotary_tables(length: int, dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of position * theta^(-2i / dim): float32 [length, dim / 2] each (Su et al. 2021, eq. 15)."""
+    frequency = 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+    angle = torch.arange(length, dtype=torch.float32)[:, None] * frequency
+    return angle.cos(), angle.sin()
+
+
+def rotate(x_THK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+    """Turn pairs (i, i + K / 2) by their angle, in float32; the precision of x comes back."""
+    low, high = x_THK.float().chunk(2, -1)
+    cos, sin = cos_TK[:, None], sin_TK[:, None]
+    return torch.cat((low * cos - high * sin, high * cos + low * sin), -1).to(x_THK.dtype)

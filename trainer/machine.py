@@ -1,0 +1,121 @@
+"""What the machine offers: device, the faster precision, a compiler, and the settings that make runs repeatable."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from mlm_data.errors import ConfigError
+from trainer.config import RunSettings
+from trainer.encoder import Encoder
+
+# glibc gives freed blocks above these sizes back to the kernel, and every step faults them in again: 10 to 40 % of a
+# step on 2 cores (measured). Only what is set before the process starts counts.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(16 << 30)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a run computes on. The names are stored with the run: resuming on other ones is no longer bit for bit."""
+
+    device: torch.device
+    precision: torch.dtype  # of matrix products
+    compile: bool
+    deterministic: bool
+    notes: tuple[str, ...] = ()  # for people: what was chosen for a reason
+
+
+def launch(argv: list[str]) -> None:
+    """Start this program again with the allocator's thresholds raised, unless that has been done or can't be."""
+    if sys.platform != "linux" or any(name in os.environ for name in ALLOCATOR):
+        return
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "trainer", *argv], os.environ | ALLOCATOR)  # noqa: S606
+
+
+def choose(settings: RunSettings, *, precision: str | None = None) -> Machine:
+    """Choose device, precision and compilation.
+
+    Args:
+        precision: what an earlier start of the same run measured; it is kept.
+
+    Raises:
+        ConfigError: if the settings ask for what is not there.
+    """
+    notes: list[str] = []
+    there = torch.cuda.is_available()
+    if settings.device == "cuda" and not there:
+        raise ConfigError("device: cuda is asked for, and torch sees none: install a CUDA build of torch, or use cpu")
+    device = torch.device("cuda" if there and settings.device != "cpu" else "cpu")
+    wanted = settings.precision if settings.precision != "auto" else precision
+    if wanted is None:
+        wanted = "bfloat16" if device.type == "cuda" else faster_precision()
+        notes.append(f"matrix products in {wanted}: the faster here")
+    if device.type == "cuda" and wanted != "bfloat16":
+        raise ConfigError("precision: attention on CUDA needs bfloat16: remove precision, or use device=cpu")
+    compiled = settings.compile != "off"
+    if compiled and not has_compiler(device):
+        if settings.compile == "on":
+            raise ConfigError("compile: on needs a C++ compiler: install the package g++ (Debian, Ubuntu) or gcc-c++")
+        notes.append("no C++ compiler: running eagerly, about 1.3 times slower; install the package g++ (or gcc-c++)")
+        compiled = False
+    deterministic = settings.deterministic if settings.deterministic is not None else device.type == "cpu"
+    return Machine(
+        device=device,
+        precision=getattr(torch, wanted),
+        compile=compiled,
+        deterministic=deterministic,
+        notes=tuple(notes),
+    )
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Whether Inductor can compile for this device: a C++ compiler for CPUs; on GPUs Triton brings its own."""
+    if device.type == "cuda":
+        return True
+    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
+
+
+def faster_precision() -> str:
+    """float32 or bfloat16: whichever multiplies faster here, by a short measurement (0.1 s).
+
+    A processor may have bf16 instructions and be slower with them: without AMX, on 2 cores of a Sapphire Rapids,
+    float32 did 340 and bf16 180 GFLOP/s. bf16 must win by a tenth.
+    """
+    if not torch.cpu._is_avx512_bf16_supported():
+        return "float32"
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        left, right = torch.ones(2048, 256, dtype=dtype), torch.ones(768, 256, dtype=dtype)
+        torch.mm(left, right.t())
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            torch.mm(left, right.t())
+            times.append(time.perf_counter() - start)
+        seconds[dtype] = min(times)
+    return "bfloat16" if seconds[torch.bfloat16] * 1.1 < seconds[torch.float32] else "float32"
+
+
+def prepare(machine: Machine) -> None:
+    """Settings of the whole process."""
+    torch.use_deterministic_algorithms(machine.deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a pass per allocation
+    if machine.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        if machine.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def compile_parts(model: Encoder) -> None:
+    """Compile embedding, blocks and head, each without graph breaks. Blocks of one kind share their code."""
+    options: dict[str, object] = {"fullgraph": True, "dynamic": False}
+    for block in model.blocks:
+        block.compile(**options)
+    compiled: Callable = torch.compile(model.embed, **options)
+    model.embed = compiled
+    model.features = torch.compile(model.features, **options)

@@ -1,0 +1,186 @@
+"""Optimizers: Muon for the blocks' matrices with AdamW elsewhere, or AdamW alone; clipping and skipping on the device.
+
+Muon (Jordan et al. 2024): momentum, then five steps of a quintic Newton-Schulz iteration that pushes all singular
+values of the update towards 1. The result agrees with `torch.optim.Muon` (a test runs it); ours stacks matrices of
+one shape into one batched product, splits the fused qkv matrix into its three, and works in the precision whose
+products are faster.
+
+    m = momentum * m + (1 - momentum) * g           u = (1 - momentum) * g + momentum * m   (Nesterov)
+    X = u / |u|;  five times: A = X X^T;  X = a X + (b A + c A^2) X
+    w = w * (1 - lr * decay) - lr * sqrt(max(1, rows / columns)) * X
+
+Every group has a name: it shows in checkpoints and logs. Norms, biases and the embedding are never decayed.
+
+A step gets two device scalars: `scale`, by which all gradients are multiplied (clipping, and one over the number of
+targets), and `skip`, 1 where the gradients are not finite. A skipped step leaves weights and state as they were.
+Nothing here waits for the device.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from trainer.config import OptimizerSettings
+
+COEFFICIENTS = (3.4445, -4.775, 2.0315)  # Jordan et al.: steepest at zero, while staying near 1
+ITERATIONS = 5
+EPS = 1e-7
+
+
+class Optimizer:
+    """All parameters of a model, in named groups, behind one `step`."""
+
+    def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
+        groups = split_groups(model, settings.kind)
+        self.names = {name: [key for key, _ in members] for name, members in groups.items()}
+        self.parameters = [parameter for members in groups.values() for _, parameter in members]
+        self._clip = settings.clip
+        self._keys = {id(parameter): key for members in groups.values() for key, parameter in members}
+        self.muon: Muon | None = None
+        if "muon" in groups:
+            members = groups.pop("muon")
+            self.muon = Muon(
+                members, lr=settings.muon_lr, momentum=settings.muon_momentum, weight_decay=settings.muon_decay
+            )
+        self.adamw = torch.optim.AdamW(
+            [
+                {
+                    "params": [parameter for _, parameter in members],
+                    "weight_decay": settings.decay if name == "decayed" else 0.0,
+                    "name": name,
+                }
+                for name, members in groups.items()
+            ],
+            lr=settings.lr,
+            betas=settings.betas,
+            eps=settings.eps,
+            fused=True,
+        )
+        self._base_lr = settings.lr
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def step(self, factor: float, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Update all parameters from the *sums* of gradients over `targets` targets.
+
+        Returns two device scalars: the norm of the mean gradient before clipping, and 1 where the step was skipped.
+        """
+        grads = [parameter.grad for parameter in self.parameters]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))) / targets
+        skip = (~torch.isfinite(norm)).float()
+        torch._foreach_mul_(grads, (self._clip / norm).clamp(max=1.0) / targets)
+        if self.muon is not None:
+            self.muon.step(factor, skip)
+        for group in self.adamw.param_groups:
+            group["lr"] = self._base_lr * factor
+        self.adamw.found_inf, self.adamw.grad_scale = skip, None
+        self.adamw.step()
+        return norm, skip
+
+    def state(self) -> dict[str, Tensor]:
+        """All state as named tensors: `<kind>/<parameter>`."""
+        tensors = {}
+        for parameter, state in self.adamw.state.items():
+            for kind, value in state.items():
+                tensors[f"{kind}/{self._keys[id(parameter)]}"] = value
+        if self.muon is not None:
+            tensors |= {f"momentum/{name}": buffer for name, buffer in self.muon.buffers.items()}
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `state`; tensors of another device or layout are copied."""
+        by_key: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, key = name.split("/", 1)
+            by_key.setdefault(key, {})[kind] = value
+        for group in self.adamw.param_groups:
+            for parameter in group["params"]:
+                found = by_key.get(self._keys[id(parameter)])
+                if found:
+                    self.adamw.state[parameter] = {kind: value.to(parameter.device) for kind, value in found.items()}
+        if self.muon is not None:
+            for key, buffer in self.muon.buffers.items():
+                if key in by_key:
+                    buffer.copy_(by_key[key]["momentum"])
+
+
+class Muon:
+    """Muon over stacks of equal shape. `buffers` holds one momentum per parameter, by name."""
+
+    def __init__(
+        self,
+        members: list[tuple[str, nn.Parameter]],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        precision: torch.dtype | None = None,
+    ) -> None:
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.buffers = {name: torch.zeros_like(parameter) for name, parameter in members}
+        device = members[0][1].device
+        self.precision = precision or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+        self._stacks: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor, int]]] = {}
+        for name, parameter in members:
+            parts = 3 if name.endswith("qkv.weight") else 1
+            rows, columns = parameter.shape
+            self._stacks.setdefault((rows // parts, columns), []).append((parameter, self.buffers[name], parts))
+
+    @torch.no_grad()
+    def step(self, factor: float, skip: Tensor) -> None:
+        """One update of every matrix; `skip` = 1 leaves everything as it is."""
+        lr, skipped = self.lr * factor, skip > 0
+        for (rows, columns), members in self._stacks.items():
+            parameters = [parameter for parameter, _, _ in members]
+            buffers = [buffer for _, buffer, _ in members]
+            grads = [
+                torch.where(skipped, buffer, parameter.grad)
+                for parameter, buffer in zip(parameters, buffers, strict=True)
+            ]
+            torch._foreach_lerp_(buffers, grads, 1 - self.momentum)  # a skipped step moves towards itself
+            nesterov = torch._foreach_lerp(grads, buffers, self.momentum)
+            stack = torch.cat([update.view(-1, rows, columns) for update in nesterov])
+            stack = orthogonalize(stack.to(self.precision)).to(parameters[0].dtype) * (1 - skip)
+            updates = torch.split(stack, [parts for _, _, parts in members])
+            shrink = 1 - (1 - skip) * (lr * self.weight_decay)
+            torch._foreach_mul_(parameters, shrink)
+            updates = [update.reshape(parameter.shape) for update, parameter in zip(updates, parameters, strict=True)]
+            torch._foreach_add_(parameters, updates, alpha=-lr * max(1.0, rows / columns) ** 0.5)
+
+
+def orthogonalize(x_GRC: Tensor) -> Tensor:
+    """A stack of matrices with all singular values pushed to about 1 (0.7 to 1.2): same shape, same precision."""
+    a, b, c = COEFFICIENTS
+    tall = x_GRC.shape[1] > x_GRC.shape[2]
+    x = x_GRC.mT if tall else x_GRC
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=EPS)
+    for _ in range(ITERATIONS):
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+def split_groups(model: nn.Module, kind: str) -> dict[str, list[tuple[str, nn.Parameter]]]:
+    """Every parameter once, in named groups.
+
+    `muon` (or `decayed` with AdamW alone): matrices of blocks and head. `embedding`: the tied matrix. `vectors`:
+    norms and biases.
+    """
+    groups: dict[str, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            group = "vectors"
+        elif name.startswith("embedding"):
+            group = "embedding"
+        else:
+            group = "muon" if kind == "muon" else "decayed"
+        groups.setdefault(group, []).append((name, parameter))
+    return groups
+
+
+def decayed(groups: dict[str, Iterable[tuple[str, nn.Parameter]]]) -> list[str]:
+    """Names of the parameters that weight decay touches."""
+    return [name for group in ("muon", "decayed") for name, _ in groups.get(group, ())]

@@ -1,0 +1,111 @@
+"""What a run writes for people: log.jsonl and TensorBoard; and its clock."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from mlm_data.storage import explain
+from trainer.evaluate import Score
+from trainer.step import StepStats
+
+COMPILE_STEPS = 5  # steps after a start that the clock doesn't count: they compile
+
+
+class Clock:
+    """Seconds of training, and of a step, without the steps that compile. Knows nothing about earlier processes."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._to_skip = COMPILE_STEPS
+        self._step_seconds = 0.0
+        self.counted = 0  # steps that were measured
+
+    def step(self) -> float:
+        """A step has ended: its seconds, or 0 while compiling."""
+        seconds = self.other()
+        if self._to_skip:
+            self._to_skip -= 1
+            return 0.0
+        self._step_seconds += seconds
+        self.counted += 1
+        return seconds
+
+    def other(self) -> float:
+        """Something else has ended, such as an evaluation: its seconds."""
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        return seconds
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Mean; None until a step was measured."""
+        return self._step_seconds / self.counted if self.counted else None
+
+
+class Log:
+    """Appends to log.jsonl; lines after the step that a run resumes from are removed first."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        self._path = run / "log.jsonl"
+        try:
+            kept = [line for line in read_log(run) if line["step"] <= step]
+            self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            self._file = self._path.open("a", buffering=1)
+        except OSError as error:
+            raise explain(error, str(self._path), "write") from error
+        self._board = _tensorboard(run / "tensorboard", step)
+
+    def step(self, step: int, stats: StepStats, rate: float) -> None:
+        """One training step."""
+        count = max(1, stats.targets)
+        # JSON has no NaN: a skipped step says so instead.
+        values = {"loss": stats.loss_sum / count, "accuracy": stats.hits / count, "norm": stats.norm}
+        finite = {name: value for name, value in values.items() if abs(value) < float("inf")}
+        self._write({"step": step, **finite, "targets": stats.targets, "rate": rate, "skipped": stats.skipped})
+        self._scalars("train", finite | {"rate": rate}, step)
+
+    def validation(self, step: int, score: Score) -> None:
+        """One evaluation on the validation split."""
+        values = {"loss": score.loss, "accuracy": score.accuracy, "perplexity": score.perplexity}
+        self._write({"step": step, "validation": values | {"targets": score.targets}})
+        self._scalars("validation", values, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            raise explain(error, str(self._path), "write") from error
+
+    def _scalars(self, group: str, values: dict[str, float], step: int) -> None:
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{group}/{name}", value, step)
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """All whole lines of a run's log; a last line that a crash cut off is left out."""
+    path = run / "log.jsonl"
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    """A writer, or None where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)

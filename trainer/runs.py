@@ -1,0 +1,149 @@
+"""The folder of a run: what is written at its beginning, checked when it goes on, and read to use its model."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlm_data.config import parse_settings
+from mlm_data.errors import CheckpointError, StorageError
+from mlm_data.shards.reader import Dataset
+from mlm_data.storage import Folder
+from mlm_data.tokens.reference import Reference, from_bytes
+from trainer import checkpoint as ck
+from trainer.attention import make_attention
+from trainer.config import ModelSettings, RunSettings
+from trainer.encoder import Encoder
+from trainer.machine import Machine
+
+FORMAT = 1
+FACTS, TOKENIZER = "run.json", "tokenizer.json"
+FIXED = ("model", "optimizer", "schedule", "budget", "batch_rows", "accumulate", "planes", "seed")
+
+
+def begin(folder: Path, settings: RunSettings, dataset: Dataset) -> dict[str, Any]:
+    """The facts of a run: those of run.json where there is one, checked; fresh ones otherwise. Writes nothing.
+
+    Raises:
+        StorageError: if the folder holds something else.
+        CheckpointError: if the run was begun with another dataset or with other settings.
+    """
+    fresh = {
+        "format": FORMAT,
+        "settings": settings.model_dump(mode="json"),
+        "dataset": dataset.digest,
+        "tokenizer": dataset.manifest.tokenizer["sha256"],
+        "vocab_size": dataset.manifest.vocab_size,
+        "sequence_length": dataset.manifest.sequence_length,
+        "precision": None,  # measured at the beginning, then kept
+        "horizon": None,  # total steps and first step of the decay
+        "versions": {name: version(name) for name in ("premask", "torch")},
+    }
+    if not (folder / FACTS).exists():
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise StorageError(f"{folder}: holds something that is no training run: choose an empty folder")
+        return fresh
+    facts = read(folder)
+    if facts["dataset"] != dataset.digest:
+        raise CheckpointError(
+            f"{folder}: was trained on dataset {facts['dataset'][:16]}, this is {dataset.digest[:16]}: "
+            f"name the old one ({settings.data.split('@')[0]}@{facts['dataset']}) or choose another out"
+        )
+    for name in FIXED:
+        before, now = facts["settings"][name], fresh["settings"][name]
+        if before != now:
+            raise CheckpointError(
+                f"{folder}: {name} was {before}, now it is {now}: leave it as it was, or choose another out"
+            )
+    return facts
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """run.json of a run.
+
+    Raises:
+        CheckpointError: if there is none, or it is damaged or newer than this premask.
+    """
+    facts = ck.read_json(folder / FACTS)
+    if facts.get("format", 0) > FORMAT:
+        raise CheckpointError(f"{folder}: format {facts['format']} is newer than this premask knows: upgrade premask")
+    return facts
+
+
+def write(folder: Path, facts: dict[str, Any], tokenizer: bytes | None = None) -> None:
+    """Write run.json, and the tokenizer at the beginning."""
+    if tokenizer is not None:
+        Folder(folder).write(TOKENIZER, tokenizer)
+    ck.write_json(folder / FACTS, facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A run's model, ready to use."""
+
+    folder: Path
+    model: Encoder
+    settings: RunSettings
+    tokenizer: Reference
+    facts: dict[str, Any]
+    step: int
+    notes: tuple[str, ...]  # what was wrong with newer checkpoints
+
+
+def load(folder: Path, machine: Machine, *, rows: int | None = None) -> Trained:
+    """The model of a run's newest whole checkpoint, for batches of `rows` rows.
+
+    Raises:
+        CheckpointError: if there is none, or its weights do not fit its settings or its tokenizer.
+    """
+    facts = read(folder)
+    settings = parse_settings(RunSettings, facts["settings"], where=str(folder / FACTS))
+    found, notes = ck.latest(folder)
+    if found is None:
+        raise CheckpointError(f"{folder}: no checkpoint yet: let it train for a while")
+    tokenizer = load_tokenizer(folder, facts)
+    model = make_model(
+        settings.model, facts["vocab_size"], facts["sequence_length"], machine, rows=rows or settings.batch_rows
+    )
+    try:
+        model.load_state_dict(found.model)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}: the weights of step {found.step} do not fit run.json: {error}") from error
+    return Trained(
+        folder=folder,
+        model=model,
+        settings=settings,
+        tokenizer=tokenizer,
+        facts=facts,
+        step=found.step,
+        notes=tuple(notes),
+    )
+
+
+def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Reference:
+    """The tokenizer that a run was trained with.
+
+    Raises:
+        CheckpointError: if it is missing or another one.
+    """
+    path = folder / TOKENIZER
+    try:
+        reference = from_bytes(path.read_bytes(), where=str(path))
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read: {error.strerror}: copy it from the dataset") from error
+    if reference.sha256 != facts["tokenizer"]:
+        raise CheckpointError(
+            f"{path}: is not the tokenizer that the model was trained with ({facts['tokenizer'][:16]}): "
+            "copy that one from the dataset's tokenizer folder"
+        )
+    return reference
+
+
+def make_model(shape: ModelSettings, vocab_size: int, length: int, machine: Machine, *, rows: int) -> Encoder:
+    """An encoder on the machine's device for batches of `rows` x `length`, its weights not yet drawn."""
+    kind = "varlen" if machine.device.type == "cuda" else "batched"
+    attention = make_attention(kind, rows=rows, length=length, window=shape.window)
+    with torch.device(machine.device):
+        return Encoder(shape, vocab_size, length=length, attention=attention, compute=machine.precision)
