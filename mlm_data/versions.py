@@ -103,7 +103,23 @@ class Manifest:
         if version != fmt.FORMAT_VERSION or set(value) != wanted:
             odd = sorted(set(value) ^ wanted)
             raise FormatError(f"{where}: not a manifest of format version {fmt.FORMAT_VERSION}: {odd or version}")
-        return cls(**value)
+        manifest = cls(**value)
+        try:
+            manifest.check()
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise FormatError(f"{where}: damaged: {type(error).__name__}: {error}") from error
+        return manifest
+
+    def check(self) -> None:
+        """Make sure that everything that readers ask for is there; raises what goes wrong."""
+        Ledger.from_dict(self.ledger)
+        counts = [value for split in fmt.SPLITS for value in self.splits[split].values()]
+        bounds = [self.max_segments, self.max_targets("evaluation"), *self.bounds["max_targets"]]
+        numbers = [self.sequence_length, self.vocab_size, self.num_planes, self.roles.num_specials, *counts, *bounds]
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise ValueError("a count that is no count")
+        if len(self.bounds["max_targets"]) != self.num_planes or len(self.config["mask"]["rate"]) != self.num_planes:
+            raise ValueError(f"not one bound and one rate for each of {self.num_planes} planes")
 
 
 def canonical(value: Any) -> bytes:

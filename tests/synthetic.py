@@ -7,6 +7,7 @@ Everything follows from the arguments: two calls make the same digest.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,13 @@ def make_dataset(
     compression: str = "none",
     tokenizer: bytes = TOKENIZER,
     roles: Roles = ROLES,
+    change: Callable[[str, dict], None] | None = None,
 ) -> Path:
     """Write and publish a dataset; return its folder.
 
     `shard_rows` rows go into each shard, the rest into the last. Give a real `tokenizer` with its `roles` where the
-    test decodes tokens; ids from `FIRST_ID` up to `vocab_size` are drawn uniformly.
+    test decodes tokens; ids from `FIRST_ID` up to `vocab_size` are drawn uniformly. `change(split, shard)` may change what
+    is written: `shard` has `rows`, `planes` and `documents`.
     """
     place = Folder(folder)
     rates = rate if isinstance(rate, tuple) else (rate,) * planes
@@ -63,11 +66,10 @@ def make_dataset(
             masks = {
                 name: make_masks(rng, rows, r, vocab_size, roles, shares) for name, r in zip(names, wanted, strict=True)
             }
-            records.append(
-                write_shard(
-                    place, split=split, unit=unit, rows=rows, planes=masks, documents=documents, compression=compression
-                )
-            )
+            shard = {"rows": rows, "planes": masks, "documents": documents}
+            if change:
+                change(split, shard)
+            records.append(write_shard(place, split=split, unit=unit, compression=compression, **shard))
             if split == fmt.TRAIN:
                 ids = np.frombuffer(b"".join(documents["id"].to_pylist()), "<u8").reshape(-1, 2)
                 signatures.append(write_signatures(place, unit=unit, ids=ids, compression=compression))
