@@ -242,7 +242,7 @@ def apply(
     row = np.repeat(np.arange(tokens.shape[0]), np.diff(masks.swap_offsets))
     swaps = slice(int(masks.swap_offsets[0]), int(masks.swap_offsets[-1]))
     corrupted[row, masks.swap_places[swaps]] = masks.swap_tokens[swaps]
-    return corrupted, np.where(target, tokens, IGNORED).astype(np.int64)
+    return corrupted, np.where(target, tokens.astype(np.int64), IGNORED)
 
 
 def _limits(plane: Plane) -> tuple[np.uint64, np.uint64]:
