@@ -47,8 +47,8 @@ def make_dataset(
     """Write and publish a dataset; return its folder.
 
     `shard_rows` rows go into each shard, the rest into the last. Give a real `tokenizer` with its `roles` where the
-    test decodes tokens; ids from `FIRST_ID` up to `vocab_size` are drawn uniformly. `change(split, shard)` may change what
-    is written: `shard` has `rows`, `planes` and `documents`.
+    test decodes tokens; ids from `FIRST_ID` up to `vocab_size` are drawn uniformly. `change(split, shard)` may change
+    what is written: `shard` has `rows`, `planes` and `documents`.
     """
     place = Folder(folder)
     rates = rate if isinstance(rate, tuple) else (rate,) * planes
