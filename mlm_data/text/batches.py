@@ -1,0 +1,53 @@
+"""What all readers end with: one `Documents` of one source."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64
+
+from mlm_data.config import InputSettings
+from mlm_data.types import Documents, Quarantined, Slice
+
+
+def other_fields(settings: InputSettings) -> tuple[str, ...]:
+    """The fields to keep beside the text: the user's id first, then `keep_fields`."""
+    return (*([settings.id_field] if settings.id_field is not None else []), *settings.keep_fields)
+
+
+def other_columns(settings: InputSettings) -> tuple[str, ...]:
+    """The names of their columns in a batch."""
+    names = [f"keep.{field}" for field in settings.keep_fields]
+    return (*(["id_field"] if settings.id_field is not None else []), *names)
+
+
+def large_strings(values: object, offsets: Int64[np.ndarray, " documents+1"]) -> pa.LargeStringArray:
+    """Strings around a buffer of UTF-8, zero-copy."""
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
+    return pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers)
+
+
+def batch(
+    piece: Slice,
+    settings: InputSettings,
+    bad: tuple[Quarantined, ...],
+    num_bytes: int,
+    text: pa.LargeStringArray | None = None,
+    offsets: Int64[np.ndarray, " documents"] | None = None,
+    others: Sequence[pa.Array] | None = None,
+) -> Documents:
+    """A batch of documents; without `text`, of none; without `others`, with nulls in all other fields."""
+    text = pa.array([], pa.large_string()) if text is None else text
+    columns = {"text": text, "offset": pa.array([] if offsets is None else offsets, pa.int64())}
+    names = other_columns(settings)
+    others = [pa.nulls(len(text), pa.string())] * len(names) if others is None else others
+    columns |= {name: values.cast(pa.string()) for name, values in zip(names, others, strict=True)}
+    return Documents(
+        source=piece.source, table=pa.RecordBatch.from_pydict(columns), quarantined=bad, num_bytes_read=num_bytes
+    )
+
+
+def quarantined(piece: Slice, offset: int, reason: str, detail: str) -> Quarantined:
+    """A document that can't be read; the detail is cut to 200 characters, control characters escaped."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in detail)
+    return Quarantined(source=piece.source, offset=offset, reason=reason, detail=shown[:200])

@@ -1,0 +1,155 @@
+"""The bytes of a slice as a stream: plain or compressed, local or remote.
+
+A compressed stream that ends early or is corrupt is no error here: what was read before the break stays, and `damage`
+says what happened. Gzip members and Zstandard frames (skippable ones too) that follow each other read as one stream.
+"""
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import zstandard
+
+from mlm_data.errors import InputError
+from mlm_data.storage import explain, open_input
+from mlm_data.types import Slice
+
+FEED = 64 << 10  # compressed bytes at a time: what a corrupt stream can lose of the good data before the break
+AIM = 4 << 20  # decompressed bytes at a time; the feed shrinks where text is packed very densely
+LONGEST_WINDOW = 1 << 31  # what `zstd --long=31` needs
+
+_DECODERS: dict[str, Callable[[], Any]] = {
+    "gzip": lambda: zlib.decompressobj(wbits=31),
+    "zstd": lambda: zstandard.ZstdDecompressor(max_window_size=LONGEST_WINDOW).decompressobj(),
+    "bzip2": bz2.BZ2Decompressor,
+    "xz": lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ),
+}
+_CORRUPT = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError)
+
+
+class ByteStream:
+    """Reads a slice's file from a place on. `at` is the place of the next byte, in the decompressed file.
+
+    Raises (from the constructor and from `read`):
+        InputError: if the file can't be opened or read.
+    """
+
+    def __init__(self, piece: Slice, start: int = 0) -> None:
+        self.source = piece.source
+        self.at = start
+        self.damage = ""  # why the stream ended early; empty while all is well
+        self.broken_at = start  # where the first document begins that the damage took; set by who cuts documents
+        self._path = piece.path
+        self._ahead = b""
+        self._file = open_input(piece.path)
+        self._decoder = _Decoder(piece.compression, self._read_raw) if piece.compression else None
+        assert start == 0 or self._decoder is None, "a compressed file has no places to start from"
+        if start:
+            self._guard(lambda: self._file.seek(start))
+
+    def __enter__(self) -> "ByteStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, about `size` of them; b"" at the end."""
+        ahead, self._ahead = self._ahead, b""
+        data = self._read(size - len(ahead)) if len(ahead) < size else b""
+        data = ahead + data if ahead else data
+        self.at += len(data)
+        return data
+
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes, fewer where the stream ends, without moving."""
+        while len(self._ahead) < size and (data := self._read(size - len(self._ahead))):
+            self._ahead += data
+        return self._ahead[:size]
+
+    def read_all(self) -> bytes:
+        """Everything that is left."""
+        return b"".join(iter(lambda: self.read(AIM), b""))
+
+    def peek_back(self, start: int, end: int) -> bytes:
+        """The bytes [start, end) of a file that is not compressed, without moving."""
+        self._guard(lambda: self._file.seek(start))
+        data = self._read_raw(end - start)
+        self._guard(lambda: self._file.seek(self.at))
+        return data
+
+    def _read(self, size: int) -> bytes:
+        if self._decoder is None:
+            return self._read_raw(size)
+        data = self._decoder.read(size)
+        self.damage = self._decoder.damage
+        return data
+
+    def _read_raw(self, size: int) -> bytes:
+        return self._guard(lambda: self._file.read(size))
+
+    def _guard(self, action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except (OSError, pa.ArrowInvalid) as error:
+            reason = explain(error, self._path, "read") if isinstance(error, OSError) else error
+            raise InputError(str(reason)) from error
+
+
+class _Decoder:
+    """One codec's members or frames, one after another, as one stream."""
+
+    def __init__(self, compression: str, read_raw: Callable[[int], bytes]) -> None:
+        self.damage = ""
+        self._make = _DECODERS[compression]
+        self._name = compression
+        self._read_raw = read_raw
+        self._decoder: Any = None  # None: between two members
+        self._left = b""  # compressed bytes not yet fed
+        self._feed = 4096
+        self._members = 0
+        self._done = False
+
+    def read(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        num_bytes = 0
+        while num_bytes < size and not self._done:
+            part = self._step()
+            parts.append(part)
+            num_bytes += len(part)
+        return b"".join(parts)
+
+    def _step(self) -> bytes:
+        raw = self._next_raw()
+        if not raw:
+            self._done = True
+            if self._decoder is not None:
+                self.damage = f"the {self._name} stream ends too early"
+            return b""
+        if self._decoder is None:
+            # Padding after the last member, as tar and tapes leave it, is not data.
+            raw = raw if self._members == 0 else raw.lstrip(b"\0")
+            if not raw:
+                return b""
+            self._decoder = self._make()
+            self._members += 1
+        try:
+            out = self._decoder.decompress(raw)
+        except _CORRUPT as error:
+            self._done = True
+            self.damage = f"the {self._name} stream is corrupt: {error}"
+            return b""
+        if self._decoder.eof:
+            self._left = self._decoder.unused_data + self._left
+            self._decoder = None
+        self._feed = max(64, min(FEED, len(raw) * AIM // max(1, len(out))))
+        return out
+
+    def _next_raw(self) -> bytes:
+        if not self._left:
+            self._left = self._read_raw(1 << 20)
+        raw, self._left = self._left[: self._feed], self._left[self._feed :]
+        return raw

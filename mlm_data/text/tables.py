@@ -1,0 +1,172 @@
+"""Parquet files by row group; Arrow files by record batch, Arrow streams whole. `offset` is the row in the file.
+
+The text column may be a string or bytes, dictionary-encoded or not. Other fields become strings: strings as they are,
+lists and structs as compact JSON, everything else as Arrow prints it (1, 1.5, true, 2024-01-31).
+"""
+
+import difflib
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mlm_data.config import InputSettings
+from mlm_data.errors import InputError
+from mlm_data.hashing import string_buffers
+from mlm_data.storage import open_input
+from mlm_data.text.batches import batch, other_fields, quarantined
+from mlm_data.text.json_lines import BAD_UTF8, NOT_A_STRING
+from mlm_data.text.utf8 import are_utf8
+from mlm_data.types import Documents, Slice
+
+FILE_MAGIC = b"ARROW1"  # an IPC stream has none; it begins with a message's length
+
+
+def read_table(piece: Slice, settings: InputSettings, *, batch_bytes: int, replace: bool) -> Iterator[Documents]:
+    """The documents of a slice of a Parquet or Arrow file.
+
+    Raises:
+        InputError: the file is damaged, or has no column of strings for the text.
+    """
+    try:
+        with open_input(piece.path) as stream:
+            read = _parquet_batches if piece.format == "parquet" else _arrow_batches
+            for first_row, rows in read(stream, piece, settings, batch_bytes):
+                for start, part in _cut(rows, settings.text_field, batch_bytes):
+                    yield _documents(piece, settings, first_row + start, part, replace)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{piece.path}: can't read this {piece.format} file: {_line(error)}") from error
+
+
+def check_columns(schema: pa.Schema, settings: InputSettings, path: str) -> None:
+    """Refuse a table without a column of strings for the text.
+
+    Raises:
+        InputError: names the nearest column.
+    """
+    field = settings.text_field
+    if field not in schema.names:
+        nearest = difflib.get_close_matches(field, schema.names, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"columns: {', '.join(schema.names[:20])}"
+        raise InputError(f"{path}: no column {field!r} for the text: {hint} Set text_field")
+    kind = schema.field(field).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (_is_text(kind) or pa.types.is_null(kind)):
+        raise InputError(f"{path}: column {field!r} is {kind}, not text: set text_field to a column of strings")
+
+
+def _parquet_batches(
+    stream: pa.NativeFile, piece: Slice, settings: InputSettings, batch_bytes: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    file = pq.ParquetFile(stream, pre_buffer=False)
+    check_columns(file.schema_arrow, settings, piece.path)
+    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+    first_row = sum(group.num_rows for group in groups[: piece.start])
+    columns = _present(file.schema_arrow, settings)
+    for i in range(piece.start, piece.end):
+        group = groups[i]
+        row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
+        num_rows = max(1, min(1 << 20, batch_bytes // row_bytes))
+        for rows in file.iter_batches(num_rows, row_groups=[i], columns=columns, use_threads=False):
+            yield first_row, rows
+            first_row += rows.num_rows
+
+
+def _arrow_batches(
+    stream: pa.NativeFile, piece: Slice, settings: InputSettings, batch_bytes: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    del batch_bytes
+    is_file = stream.read(len(FILE_MAGIC)) == FILE_MAGIC
+    stream.seek(0)
+    if is_file:
+        reader = pa.ipc.open_file(stream)
+        check_columns(reader.schema, settings, piece.path)
+        # Row counts are in the batches' own metadata: the ones before this slice must be looked at.
+        first_row = sum(reader.get_batch(i).num_rows for i in range(piece.start))
+        batches = (reader.get_batch(i) for i in range(piece.start, piece.end))
+    else:
+        reader = pa.ipc.open_stream(stream)
+        check_columns(reader.schema, settings, piece.path)
+        first_row = 0
+        batches = iter(reader)
+    columns = _present(reader.schema, settings)
+    for rows in batches:
+        yield first_row, rows.select(columns)
+        first_row += rows.num_rows
+
+
+def _present(schema: pa.Schema, settings: InputSettings) -> list[str]:
+    wanted = dict.fromkeys((settings.text_field, *other_fields(settings)))
+    return [name for name in wanted if name in schema.names]
+
+
+def _cut(rows: pa.RecordBatch, text_field: str, batch_bytes: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Parts of about `batch_bytes` of text each."""
+    column = rows.column(text_field)
+    if pa.types.is_dictionary(column.type) or pa.types.is_null(column.type) or rows.num_rows < 2:
+        yield 0, rows
+        return
+    ends = np.cumsum(pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+    start = 0
+    while start < rows.num_rows:
+        before = int(ends[start - 1]) if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, before + batch_bytes, side="right")))
+        yield start, rows.slice(start, end - start)
+        start = end
+
+
+def _documents(piece: Slice, settings: InputSettings, first_row: int, rows: pa.RecordBatch, replace: bool) -> Documents:
+    column = rows.column(settings.text_field)
+    places = np.arange(first_row, first_row + len(column))
+    is_text = column.is_valid().to_numpy(zero_copy_only=False)
+    if pa.types.is_null(column.type):
+        is_text[:] = False
+    bad = [
+        quarantined(piece, int(place), NOT_A_STRING, f"field {settings.text_field!r} holds null")
+        for place in places[~is_text]
+    ]
+    raw = column.filter(is_text).cast(pa.large_binary())
+    data, offsets = string_buffers(raw)
+    is_good = are_utf8(data, offsets[:-1], offsets[1:])
+    places = places[is_text]
+    if is_good.all():
+        text = pa.Array.from_buffers(pa.large_string(), len(raw), raw.buffers(), 0, raw.offset)
+    elif replace:
+        text = pa.array([value.as_py().decode(errors="replace") for value in raw], pa.large_string())
+    else:
+        bad += [quarantined(piece, int(place), BAD_UTF8, "bytes that are no UTF-8") for place in places[~is_good]]
+        bad.sort(key=lambda item: item.offset)
+        is_text[is_text] = is_good
+        places = places[is_good]
+        good = raw.filter(is_good)
+        text = good.cast(pa.large_string())
+    others = [_as_strings(rows, name).filter(is_text) for name in other_fields(settings)]
+    return batch(piece, settings, tuple(bad), rows.nbytes, text, places, others)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(matches(kind) for matches in (*kinds, pa.types.is_string_view, pa.types.is_binary_view))
+
+
+def _as_strings(rows: pa.RecordBatch, name: str) -> pa.Array:
+    if name not in rows.schema.names:
+        return pa.nulls(rows.num_rows, pa.string())
+    column = rows.column(name)
+    if pa.types.is_nested(column.type):
+        values = (None if value is None else _compact_json(value) for value in column.to_pylist())
+        return pa.array(values, pa.string())
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.string())
+
+
+def _compact_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
