@@ -71,8 +71,8 @@ class BatchMaker:
         self._wide = fmt.token_type(manifest.vocab_size) == pa.uint32()
         counts = dataset.shard_rows(split)
         pieces = -(-int(counts.max(initial=1)) // fmt.BATCH_ROWS)
-        self._limit = max(2 * window, MAPPED_SHARDS if dataset.folder.is_local else 0)
-        capacity = min(self._limit, max(2 * window, 16), 2 * counts.size + 2)
+        self._limit = 2 * window  # raised when the first shard turns out to be memory-mapped
+        capacity = min(2 * window, 2 * counts.size)
         self._addresses = np.zeros((capacity, pieces, _NUM_ADDRESSES), np.int64)
         self._last_used = np.full(capacity, -1, np.int64)  # -1: free
         self._held: list[tuple[str, int, list[pa.RecordBatch]] | None] = [None] * capacity
@@ -150,6 +150,8 @@ class BatchMaker:
         shard = self.dataset.shard(self.split, index)
         rows = shard.batches(fmt.ROWS, ("tokens", "segment_lengths"))
         masks = shard.batches(fmt.MASKS, plane=plane)
+        if self.dataset.folder.is_local and rows and not rows[0].column("tokens").flatten().buffers()[1].is_mutable:
+            self._limit = max(self._limit, MAPPED_SHARDS)  # decoded buffers are mutable, the file's own are not
         slot = self._free_slot()
         for piece, (row_batch, mask_batch) in enumerate(zip(rows, masks, strict=True)):
             self._addresses[slot, piece] = _addresses_of(row_batch, mask_batch)

@@ -121,6 +121,9 @@ class Shard:
             batches = [batch if batch.schema == schema else _fit(batch, schema) for batch in batches]
             for batch in batches:
                 batch.validate(full=True)  # offsets within their buffers: the loader reads through them unchecked
+                nulls = [name for name, column in zip(schema.names, batch.columns, strict=True) if column.null_count]
+                if nulls:
+                    raise TypeError(f"column {nulls[0]} holds nulls")
         except (pa.ArrowException, KeyError, TypeError) as error:
             raise FormatError(f"{where}: {str(error).splitlines()[0]}: run premask verify") from error
         if any(batch.num_rows != fmt.BATCH_ROWS for batch in batches[:-1]) or found > len(batches) * fmt.BATCH_ROWS:

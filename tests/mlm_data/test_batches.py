@@ -112,10 +112,7 @@ def test_few_shards_stay_open_and_nothing_changes(tmp_path, monkeypatch):
     dataset = Dataset.open(make_dataset(tmp_path, num_rows=60, shard_rows=3, planes=2))
     roomy = BatchMaker(dataset, split="train", batch_rows=8, window=4)
     monkeypatch.setattr(batches, "MAPPED_SHARDS", 0)
-    tight = BatchMaker(
-        dataset, split="train", batch_rows=8, window=1
-    )  # 2 shards, and more only while a batch needs them
-    tight._limit = 2
+    tight = BatchMaker(dataset, split="train", batch_rows=8, window=1)  # 2 shards, and more where a batch needs them
     rng = np.random.default_rng(0)
     for _ in range(50):
         shards, rows = rng.integers(0, 20, 8).astype(np.int32), rng.integers(0, 3, 8).astype(np.int32)
@@ -127,6 +124,16 @@ def test_few_shards_stay_open_and_nothing_changes(tmp_path, monkeypatch):
     assert sum(held is not None for held in tight._held) == sum(
         int((table >= 0).sum()) for table in tight._slots.values()
     )
+
+
+@pytest.mark.parametrize(("compression", "limit"), [("none", batches.MAPPED_SHARDS), ("zstd", 4)])
+def test_only_mapped_shards_stay_open_in_thousands(tmp_path, compression, limit):
+    dataset = Dataset.open(make_dataset(tmp_path, num_rows=64, shard_rows=2, compression=compression))
+    maker = BatchMaker(dataset, split="train", batch_rows=2, window=2)
+    for shard in range(32):
+        maker.make(np.full(2, shard, np.int32), np.arange(2, dtype=np.int32), [("0", slice(0, 2))])
+    assert maker._limit == limit
+    assert sum(held is not None for held in maker._held) == min(limit, 32)
 
 
 def damage(field: str, place, value):
