@@ -154,7 +154,7 @@ class BatchMaker:
             self._limit = max(self._limit, MAPPED_SHARDS)  # decoded buffers are mutable, the file's own are not
         slot = self._free_slot()
         for piece, (row_batch, mask_batch) in enumerate(zip(rows, masks, strict=True)):
-            self._addresses[slot, piece] = _addresses_of(row_batch, mask_batch)
+            self._addresses[slot, piece] = _addresses_of(row_batch, mask_batch, shard.where(fmt.MASKS))
         self._held[slot] = (plane, index, rows + masks)
         self._last_used[slot] = self._clock
         return slot
@@ -176,11 +176,12 @@ class BatchMaker:
         return oldest
 
 
-def _addresses_of(rows: pa.RecordBatch, masks: pa.RecordBatch) -> list[int]:
+def _addresses_of(rows: pa.RecordBatch, masks: pa.RecordBatch, where: str) -> list[int]:
     tokens, lengths = rows.columns
     targets, places, swaps = masks.columns
-    if not lengths.offsets.type == places.offsets.type == pa.int32() or not places.offsets.equals(swaps.offsets):
-        raise FormatError(f"{masks.schema.names[1]} and {masks.schema.names[2]} have different lengths")
+    if not places.offsets.equals(swaps.offsets):
+        columns = f"{masks.schema.names[1]} and {masks.schema.names[2]}"
+        raise FormatError(f"{where}: {columns} have different lengths: run premask verify")
     return [
         _address(tokens.flatten()),
         _address(lengths.offsets),

@@ -82,7 +82,7 @@ class Shard:
         Raises:
             FormatError: if the file is damaged.
         """
-        return tuple(_rows_view(batch) for batch in self.batches(fmt.ROWS))
+        return tuple(_rows_view(batch, self.where(fmt.ROWS)) for batch in self.batches(fmt.ROWS))
 
     def masks(self, plane: str) -> tuple[PlaneMasks, ...]:
         """One plane's masks in the same record batches.
@@ -90,7 +90,7 @@ class Shard:
         Raises:
             FormatError: if the file is damaged, or holds no such plane.
         """
-        return tuple(_plane_view(batch) for batch in self.batches(fmt.MASKS, plane=plane))
+        return tuple(_plane_view(batch, self.where(fmt.MASKS)) for batch in self.batches(fmt.MASKS, plane=plane))
 
     @cached_property
     def documents(self) -> pa.Table:
@@ -112,7 +112,7 @@ class Shard:
             schema = fmt.rows_schema(self._length, self._tokens)
         schema = pa.schema([schema.field(name) for name in columns or schema.names])
         file = self.files[kind]
-        where = f"{self._folder.location}/{file.name}"
+        where = self.where(kind)
         batches = read_batches(self._folder, file.name, file.num_bytes, columns=schema.names)
         found = sum(batch.num_rows for batch in batches)
         if found != self.num_rows:
@@ -124,11 +124,15 @@ class Shard:
                 nulls = [name for name, column in zip(schema.names, batch.columns, strict=True) if column.null_count]
                 if nulls:
                     raise TypeError(f"column {nulls[0]} holds nulls")
-        except (pa.ArrowException, KeyError, TypeError) as error:
+        except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
             raise FormatError(f"{where}: {str(error).splitlines()[0]}: run premask verify") from error
         if any(batch.num_rows != fmt.BATCH_ROWS for batch in batches[:-1]) or found > len(batches) * fmt.BATCH_ROWS:
             batches = pa.Table.from_batches(batches).combine_chunks().to_batches(max_chunksize=fmt.BATCH_ROWS)
         return batches
+
+    def where(self, kind: str) -> str:
+        """A file's place, for messages."""
+        return f"{self._folder.location}/{self.files[kind].name}"
 
 
 class Dataset:
@@ -273,13 +277,14 @@ def list_view(array: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
     return array.offsets.to_numpy(), array.values.to_numpy()
 
 
-def _rows_view(batch: pa.RecordBatch) -> Rows:
+def _rows_view(batch: pa.RecordBatch, where: str) -> Rows:
     tokens = batch.column("tokens")
     length = tokens.type.list_size
     offsets, lengths = list_view(batch.column("segment_lengths"))
     parallel = [list_view(batch.column(name)) for name in ("segment_documents", "segment_starts")]
     if any(not np.array_equal(offsets, other) for other, _ in parallel):
-        raise pa.ArrowInvalid("segment_lengths, segment_documents and segment_starts have different lengths")
+        columns = "segment_lengths, segment_documents and segment_starts"
+        raise FormatError(f"{where}: {columns} have different lengths: run premask verify")
     return Rows(
         tokens=fixed_view(tokens, length, np.dtype(str(tokens.type.value_type))),
         segment_offsets=offsets,
@@ -290,12 +295,13 @@ def _rows_view(batch: pa.RecordBatch) -> Rows:
     )
 
 
-def _plane_view(batch: pa.RecordBatch) -> PlaneMasks:
+def _plane_view(batch: pa.RecordBatch, where: str) -> PlaneMasks:
     bits, places, tokens = batch.columns
     offsets, values = list_view(places)
     others, ids = list_view(tokens)
     if not np.array_equal(offsets, others):
-        raise pa.ArrowInvalid(f"{batch.schema.names[1]} and {batch.schema.names[2]} have different lengths")
+        columns = f"{batch.schema.names[1]} and {batch.schema.names[2]}"
+        raise FormatError(f"{where}: {columns} have different lengths: run premask verify")
     return PlaneMasks(
         targets=fixed_view(bits, bits.type.byte_width, np.uint8),
         swap_offsets=offsets,

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from mlm_data import batches
 from mlm_data.batches import Batch, BatchMaker
 from mlm_data.errors import FormatError
+from mlm_data.loader import Loader
 from mlm_data.masking import apply
 from mlm_data.shards.reader import Dataset
 from tests.synthetic import ROLES, make_dataset
@@ -169,6 +171,20 @@ def test_rows_that_break_the_format_are_errors_not_crashes(tmp_path, change):
     maker = BatchMaker(Dataset.open(dataset_folder), split="train", batch_rows=4, window=4)
     with pytest.raises(FormatError, match=r"row 0 breaks the format: run premask verify"):
         maker.make(np.zeros(4, np.int32), np.arange(4, dtype=np.int32), [("0", slice(0, 4))])
+
+
+def test_swaps_of_different_lengths_are_an_error(tmp_path):
+    folder = make_dataset(tmp_path, num_rows=4, validation_rows=0)
+    dataset = Dataset.open(folder)
+    path = folder / dataset.shard("train", 0).files["masks"].name
+    table = pa.ipc.open_file(pa.py_buffer(path.read_bytes())).read_all()
+    tokens = table["swap_tokens_0"].to_pylist()
+    moved = [tokens[0] + tokens[1], [], *tokens[2:]]  # as many in all, so the file keeps its size
+    table = table.set_column(2, table.schema.field(2), pa.array(moved, table.schema.field(2).type))
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(FormatError, match="swap_places_0 and swap_tokens_0 have different lengths"):
+        next(Loader(dataset, batch_rows=4))
 
 
 def test_more_targets_than_the_bound_are_an_error(tmp_path):
