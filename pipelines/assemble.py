@@ -1,0 +1,282 @@
+"""ASSEMBLE: one prepared unit and its list of copies to shards: drop, split, pack, mask, audit, write.
+
+Everything here is a function of the unit and the list, so a unit that is assembled twice, or by another worker, writes
+the same files under the same names.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from mlm_data.audit_counts import AuditCounts, count_shard, source_groups
+from mlm_data.config import BuildConfig, MaskSettings
+from mlm_data.ledger import Ledger
+from mlm_data.masking import Plane, draw_plane, evaluation_plane, training_planes
+from mlm_data.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
+from mlm_data.shards.format import EVALUATION_RATE, EVALUATION_SEED, SPLITS, TRAIN, VALIDATION, documents_schema
+from mlm_data.shards.writer import ShardRecord, write_shard, write_signatures
+from mlm_data.split import choose_validation, group_hashes
+from mlm_data.text.quality import EXACT_DUPLICATE, KEPT, REASONS
+from pipelines import metrics
+from pipelines.context import Context
+from pipelines.deduplicate import COPIES, judge_table
+from pipelines.prepare import document_ids, kept_fields, only_chunk, open_prepared
+
+MAX_SHARD_TOKENS = 2**25  # a unit of one huge compressed file gives several shards, each of at most 64 MiB of ids
+_PREPARED, _COPIES = b"P", b"C"
+MAX_COPY = np.iinfo(np.int16).max
+
+
+class Assemble(beam.PTransform):
+    """(prepared units, copies by unit) to what the units have become, as JSON."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
+    def expand(self, inputs):
+        prepared, copies = inputs
+        keyed = prepared | "PreparedByUnit" >> beam.Map(_prepared_by_unit).with_output_types(tuple[int, bytes])
+        marked = copies | "CopiesByUnit" >> beam.Map(_copies_by_unit).with_output_types(tuple[int, bytes])
+        return (
+            (keyed, marked)
+            | "Flatten" >> beam.Flatten()
+            | "ByUnit" >> beam.GroupByKey()
+            | "AssembleUnit" >> beam.ParDo(_AssembleUnit(self._context)).with_output_types(bytes)
+        )
+
+
+class _AssembleUnit(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
+        _, parts = element
+        copies, prepared = [], {}
+        for part in parts:
+            if part[:1] == _PREPARED:
+                prepared = json.loads(part[1:])
+            else:
+                copies.append(np.frombuffer(part, COPIES, offset=1))
+        result = assemble_unit(prepared, np.concatenate(copies or [np.zeros(0, COPIES)]), self._context)
+        ledger = result["ledger"]["documents"]
+        metrics.count("assemble", documents_kept=ledger["kept"], documents_dropped=sum(ledger["dropped"].values()))
+        metrics.advance("assemble", prepared["num_bytes"])
+        yield json.dumps(result).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Selection:
+    """Documents of a prepared unit that stay, and why the others go."""
+
+    kept: np.ndarray  # int64 rows of the prepared table
+    copy: np.ndarray  # int16 for each of them
+    dropped: Mapping[str, int]
+    tokens_dropped: Mapping[str, int]
+
+
+def assemble_unit(prepared: Mapping[str, Any], copies: np.ndarray, context: Context) -> dict[str, Any]:
+    """Write the shards of one unit.
+
+    Args:
+        prepared: what `prepare_unit` returned.
+        copies: `COPIES` records: which of its documents are later copies of others.
+        context: the build.
+
+    Returns:
+        Plain types: `unit`, `key`, `ledger`, `shards`, `signatures` (or None), `audit` and `packing` by split.
+    """
+    table = open_prepared(context, prepared["key"])
+    lengths = _list_lengths(table.column("tokens"))
+    selection = _select(table, lengths, copies, context)
+    groups = _groups(table, prepared["sources"], context.config)
+    held_out = choose_validation(groups, share=context.config.split.validation, seed=context.config.seed)
+    shards, audits, packings = [], {}, {}
+    tokens_in_rows = truncated = 0
+    for split in SPLITS:
+        mine = np.flatnonzero(held_out[selection.kept] == (split == VALIDATION))
+        for part in _parts(mine, lengths[selection.kept]):
+            shard = _write_shard(table, selection, part, split, prepared, context)
+            shards.append(shard.record.to_dict())
+            tokens_in_rows += (
+                shard.record.num_tokens - shard.record.num_segments * context.reference().roles.num_specials
+            )
+            truncated += shard.num_truncated
+            audits[split] = audits[split] + shard.audit if split in audits else shard.audit
+            packings[split] = packings[split] + shard.packing if split in packings else shard.packing
+    ledger = Ledger(
+        bytes_read=prepared["bytes_read"],
+        documents_read=prepared["documents_read"],
+        documents_kept=sum(shard["num_documents"] for shard in shards),
+        documents_dropped=selection.dropped,
+        documents_quarantined=prepared["quarantined"],
+        tokens_tokenized=prepared["tokens_tokenized"],
+        tokens_in_rows=tokens_in_rows,
+        tokens_truncated=truncated,
+        tokens_dropped=selection.tokens_dropped,
+    )
+    return {
+        "unit": prepared["unit"],
+        "key": prepared["key"],
+        "ledger": ledger.to_dict(),
+        "shards": shards,
+        "signatures": _write_signatures(table, selection, prepared["unit"], context),
+        "audit": {split: counts.to_dict() for split, counts in audits.items()},
+        "packing": {split: packing.to_dict() for split, packing in packings.items()},
+    }
+
+
+def planes_of(split: str, settings: MaskSettings, seed: int) -> dict[str, Plane]:
+    """The planes of a split by name: 0 to K - 1 for training, one evaluation plane for validation."""
+    if split == TRAIN:
+        return {str(plane.index): plane for plane in training_planes(settings, seed)}
+    return {"evaluation": evaluation_plane(rate=EVALUATION_RATE, seed=EVALUATION_SEED)}
+
+
+def _select(table: pa.Table, lengths: np.ndarray, copies: np.ndarray, context: Context) -> _Selection:
+    reasons = judge_table(table, context)
+    copy = np.zeros(table.num_rows, np.int16)
+    copy[copies["document"]] = copies["copy"]
+    duplicate = (copy > 0) & context.config.deduplicate.exact
+    dropped: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    for code, reason in enumerate(REASONS):
+        if code != KEPT:
+            dropped[reason] += int((reasons == code).sum())
+            tokens[reason] += int(lengths[reasons == code].sum())
+    dropped[EXACT_DUPLICATE] += int(duplicate.sum())
+    tokens[EXACT_DUPLICATE] += int(lengths[duplicate].sum())
+    kept = np.flatnonzero((reasons == KEPT) & ~duplicate)
+    return _Selection(
+        kept=kept,
+        copy=copy[kept],
+        dropped={reason: count for reason, count in dropped.items() if count},
+        tokens_dropped={reason: count for reason, count in tokens.items() if count},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shard:
+    record: ShardRecord
+    audit: AuditCounts
+    packing: PackingStatistics
+    num_truncated: int
+
+
+def _write_shard(
+    table: pa.Table, selection: _Selection, part: np.ndarray, split: str, prepared: Mapping[str, Any], context: Context
+) -> _Shard:
+    config, reference = context.config, context.reference()
+    length, limit = config.pack.sequence_length, config.pack.segments_per_row
+    chosen = table.take(pa.array(selection.kept[part])).combine_chunks()
+    ids, offsets = _flatten(chosen.column("tokens"))
+    word_starts, _ = _flatten(chosen.column("word_starts"))
+    segments = cut_documents(
+        offsets,
+        word_starts,
+        capacity=length - reference.roles.num_specials,
+        long_documents=config.pack.long_documents,
+    )
+    lengths = segments.length + np.int32(reference.roles.num_specials)
+    packing = pack(lengths, sequence_length=length, max_segments=limit)
+    rows = fill_rows(ids, offsets, word_starts, segments, packing, sequence_length=length, roles=reference.roles)
+    documents = _documents(chosen, selection.copy[part], np.diff(offsets), prepared["sources"], context)
+    planes = {
+        name: draw_plane(
+            rows,
+            document_ids(chosen),
+            selection.copy[part],
+            plane,
+            roles=reference.roles,
+            vocab_size=reference.vocab_size,
+            never_targets=reference.never_targets,
+            random_ids=reference.random_ids,
+        )
+        for name, plane in planes_of(split, config.mask, config.seed).items()
+    }
+    audit = count_shard(
+        rows,
+        planes,
+        planes_of(split, config.mask, config.seed),
+        vocabulary=context.vocabulary(),
+        sources=source_groups(prepared["sources"])[chosen.column("source").to_numpy()],
+    )
+    record = write_shard(
+        context.folder,
+        split=split,
+        unit=prepared["unit"],
+        rows=rows,
+        planes=planes,
+        documents=documents,
+        compression=config.compression,
+    )
+    return _Shard(
+        record=record,
+        audit=audit,
+        packing=statistics(lengths, packing, sequence_length=length, max_segments=limit),
+        num_truncated=segments.num_truncated_tokens,
+    )
+
+
+def _documents(
+    chosen: pa.Table, copy: np.ndarray, num_tokens: np.ndarray, sources: list[str], context: Context
+) -> pa.Table:
+    fields, has_id_field = kept_fields(context)
+    schema = documents_schema(fields, has_id_field=has_id_field)
+    columns = {
+        "id": chosen.column("id"),
+        "copy": pa.array(copy),
+        "source": pa.DictionaryArray.from_arrays(only_chunk(chosen.column("source")), pa.array(sources, pa.string())),
+        "offset": chosen.column("offset"),
+        "num_tokens": pa.array(num_tokens.astype(np.int32)),
+    }
+    return pa.table([columns.get(name) or chosen.column(name) for name in schema.names], schema=schema)
+
+
+def _groups(table: pa.Table, sources: list[str], config: BuildConfig) -> np.ndarray:
+    by = config.split.by
+    if by == "document":
+        return document_ids(table)[:, 0]
+    if by == "source":
+        return group_hashes(pa.array(sources, pa.string()))[table.column("source").to_numpy()]
+    return group_hashes(table.column(f"keep.{by}").combine_chunks())
+
+
+def _parts(mine: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut a list of documents where their tokens would pass MAX_SHARD_TOKENS."""
+    if not mine.size:
+        return
+    before = np.cumsum(lengths[mine]) - lengths[mine]
+    yield from np.split(mine, np.flatnonzero(np.diff(before // MAX_SHARD_TOKENS)) + 1)
+
+
+def _write_signatures(table: pa.Table, selection: _Selection, unit: int, context: Context) -> dict[str, Any] | None:
+    ids = document_ids(table)[selection.kept[selection.copy == 0]]
+    if not len(ids):
+        return None
+    return write_signatures(context.folder, unit=unit, ids=ids, compression=context.config.compression).to_dict()
+
+
+def _list_lengths(column: pa.ChunkedArray) -> np.ndarray:
+    return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in column.chunks] or [np.zeros(0, np.int64)])
+
+
+def _flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Values and offsets of a list column, offsets from 0."""
+    array = only_chunk(column)
+    offsets = array.offsets.to_numpy()
+    return array.flatten().to_numpy(zero_copy_only=False), offsets - offsets[0]
+
+
+def _prepared_by_unit(item: bytes) -> tuple[int, bytes]:
+    return json.loads(item)["unit"], _PREPARED + item
+
+
+def _copies_by_unit(item: tuple[int, bytes]) -> tuple[int, bytes]:
+    return item[0], _COPIES + item[1]

@@ -1,0 +1,92 @@
+"""The pipeline of a build, whole, and how it is run.
+
+    units -> PREPARE -> SELECT, DEDUPLICATE -> ASSEMBLE -> PUBLISH
+
+Between the steps cross only names of files, signatures and lists of copies; never text, never tokens.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from mlm_data import errors
+from mlm_data.config import BuildConfig
+from mlm_data.planning import Plan
+from mlm_data.storage import Folder
+from mlm_data.types import Unit
+from mlm_data.versions import Manifest, check_output, load_manifest
+from pipelines import metrics
+from pipelines.assemble import Assemble
+from pipelines.context import Context
+from pipelines.deduplicate import Deduplicate
+from pipelines.options import is_local, pipeline_options
+from pipelines.plan import Units, find_tokenizer, make_context, make_plan
+from pipelines.prepare import Prepare
+from pipelines.publish import Publish
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a build has made."""
+
+    manifest: Manifest
+    num_units: int
+    num_reused: int
+
+
+def construct(pipeline: beam.Pipeline, units: tuple[Unit, ...], context: Context) -> beam.PCollection[bytes]:
+    """Lay the build's steps into a pipeline; yields the digest of the version that was published."""
+    prepared = pipeline | "Plan" >> Units(units) | "Prepare" >> Prepare(context)
+    copies = prepared | "Deduplicate" >> Deduplicate(context)
+    return (prepared, copies) | "Assemble" >> Assemble(context) | "Publish" >> Publish(context)
+
+
+def build(config: BuildConfig, *, workers: int = 1, beam_args: Sequence[str] = (), plan: Plan | None = None) -> Built:
+    """Run a build to its end and return the published version.
+
+    Raises:
+        PremaskError: for whatever a user can mend; nothing is published then.
+    """
+    check_output(Folder(config.output))
+    options = pipeline_options(beam_args, workers=workers)
+    plan = plan or make_plan(config)
+    context = make_context(config, plan, find_tokenizer(config, plan))
+    metrics.reset()
+    result = run(plan.units, context, options)
+    counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace("premask.prepare"))["counters"]
+    reused = sum(counter.result for counter in counters if counter.key.metric.name == "reused")
+    return Built(manifest=load_manifest(context.folder), num_units=len(plan.units), num_reused=reused)
+
+
+def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions):
+    """Run the pipeline; an error that a worker raised comes out as what it was."""
+    if is_local(options):
+        # The error itself is raised below; Beam's copies of its traceback would hide the one line that matters.
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    try:
+        with_pipeline = beam.Pipeline(options=options)
+        construct(with_pipeline, units, context)
+        result = with_pipeline.run()
+        result.wait_until_finish()
+    except errors.PremaskError as error:
+        raise type(error)(_without_step(str(error))) from error
+    except Exception as error:
+        raise _original(error) from error
+    return result
+
+
+def _original(error: Exception) -> Exception:
+    """The `PremaskError` that a worker's traceback ends with; runners pass on its text alone."""
+    found = re.findall(r"mlm_data\.errors\.(\w+): (.*)", str(error))
+    if not found:
+        return error
+    name, message = found[-1]
+    return getattr(errors, name, errors.BuildError)(_without_step(message))
+
+
+def _without_step(message: str) -> str:
+    return re.sub(r"( \[while running '[^']*'\])+$", "", message)

@@ -1,0 +1,78 @@
+"""What every worker needs to know about a build: small, and the same for all of them."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from mlm_data.audit_counts import Vocabulary, describe_vocabulary
+from mlm_data.config import BuildConfig
+from mlm_data.storage import Folder
+from mlm_data.tokens.engine import Engine, Reference, from_bytes, make_engine
+
+_engines: dict[tuple[str, str], Engine] = {}
+_references: dict[str, Reference] = {}
+_vocabularies: dict[str, Vocabulary] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """A build's configuration and tokenizer. Travels to the workers with each step."""
+
+    config: BuildConfig
+    tokenizer_sha256: str
+    num_partitions: int  # of the signatures
+    unit_bytes: int
+    group_modulus: int
+    versions: tuple[tuple[str, str], ...]  # libraries that the result depends on
+
+    @property
+    def folder(self) -> Folder:
+        return Folder(self.config.output)
+
+    @property
+    def work(self) -> Folder:
+        return Folder(self.config.output).join("work")
+
+    def reference(self) -> Reference:
+        """The tokenizer, read once per process."""
+        with _lock:
+            if self.tokenizer_sha256 not in _references:
+                data = self.folder.read(tokenizer_name(self.tokenizer_sha256))
+                _references[self.tokenizer_sha256] = from_bytes(data, self.config.tokenizer.special)
+            return _references[self.tokenizer_sha256]
+
+    def vocabulary(self) -> Vocabulary:
+        """What the audit knows of each id, made once per process."""
+        reference = self.reference()
+        with _lock:
+            if self.tokenizer_sha256 not in _vocabularies:
+                _vocabularies[self.tokenizer_sha256] = describe_vocabulary(
+                    reference.tokens,
+                    roles=reference.roles,
+                    never_targets=reference.never_targets,
+                    random_ids=reference.random_ids,
+                )
+            return _vocabularies[self.tokenizer_sha256]
+
+    def engine(self) -> Engine:
+        """The engine, made once per process and shared by its threads: its word table grows for all of them."""
+        reference = self.reference()
+        key = (self.tokenizer_sha256, self.config.tokenizer.engine)
+        with _lock:
+            if key not in _engines:
+                _engines[key] = make_engine(reference, self.config.tokenizer.engine)
+            return _engines[key]
+
+
+def tokenizer_name(sha256: str) -> str:
+    """Where a dataset keeps a tokenizer."""
+    return f"tokenizer/{sha256}.json"
+
+
+def library_versions() -> tuple[tuple[str, str], ...]:
+    """Versions of what a dataset's bytes depend on."""
+    import importlib.metadata as metadata
+
+    names: Any = ("premask", "pyarrow", "numpy", "numba", "tokenizers", "apache-beam")
+    return tuple((name, metadata.version(name)) for name in names)

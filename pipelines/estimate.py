@@ -1,0 +1,167 @@
+"""What a build would read and make, found out without writing anything."""
+
+import hashlib
+import itertools
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import rfc8785
+
+from mlm_data.config import BuildConfig
+from mlm_data.packing import cut_documents, pack
+from mlm_data.planning import Plan
+from mlm_data.storage import Folder
+from mlm_data.text.normalize import normalize
+from mlm_data.text.reading import read_unit
+from mlm_data.tokens.engine import Engine, Reference, from_bytes, load_tokenizer, make_engine
+from mlm_data.tokens.train import train_tokenizer
+from pipelines.plan import make_context, make_plan
+from pipelines.prepare import FOLDER, key_parts
+
+PROBE_BYTES = 2 * 2**20  # of text that is really tokenized, spread over up to PROBE_UNITS units
+PROBE_UNITS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A plan, and what a probe of its units says of the whole."""
+
+    plan: Plan
+    reference: Reference | None  # None: it is to be trained
+    engine: Engine
+    num_bytes: int
+    probe_bytes: int
+    probe_documents: int
+    probe_tokens: int
+    probe_fullness: float  # of the rows that the probe would fill
+    probe_seconds: float
+    warnings: tuple[str, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return round(self.probe_tokens * self.num_bytes / max(1, self.probe_bytes))
+
+    def disk_bytes(self, config: BuildConfig) -> int:
+        """Expected size of the published files: tokens and word starts once, and each plane."""
+        id_bytes = 2 if self.vocab_size(config) <= 65536 else 4
+        swapped = config.mask.random_share + config.mask.keep_share
+        planes = sum(1 / 8 + rate * swapped * (2 + id_bytes) for rate in config.mask.rates)
+        return round(self.num_tokens / max(0.01, self.probe_fullness) * (id_bytes + 1 / 8 + planes))
+
+    def vocab_size(self, config: BuildConfig) -> int:
+        if self.reference is not None:
+            return self.reference.vocab_size
+        return config.tokenizer.train.vocab_size if config.tokenizer.train else 0
+
+
+def estimate(config: BuildConfig) -> Estimate:
+    """Plan a build and tokenize a little of it.
+
+    A tokenizer that is still to be trained is trained on the probe alone, for this estimate.
+    """
+    plan = make_plan(config)
+    total = sum(unit.num_bytes for unit in plan.units)
+    texts, read = _probe(config, plan)
+    if config.tokenizer.path is not None:
+        reference = load_tokenizer(config.tokenizer.path, config.tokenizer.special)
+        used = reference
+    else:
+        reference = None
+        used = from_bytes(train_tokenizer(iter(texts), config.tokenizer.train), config.tokenizer.special)
+    engine = make_engine(used, config.tokenizer.engine)
+    started = time.perf_counter()
+    encoded = [engine.encode(batch) for batch in texts]
+    seconds = time.perf_counter() - started
+    return Estimate(
+        plan=plan,
+        reference=reference,
+        engine=engine,
+        num_bytes=total,
+        probe_bytes=read,
+        probe_documents=sum(len(batch) for batch in texts),
+        probe_tokens=sum(len(item.ids) for item in encoded),
+        probe_fullness=_fullness(config, encoded, used.roles.num_specials),
+        probe_seconds=seconds,
+        warnings=(*plan.warnings, *_disk_warnings(config, total)),
+    )
+
+
+def explain(config: BuildConfig, found: Estimate) -> list[tuple[int, str]]:
+    """For each unit, whether its prepared file is there, or which part of its key changed."""
+    if found.reference is None:
+        return [(unit.index, "the tokenizer is to be trained: that decides") for unit in found.plan.units]
+    context = make_context(config, found.plan, found.reference)
+    work = context.work
+    known = [_parts(work, name) for name in work.names(FOLDER) if name.endswith(".json")]
+    by_source = {tuple(item["source"] for item in parts["slices"]): parts for parts in known}
+    answers = []
+    for unit in found.plan.units:
+        parts = key_parts(unit, context)
+        key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
+        if work.exists(f"{FOLDER}/{key}.arrow"):
+            answers.append((unit.index, "prepared: will be reused"))
+            continue
+        earlier = by_source.get(tuple(item["source"] for item in parts["slices"]))
+        if earlier is None:
+            answers.append((unit.index, "new: no unit of these files was prepared before"))
+        else:
+            changed = [name for name in parts if parts[name] != earlier.get(name)]
+            answers.append((unit.index, f"will be redone: changed: {', '.join(changed)}"))
+    return answers
+
+
+def _parts(work: Folder, name: str) -> dict[str, Any]:
+    import json
+
+    return json.loads(work.read(f"{FOLDER}/{name}"))["parts"]
+
+
+def _probe(config: BuildConfig, plan: Plan) -> tuple[list[pa.LargeStringArray], int]:
+    step = max(1, len(plan.units) // PROBE_UNITS)
+    units = plan.units[::step][:PROBE_UNITS]
+    texts, read = [], 0
+    for unit in units:
+        part = 0
+        for documents in itertools.islice(read_unit(unit, config, batch_bytes=PROBE_BYTES // len(units)), 8):
+            texts.append(normalize(documents.table.column("text"), config.clean))
+            part += documents.num_bytes_read
+            if part >= PROBE_BYTES // len(units):
+                break
+        read += part
+    return texts, read
+
+
+def _fullness(config: BuildConfig, encoded: list[Any], num_specials: int) -> float:
+    rows = places = 0
+    length = config.pack.sequence_length
+    for item in encoded:
+        segments = cut_documents(
+            item.offsets,
+            item.word_starts,
+            capacity=length - num_specials,
+            long_documents=config.pack.long_documents,
+        )
+        lengths = segments.length + num_specials
+        packing = pack(lengths, sequence_length=length, max_segments=config.pack.segments_per_row)
+        rows += len(packing.row_offsets) - 1
+        places += int(lengths.sum())
+    return places / (rows * length) if rows else 1.0
+
+
+def _disk_warnings(config: BuildConfig, total: int) -> list[str]:
+    folder = Folder(config.output)
+    if not folder.is_local:
+        return []
+    import os
+
+    place = folder.path()
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    free = shutil.disk_usage(place).free
+    # Prepared units and shards take about as much as the text itself.
+    if free < 2 * total:
+        return [f"{free / 1e9:.1f} GB are free for the output; up to {2 * total / 1e9:.1f} GB may be needed"]
+    return []

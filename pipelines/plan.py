@@ -1,0 +1,142 @@
+"""PLAN: what would be read, in which units, with which tokenizer. And TRAIN, if the tokenizer is to be trained."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import rfc8785
+
+from mlm_data import seeds
+from mlm_data.config import BuildConfig
+from mlm_data.hashing import hash128, hash_bytes
+from mlm_data.planning import Plan, plan_units
+from mlm_data.split import choose_validation
+from mlm_data.storage import Folder
+from mlm_data.text.normalize import normalize
+from mlm_data.text.reading import read_unit
+from mlm_data.tokens.engine import Reference, from_bytes, load_tokenizer
+from mlm_data.tokens.train import train_tokenizer
+from mlm_data.types import Unit
+from mlm_data.versions import load_manifest
+from pipelines.context import Context, library_versions, tokenizer_name
+
+BYTES_PER_PARTITION = 256 * 2**20  # of raw text: a partition of signatures stays around 10 MB
+MAX_PARTITIONS = 4096
+
+
+class Units(beam.PTransform):
+    """The pipeline's source: one element for each unit, as JSON."""
+
+    def __init__(self, units: tuple[Unit, ...]) -> None:
+        super().__init__()
+        self._elements = [json.dumps(unit.to_dict()).encode() for unit in units]
+
+    def expand(self, root):
+        return root | beam.Create(self._elements).with_output_types(bytes)
+
+
+def make_plan(config: BuildConfig, *, sample: float = 1.0) -> Plan:
+    """Find the inputs and cut them into units; an earlier version in the output fixes the units' size.
+
+    Args:
+        config: the build.
+        sample: below 1, keep only units, chosen by hash, that add up to about this share of the bytes.
+    """
+    if sample >= 1:
+        earlier = _earlier_plan(config)
+        return plan_units(config, **earlier)
+    whole = plan_units(config)
+    total = sum(unit.num_bytes for unit in whole.units)
+    fine = plan_units(config, unit_bytes=max(64 * 1024, int(total * sample / 4)))
+    chosen, num_bytes = [], 0
+    for unit in sorted(fine.units, key=_unit_hash):
+        if chosen and num_bytes + unit.num_bytes / 2 > total * sample:
+            break
+        chosen.append(unit)
+        num_bytes += unit.num_bytes
+    ordered = sorted(chosen, key=lambda unit: unit.index)
+    return replace(fine, units=tuple(replace(unit, index=number) for number, unit in enumerate(ordered)))
+
+
+def make_context(config: BuildConfig, plan: Plan, reference: Reference) -> Context:
+    """What the workers need to know, from what the plan has found."""
+    total = sum(unit.num_bytes for unit in plan.units)
+    wanted = -(-total // BYTES_PER_PARTITION)
+    return Context(
+        config=config,
+        tokenizer_sha256=reference.sha256,
+        num_partitions=min(MAX_PARTITIONS, max(4, 1 << (wanted - 1).bit_length())),
+        unit_bytes=plan.unit_bytes,
+        group_modulus=plan.group_modulus,
+        versions=library_versions(),
+    )
+
+
+def find_tokenizer(config: BuildConfig, plan: Plan) -> Reference:
+    """Load the tokenizer, or train it; a trained one is kept in the output's cache and stored by its hash."""
+    if config.tokenizer.path is not None:
+        reference = load_tokenizer(config.tokenizer.path, config.tokenizer.special)
+    else:
+        reference = from_bytes(_train(config, plan), config.tokenizer.special)
+    folder = Folder(config.output)
+    name = tokenizer_name(reference.sha256)
+    if not folder.exists(name):
+        folder.write(name, reference.json_bytes)
+    return reference
+
+
+def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.LargeStringArray]:
+    """Cleaned texts to train a tokenizer on: all of them, or a share chosen by the documents' hashes."""
+    wanted = config.tokenizer.train.sample_bytes if config.tokenizer.train else 256 * 2**20
+    chosen, num_bytes = [], 0
+    for unit in sorted(units, key=_unit_hash):
+        # Eight times more text than is wanted, from units chosen by hash; documents are chosen among it.
+        if num_bytes >= 8 * wanted:
+            break
+        chosen.append(unit)
+        num_bytes += unit.num_bytes
+    share = min(1.0, wanted / max(1, num_bytes))
+    for unit in sorted(chosen, key=lambda unit: unit.index):
+        for documents in read_unit(unit, config):
+            texts = normalize(documents.table.column("text"), config.clean)
+            if share < 1 and len(texts):
+                key = int(seeds.fold(np.uint64(config.seed), seeds.SAMPLE)) >> 1
+                texts = texts.filter(pa.array(choose_validation(hash128(texts)[:, 0], share=share, seed=key)))
+            if len(texts):
+                yield texts
+
+
+def _train(config: BuildConfig, plan: Plan) -> bytes:
+    settings = config.tokenizer.train
+    parts = {
+        "train": settings.model_dump(mode="json"),
+        "clean": config.clean.model_dump(mode="json", exclude={"min_chars"}),
+        "inputs": [item.model_dump(mode="json", exclude={"path"}) for item in config.inputs],
+        "slices": [
+            [piece.source, piece.start, piece.end, piece.identity] for unit in plan.units for piece in unit.slices
+        ],
+        "versions": dict(library_versions()),
+    }
+    key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
+    work = Folder(config.output).join("work")
+    name = f"tokenizers/{key}.json"
+    if not work.exists(name):
+        work.write(name, train_tokenizer(training_texts(config, plan.units), settings))
+    return work.read(name)
+
+
+def _earlier_plan(config: BuildConfig) -> dict[str, int]:
+    folder = Folder(config.output)
+    if not folder.exists("LATEST"):
+        return {}
+    plan = load_manifest(folder).plan
+    return {"unit_bytes": plan["unit_bytes"], "group_modulus": plan["group_modulus"]}
+
+
+def _unit_hash(unit: Unit) -> tuple[int, int]:
+    first = unit.slices[0]
+    return hash_bytes(f"{first.source}\0{first.start}".encode()), unit.index

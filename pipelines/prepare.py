@@ -1,0 +1,189 @@
+"""PREPARE: one unit's raw bytes to an Arrow file of cleaned, scored, tokenized documents. And its cache.
+
+A prepared unit is named by a key over all that its content may depend on. If the file is there, the work is not done
+again. The file `<key>.json` beside it holds the key's parts, the counts and what was quarantined; it is written first,
+so that `<key>.arrow` is the mark that both are whole.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import rfc8785
+
+from mlm_data.hashing import hash128, ids_from_arrow, ids_to_arrow
+from mlm_data.shards.format import token_type
+from mlm_data.storage import Folder
+from mlm_data.text import normalize, reading
+from mlm_data.types import Documents, Quarantined, Unit
+from pipelines import metrics
+from pipelines.context import Context
+
+PREPARED_VERSION = 1  # of this file's layout and of the order of its steps
+FOLDER = "prepared"
+
+
+class Prepare(beam.PTransform):
+    """Units (JSON) to names of prepared units (JSON): see `prepare_unit`."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
+    def expand(self, units: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
+        return units | "PrepareUnit" >> beam.ParDo(_PrepareUnit(self._context)).with_output_types(bytes)
+
+
+class _PrepareUnit(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: bytes) -> Iterator[bytes]:
+        unit = Unit.from_dict(json.loads(element))
+        record = prepare_unit(unit, self._context)
+        metrics.count("prepare", documents_read=record["documents_read"], units=1, reused=int(record["reused"]))
+        metrics.advance("prepare", unit.num_bytes)
+        yield json.dumps(record).encode()
+
+
+def prepare_unit(unit: Unit, context: Context) -> dict[str, Any]:
+    """Make the prepared unit if it is not there, and return what the next steps need to know of it.
+
+    Returns:
+        Plain types: `unit`, `key`, `reused`, `sources`, `bytes_read`, `documents_read` (quarantined included),
+        `quarantined` (reason to count), `tokens_tokenized`.
+    """
+    parts = key_parts(unit, context)
+    key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
+    work = context.work.join(FOLDER)
+    reused = work.exists(f"{key}.arrow")
+    if not reused:
+        _write(unit, context, work, key, parts)
+    facts = json.loads(work.read(f"{key}.json"))
+    own = {"unit": unit.index, "num_bytes": unit.num_bytes, "key": key, "reused": reused}
+    return own | {name: facts[name] for name in FACTS}
+
+
+FACTS = ("sources", "bytes_read", "documents_read", "quarantined", "tokens_tokenized")
+
+
+def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
+    """All that a prepared unit's content may depend on, by name: `plan --explain` compares them."""
+    config = context.config
+    inputs = sorted({piece.input for piece in unit.slices})
+    return {
+        "slices": [
+            {"source": piece.source, "range": [piece.start, piece.end], "identity": piece.identity}
+            for piece in unit.slices
+        ],
+        "inputs": [config.inputs[number].model_dump(mode="json", exclude={"path", "name"}) for number in inputs],
+        "clean": config.clean.model_dump(mode="json", exclude={"min_chars"}),
+        "tokenizer": context.tokenizer_sha256,
+        "versions": {
+            "prepare": PREPARED_VERSION,
+            "reading": reading.ALGORITHM_VERSION,
+            "normalize": normalize.ALGORITHM_VERSION,
+            "pyarrow": dict(context.versions)["pyarrow"].split(".")[0],  # its NFC follows its Unicode version
+        },
+    }
+
+
+def prepared_schema(tokens: pa.DataType, keep_fields: tuple[str, ...], *, has_id_field: bool) -> pa.Schema:
+    """Columns of a prepared unit; `source` is an index into the unit's list of sources."""
+    fields = [
+        pa.field("id", pa.binary(16), nullable=False),
+        pa.field("source", pa.int32(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("num_chars", pa.int32(), nullable=False),
+        pa.field("tokens", pa.large_list(pa.field("item", tokens, nullable=False)), nullable=False),
+        pa.field("word_starts", pa.large_list(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
+    ]
+    if has_id_field:
+        fields.append(pa.field("id_field", pa.string()))
+    return pa.schema(fields + [pa.field(f"keep.{name}", pa.string()) for name in sorted(keep_fields)])
+
+
+def kept_fields(context: Context) -> tuple[tuple[str, ...], bool]:
+    """The union of all inputs' keep_fields, and whether any input has an id_field: one schema for all units."""
+    inputs = context.config.inputs
+    names = {name for item in inputs for name in item.keep_fields}
+    return tuple(sorted(names)), any(item.id_field is not None for item in inputs)
+
+
+def open_prepared(context: Context, key: str) -> pa.Table:
+    """A prepared unit's documents, memory-mapped where the disk is local."""
+    return pa.ipc.open_file(context.work.open(f"{FOLDER}/{key}.arrow")).read_all()
+
+
+def document_ids(table: pa.Table) -> np.ndarray:
+    """The documents' 128-bit ids of a prepared unit, uint64 [documents, 2]."""
+    return ids_from_arrow(only_chunk(table.column("id")))
+
+
+def only_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array; without a copy where it already is."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _write(unit: Unit, context: Context, work: Folder, key: str, parts: dict[str, Any]) -> None:
+    engine, settings = context.engine(), context.config.clean
+    fields, has_id_field = kept_fields(context)
+    schema = prepared_schema(token_type(context.reference().vocab_size), fields, has_id_field=has_id_field)
+    sources = list(dict.fromkeys(piece.source for piece in unit.slices))
+    quarantined: list[Quarantined] = []
+    counts: Counter[str] = Counter()
+
+    def fill(sink: Any) -> None:
+        with pa.ipc.new_file(sink, schema) as file:
+            for documents in reading.read_unit(unit, context.config):
+                quarantined.extend(documents.quarantined)
+                counts["bytes_read"] += documents.num_bytes_read
+                counts["documents_read"] += documents.table.num_rows + len(documents.quarantined)
+                if documents.table.num_rows:
+                    batch = _prepare_batch(documents, sources.index(documents.source), schema, engine, settings)
+                    counts["tokens_tokenized"] += len(batch.column("tokens").values)
+                    file.write_batch(batch)
+
+        facts = {
+            "parts": parts,
+            "sources": sources,
+            "bytes_read": counts["bytes_read"],
+            "documents_read": counts["documents_read"],
+            "tokens_tokenized": counts["tokens_tokenized"],
+            "quarantined": dict(Counter(item.reason for item in quarantined)),
+            "quarantine": [asdict(item) for item in quarantined],
+        }
+        work.write(f"{key}.json", json.dumps(facts).encode())
+
+    work.create(fill, lambda _: f"{key}.arrow", durable=False)
+
+
+def _prepare_batch(documents: Documents, source: int, schema: pa.Schema, engine: Any, settings: Any) -> pa.RecordBatch:
+    texts = normalize.normalize(documents.table.column("text"), settings)
+    encoded = engine.encode(texts)
+    offsets = pa.array(encoded.offsets, pa.int64())
+    columns = {
+        "id": ids_to_arrow(hash128(texts)),
+        "source": pa.array(np.full(len(texts), source, np.int32)),
+        "offset": documents.table.column("offset"),
+        "num_chars": pc.cast(pc.utf8_length(texts), pa.int32()),
+        "tokens": _lists(schema, "tokens", offsets, pa.array(encoded.ids)),
+        "word_starts": _lists(schema, "word_starts", offsets, pa.array(encoded.word_starts)),
+    }
+    given = documents.table.schema.names
+    for field in schema:
+        if field.name not in columns:
+            has = field.name in given
+            columns[field.name] = documents.table.column(field.name) if has else pa.nulls(len(texts), field.type)
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _lists(schema: pa.Schema, name: str, offsets: pa.Array, values: pa.Array) -> pa.Array:
+    return pa.LargeListArray.from_arrays(offsets, values, type=schema.field(name).type)

@@ -1,0 +1,161 @@
+"""PUBLISH: add everything up, and make the version visible only if it adds up.
+
+The gates, in order: too much quarantined; a ledger that does not balance; an audit of the masks that fails; an empty
+split. A build that stops at one of them changes nothing that a reader can see.
+"""
+
+import datetime
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+
+from mlm_data.audit import judge
+from mlm_data.audit_counts import AuditCounts
+from mlm_data.config import semantic
+from mlm_data.errors import BuildError, FormatError
+from mlm_data.ledger import Ledger
+from mlm_data.packing import PackingStatistics
+from mlm_data.shards.format import SPLITS
+from mlm_data.shards.writer import ShardRecord, SignaturesRecord
+from mlm_data.versions import build_manifest, latest, publish
+from pipelines.assemble import planes_of
+from pipelines.context import Context
+from pipelines.prepare import FOLDER as PREPARED
+
+
+class Publish(beam.PTransform):
+    """What the units have become (JSON) to the digest of the version that holds it all."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
+    def expand(self, assembled: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
+        return (
+            assembled
+            | "OneKey" >> beam.Map(_under_one_key).with_output_types(tuple[int, bytes])
+            | "Gather" >> beam.GroupByKey()
+            | "PublishVersion" >> beam.ParDo(_PublishVersion(self._context)).with_output_types(bytes)
+        )
+
+
+class _PublishVersion(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
+        _, results = element
+        yield publish_version([json.loads(item) for item in results], self._context).encode()
+
+
+def publish_version(results: list[dict[str, Any]], context: Context) -> str:
+    """Check the sum of all units, write the manifest, move LATEST; returns the digest.
+
+    Raises:
+        BuildError: if a gate stays shut.
+    """
+    results = sorted(results, key=lambda item: item["unit"])
+    ledger = sum((Ledger.from_dict(item["ledger"]) for item in results), Ledger())
+    _check_quarantine(ledger, results, context)
+    if problems := ledger.problems():
+        raise BuildError(f"{context.config.output}: the ledger does not balance: {problems[0]}")
+    audit = _audit(results, context)
+    reference = context.reference()
+    roles = reference.roles
+    manifest, files = build_manifest(
+        config=semantic(context.config),
+        tokenizer={
+            "sha256": reference.sha256,
+            "vocab_size": reference.vocab_size,
+            "roles": {name: getattr(roles, name) for name in ("cls", "sep", "pad", "mask", "unk")},
+        },
+        shards=[ShardRecord.from_dict(shard) for item in results for shard in item["shards"]],
+        signatures=[SignaturesRecord.from_dict(item["signatures"]) for item in results if item["signatures"]],
+        ledger=ledger,
+        audit=audit,
+        packing=_packing(results),
+        plan={"unit_bytes": context.unit_bytes, "group_modulus": context.group_modulus},
+    )
+    publish(
+        context.folder,
+        manifest,
+        files,
+        tokenizer=reference.json_bytes,
+        side=_side(manifest.digest, context),
+        attachments=_attachments(results, context),
+    )
+    return manifest.digest
+
+
+def _under_one_key(item: bytes) -> tuple[int, bytes]:
+    return 0, item
+
+
+def _check_quarantine(ledger: Ledger, results: list[dict[str, Any]], context: Context) -> None:
+    limit = context.config.max_quarantined
+    if ledger.num_quarantined > limit * ledger.documents_read:
+        share = ledger.num_quarantined / ledger.documents_read
+        first = next(_quarantine(results, context))
+        reasons = ", ".join(f"{reason} {number}" for reason, number in ledger.documents_quarantined.items())
+        raise BuildError(
+            f"{ledger.num_quarantined} of {ledger.documents_read} documents ({share:.1%}) can't be read ({reasons}), "
+            f"more than max_quarantined = {limit:g} allows; the first: {first['source']} at {first['offset']}: "
+            f"{first['reason']} {first['detail']}".rstrip()
+            + ": mend the input or raise max_quarantined"
+        )
+
+
+def _audit(results: list[dict[str, Any]], context: Context) -> dict[str, Any]:
+    outcome: dict[str, Any] = {}
+    for split in SPLITS:
+        counts = [AuditCounts.from_dict(item["audit"][split]) for item in results if split in item["audit"]]
+        if not counts:
+            continue
+        report = judge(sum(counts[1:], counts[0]), planes_of(split, context.config.mask, context.config.seed))
+        if report.failures:
+            raise BuildError(f"{context.config.output}: the audit of the masks failed ({split}): {report.failures[0]}")
+        outcome[split] = {"warnings": list(report.warnings), "table": list(report.table)}
+    return outcome
+
+
+def _packing(results: list[dict[str, Any]]) -> dict[str, Any]:
+    totals = {}
+    for split in SPLITS:
+        parts = [PackingStatistics.from_dict(item["packing"][split]) for item in results if split in item["packing"]]
+        if parts:
+            total = sum(parts[1:], parts[0])
+            totals[split] = total.to_dict() | {"fullness": round(total.fullness, 6)}
+    return totals
+
+
+def _quarantine(results: list[dict[str, Any]], context: Context) -> Iterator[Mapping[str, Any]]:
+    for item in results:
+        if item["ledger"]["documents"]["quarantined"]:
+            yield from json.loads(context.work.read(f"{PREPARED}/{item['key']}.json"))["quarantine"]
+
+
+def _attachments(results: list[dict[str, Any]], context: Context) -> dict[str, bytes]:
+    """Every quarantined document, with its place and reason, one JSON line each."""
+    lines = [json.dumps(item) + "\n" for item in _quarantine(results, context)]
+    return {"quarantine.jsonl": "".join(lines).encode()} if lines else {}
+
+
+def _side(digest: str, context: Context) -> dict[str, Any]:
+    try:
+        parent = latest(context.folder)
+    except FormatError:
+        parent = None
+    return {
+        "parent": parent if parent != digest else None,
+        "name": context.config.name,
+        "published": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "process": os.getpid(),
+        "python": platform.python_version(),
+        "versions": dict(context.versions),
+        "inputs": [item.path for item in context.config.inputs],
+    }

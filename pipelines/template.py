@@ -1,0 +1,52 @@
+"""What `premask init` writes."""
+
+TEMPLATE = """\
+# A dataset for masked-language-model pretraining.
+#   premask plan premask.yaml      what would be read and made; writes nothing
+#   premask build premask.yaml     make it
+#   premask verify datasets/books  check it
+# Any field can be overridden: premask build premask.yaml --set mask.rate=0.15
+
+name: books
+output: datasets/books
+
+inputs:
+  - path: corpus/**/*.md            # globs; text, jsonl, parquet, arrow; .gz .zst .bz2 .xz
+    documents: file                 # of text files: file | line | paragraph
+    # encoding: utf-8               # a byte order mark wins over it
+  # - path: web/*.jsonl.zst
+  #   text_field: text
+  #   id_field: url                 # optional: stands beside each document
+  #   keep_fields: [date, licence]  # optional: likewise
+
+tokenizer:
+  train: {kind: wordpiece, vocab_size: 8192, lowercase: true}   # wordpiece | bpe | unigram
+  # path: tokenizer.json            # or bring your own (tokenizer.json, or BERT's vocab.txt)
+  # special: {mask: "<mask>"}       # which token plays which role, where it can't be seen
+  # engine: auto                    # auto | words | huggingface: the same ids, at another speed
+
+clean:
+  unicode: NFC                      # NFC | none
+  min_chars: 100                    # shorter documents are dropped (and counted)
+  # bad_bytes: quarantine           # or replace, with U+FFFD
+
+deduplicate: {exact: true}          # the first copy in reading order stays
+
+pack:
+  sequence_length: 512              # tokens in a row; a multiple of 8
+  long_documents: split             # split | truncate
+
+mask:
+  planes: 4                         # epoch e reads plane e mod 4
+  kind: token                       # token | whole_word | span
+  rate: 0.30                        # of the tokens that may be hidden
+  mask_share: 0.8                   # of the targets: shown as [MASK],
+  random_share: 0.1                 #   as a random token,
+  keep_share: 0.1                   #   as they are
+
+split: {validation: 0.01, by: document}   # document | source | one of keep_fields
+
+# seed: 0
+# max_quarantined: 0.01             # share of unreadable documents at which the build fails
+# compression: none                 # none can be memory-mapped; zstd or lz4 for cold storage
+"""

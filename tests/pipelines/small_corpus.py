@@ -1,0 +1,46 @@
+"""Small texts of our own to build from: sentences made of a fixed list of words by a keyed hash."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+WORDS = """
+    the a river stone house garden light water small old green walks sings writes reads under over beside within
+    morning evening winter letter table window mountain language machine never always slowly quickly and but because
+    open close begin end carry forget remember question answer number pattern silver copper paper glass market
+""".split()
+
+
+def sentence(number: int, words: int = 12) -> str:
+    """A sentence that depends on its number alone."""
+    picks = np.random.default_rng(number).integers(0, len(WORDS), words)
+    return (" ".join(WORDS[pick] for pick in picks) + f" {number}.").capitalize()
+
+
+def text(number: int, sentences: int = 8) -> str:
+    """A document of some sentences."""
+    return " ".join(sentence(number * 1000 + i) for i in range(sentences))
+
+
+def write_jsonl(path: Path, numbers: range | list[int], **fields: object) -> Path:
+    """One document for each number; equal numbers give equal texts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for number in numbers:
+            file.write(json.dumps({"text": text(number), "url": f"u{number}", **fields}) + "\n")
+    return path
+
+
+def settings(folder: Path, **changes: object) -> dict[str, object]:
+    """A configuration that builds in a second."""
+    values: dict[str, object] = {
+        "inputs": [{"path": str(folder / "in/*.jsonl")}],
+        "output": str(folder / "out"),
+        "tokenizer": {"train": {"kind": "wordpiece", "vocab_size": 300}},
+        "pack": {"sequence_length": 64},
+        "mask": {"planes": 2},
+        "split": {"validation": 0.1},
+        "unit_bytes": 20_000,
+    }
+    return values | changes

@@ -1,0 +1,189 @@
+"""The whole pipeline on small inputs: what is in the dataset, and that it is always the same dataset."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+from apache_beam.coders import coders
+
+from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.shards.reader import Dataset
+from mlm_data.storage import Folder
+from mlm_data.versions import load_manifest
+from pipelines.build import build, construct
+from pipelines.plan import find_tokenizer, make_context, make_plan
+from tests.pipelines.small_corpus import settings, text, write_jsonl
+
+
+def config_of(folder, **changes) -> BuildConfig:
+    return parse_settings(BuildConfig, settings(folder, **changes), where="test")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Three files; documents 5 to 9 stand twice, one is too short."""
+    folder = tmp_path_factory.mktemp("corpus")
+    write_jsonl(folder / "in/a.jsonl", range(60))
+    write_jsonl(folder / "in/b.jsonl", [*range(100, 140), *range(5, 10)])
+    (folder / "in/c.jsonl").write_text(json.dumps({"text": "too short", "url": "x"}) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(corpus):
+    return build(config_of(corpus), workers=1)
+
+
+def copy_of(corpus, folder):
+    shutil.copytree(corpus / "in", folder / "in")
+    return folder
+
+
+def test_the_ledger_says_what_became_of_each_document(built):
+    documents = built.manifest.ledger["documents"]
+    assert documents["read"] == 106
+    assert documents["dropped"] == {"exact_duplicate": 5, "too_short": 1}
+    assert documents["kept"] == 100
+    tokens = built.manifest.ledger["tokens"]
+    assert tokens["tokenized"] == tokens["in_rows"] + sum(tokens["dropped"].values())
+
+
+def test_the_rows_hold_the_texts(built, corpus):
+    """Every kept document can be read back, token by token, from the rows."""
+    dataset = Dataset.open(corpus / "out")
+    reference = find_tokenizer(config_of(corpus), make_plan(config_of(corpus)))
+    tokenizer = reference.raw_tokenizer
+    wanted = {}
+    for number in [*range(60), *range(100, 140)]:
+        ids = tokenizer.encode(text(number), add_special_tokens=False).ids
+        wanted[tuple(ids)] = number
+    found = {}
+    for split in ("train", "validation"):
+        for row in range(dataset.num_rows(split)):
+            view = dataset.row(split, row)
+            for segment in view.segments:
+                content = view.tokens[segment.place + 1 : segment.place + segment.length - 1]
+                found.setdefault(segment.id, {})[segment.start] = content.tolist()
+    texts = {tuple(id_ for start in sorted(pieces) for id_ in pieces[start]) for pieces in found.values()}
+    assert texts == set(wanted)
+
+
+def test_sources_and_offsets_lead_back_to_the_bytes(built, corpus):
+    dataset = Dataset.open(corpus / "out")
+    for segment in dataset.where("train", 0):
+        line = (corpus / "in" / segment.source).read_bytes()[segment.offset :].split(b"\n")[0]
+        assert json.loads(line)["text"].startswith(text(int(json.loads(line)["url"][1:]))[:20])
+
+
+@pytest.mark.parametrize(
+    ("workers", "beam_args"),
+    [
+        (2, []),
+        (1, ["--direct_runner_bundle_repeat=2"]),
+        (2, ["--direct_running_mode=multi_processing"]),
+    ],
+    ids=["threads", "every bundle twice", "processes"],
+)
+def test_the_digest_does_not_depend_on_the_runner(built, corpus, tmp_path, workers, beam_args):
+    again = build(config_of(copy_of(corpus, tmp_path)), workers=workers, beam_args=beam_args)
+    assert again.manifest.digest == built.manifest.digest
+
+
+def test_the_digest_depends_on_what_the_dataset_says(built, corpus, tmp_path):
+    copy_of(corpus, tmp_path)
+    masked = build(config_of(tmp_path, mask={"planes": 2, "rate": 0.2}))
+    assert masked.manifest.digest != built.manifest.digest
+    named = build(config_of(tmp_path, name="another"))
+    assert named.manifest.digest == built.manifest.digest
+    assert named.num_reused == named.num_units > 1
+
+
+def test_a_changed_threshold_prepares_nothing_again(built, corpus, tmp_path):
+    copy_of(corpus, tmp_path)
+    build(config_of(tmp_path))
+    strict = build(config_of(tmp_path, clean={"min_chars": 650}))
+    assert strict.num_reused == strict.num_units
+    assert strict.manifest.ledger["documents"]["dropped"]["too_short"] > 1
+
+
+def test_copies_are_kept_on_request_and_masked_differently(corpus, tmp_path):
+    copy_of(corpus, tmp_path)
+    kept = build(config_of(tmp_path, deduplicate={"exact": False}))
+    assert kept.manifest.ledger["documents"]["kept"] == 105
+    dataset = Dataset.open(tmp_path / "out")
+    tables = [
+        dataset.shard(split, index).documents
+        for split in ("train", "validation")
+        for index in range(dataset.num_shards(split))
+    ]
+    copies = np.concatenate([table.column("copy").to_numpy() for table in tables])
+    assert sorted(copies.tolist()) == [0] * 100 + [1] * 5
+
+
+def test_a_killed_build_goes_on_where_it_was(corpus, tmp_path):
+    """SIGKILL in the middle; the next build reuses what was prepared and gives the same digest."""
+    folder = copy_of(corpus, tmp_path)
+    write_jsonl(folder / "in/d.jsonl", range(200, 1400))
+    whole = shutil.copytree(folder, tmp_path / "whole")
+    digest = build(config_of(whole)).manifest.digest
+
+    config = folder / "premask.yaml"
+    config.write_text(json.dumps(settings(folder)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "build", str(config), "--workers", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    prepared = folder / "out/work/prepared"
+    deadline = time.monotonic() + 120
+    while len(list(prepared.glob("[0-9a-f]*.arrow")) if prepared.is_dir() else []) < 12:
+        assert process.poll() is None, "the build ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "out/LATEST").exists()
+    again = build(config_of(folder))
+    assert again.num_reused >= 10
+    assert again.manifest.digest == digest
+
+
+def test_only_deterministic_coders_cross(corpus):
+    """No pickle between the steps: every coder of the pipeline is bytes, varint, tuples and iterables of them."""
+    config = config_of(corpus)
+    plan = make_plan(config)
+    context = make_context(config, plan, find_tokenizer(config, plan))
+    pipeline = beam.Pipeline(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner")
+    construct(pipeline, plan.units, context)
+    proto = pipeline.to_runner_api()
+    urns = {coder.spec.urn for coder in proto.components.coders.values()}
+    allowed = {
+        "beam:coder:bytes:v1",
+        "beam:coder:varint:v1",
+        "beam:coder:kv:v1",
+        "beam:coder:iterable:v1",
+        "beam:coder:global_window:v1",
+    }
+    pickled = [coder.spec.urn for coder in proto.components.coders.values() if coder.spec.urn not in allowed]
+    assert urns
+    assert not pickled, pickled
+    assert coders.BytesCoder().is_deterministic()
+
+
+def test_prepared_units_are_arrow_files_that_anyone_can_read(built, corpus):
+    names = Folder(corpus / "out").names("work/prepared")
+    table = pa.ipc.open_file(corpus / "out/work/prepared" / next(n for n in names if n.endswith(".arrow"))).read_all()
+    assert {"id", "source", "offset", "num_chars", "tokens", "word_starts"} <= set(table.schema.names)
+
+
+def test_the_manifest_can_be_found_again(built, corpus):
+    assert load_manifest(Folder(corpus / "out")) == built.manifest
