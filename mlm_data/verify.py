@@ -77,16 +77,19 @@ def verify(
     digest = digest or latest(folder)
     try:
         manifest = load_manifest(folder, digest)
-        files = load_files(folder, manifest)
-        dataset = Dataset(folder, manifest, files)
     except NewerFormatError:
         raise
     except FormatError as error:
         if digest is None:
             raise
         return VerifyReport(digest=digest, num_files=0, num_bytes=0, problems=(str(error),))
+    problems = list(_version_problems(folder, manifest))
+    if problems:  # nothing vouches for the file table any more
+        return VerifyReport(digest=digest, num_files=4, num_bytes=0, problems=tuple(problems))
+    files = load_files(folder, manifest)
+    dataset = Dataset(folder, manifest, files)
+    problems += _meaning_problems(folder, manifest, files)
     check = _Check(dataset, on_shard)
-    problems = list(_version_problems(folder, manifest, files))
     total, done = int(files["num_bytes"].to_numpy().sum()), 0
     for split in fmt.SPLITS:
         for index in range(dataset.num_shards(split)):
@@ -230,15 +233,15 @@ class _Check:
     def _rules(self, shard: Shard) -> list[str]:
         seen = self._seen[shard.split]
         names = {kind: file.name for kind, file in shard.files.items()}
-        documents = shard.documents
-        planes = {plane: shard.masks(plane) for plane in self._dataset.planes(shard.split)}
         problems: list[str] = []
+        try:
+            pieces, documents = shard.rows, shard.documents
+            planes = {plane: shard.masks(plane) for plane in self._dataset.planes(shard.split)}
+        except FormatError as error:
+            self._complete = False
+            return [str(error)]
         content = np.zeros(documents.num_rows, np.int64)
         num_tokens = num_segments = 0
-        try:
-            pieces = shard.rows
-        except FormatError as error:
-            return [str(error)]
         for piece, rows in enumerate(pieces):
             first = piece * fmt.BATCH_ROWS
             found = self._named(names[fmt.ROWS], self._row_problems(rows, documents, first))
@@ -362,35 +365,34 @@ def check_bytes(folder: Folder, name: str, num_bytes: int, sha256: bytes) -> Non
         raise FormatError(f"{where}: a byte was changed: its SHA-256 is not the file table's")
 
 
-def _version_problems(folder: Folder, manifest: Manifest, files: pa.Table) -> Iterator[str]:
+def _version_problems(folder: Folder, manifest: Manifest) -> Iterator[str]:
+    """Problems of the bytes of the files that make up a version, beside its shards."""
     names = version_names(manifest)
-    where = {kind: f"{folder.location}/{name}" for kind, name in names.items()}
     try:
         side = load_side(folder, manifest)
     except FormatError as error:
         yield str(error)
-        side = {}
-    for kind in ("manifest", "files"):
-        if side and hashlib.sha256(folder.read(names[kind])).hexdigest() != side.get(f"{kind}_sha256"):
-            yield f"{where[kind]}: a byte was changed: its SHA-256 is not the side file's"
-    for name, sha in side.get("attachments", {}).items():
-        full = f"versions/{manifest.digest}.{name}"
-        if not folder.exists(full):
-            yield f"{folder.location}/{full}: missing"
-        elif hashlib.sha256(folder.read(full)).hexdigest() != sha:
-            yield f"{folder.location}/{full}: a byte was changed: its SHA-256 is not the side file's"
-    if folder.read(names["manifest"]) != manifest.to_bytes():
-        yield f"{where['manifest']}: not canonical JSON"
-    if not folder.exists(names["tokenizer"]):
-        yield f"{where['tokenizer']}: missing"
-    elif hashlib.sha256(folder.read(names["tokenizer"])).hexdigest() != manifest.tokenizer["sha256"]:
-        yield f"{where['tokenizer']}: a byte was changed: its SHA-256 is not its name"
+        return
+    vouched = {names["manifest"]: side.get("manifest_sha256"), names["files"]: side.get("files_sha256")}
+    vouched |= {f"versions/{manifest.digest}.{name}": sha for name, sha in side.get("attachments", {}).items()}
+    for name, sha in {**vouched, names["tokenizer"]: manifest.tokenizer["sha256"]}.items():
+        if not folder.exists(name):
+            yield f"{folder.location}/{name}: missing"
+        elif hashlib.sha256(folder.read(name)).hexdigest() != sha:
+            yield f"{folder.location}/{name}: a byte was changed: its SHA-256 is another"
+
+
+def _meaning_problems(folder: Folder, manifest: Manifest, files: pa.Table) -> Iterator[str]:
+    """Problems of what the manifest and the file table say."""
+    where = f"{folder.location}/{version_names(manifest)['manifest']}"
+    if folder.read(version_names(manifest)["manifest"]) != manifest.to_bytes():
+        yield f"{where}: not canonical JSON"
     tables = [value.hex() for value in files["logical_hash"].to_pylist()]
     digest = compute_digest(manifest.config, manifest.tokenizer["sha256"], tables)
     if digest != manifest.digest:
-        yield f"{where['manifest']}: its digest should be {digest}"
+        yield f"{where}: its digest should be {digest}"
     for problem in count_problems(manifest.splits, Ledger.from_dict(manifest.ledger), manifest.roles):
-        yield f"{where['manifest']}: ledger: {problem}"
+        yield f"{where}: ledger: {problem}"
 
 
 def _empty_table(folder: Folder, name: str) -> pa.Table:

@@ -338,8 +338,9 @@ def load_files(folder: Folder, manifest: Manifest) -> pa.Table:
     try:
         with folder.open(name) as stream:
             table = pa.ipc.open_file(stream).read_all()
-    except pa.ArrowException as error:
-        raise FormatError(f"{folder.location}/{name}: damaged: {error}") from error
+            table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"{folder.location}/{name}: damaged: {str(error).splitlines()[0]}") from error
     if table.schema != fmt.files_schema():
         raise FormatError(f"{folder.location}/{name}: its columns are not those of a file table")
     return table

@@ -96,7 +96,14 @@ class Shard:
     def documents(self) -> pa.Table:
         """Where the documents came from."""
         file = self.files[fmt.DOCUMENTS]
-        return pa.Table.from_batches(read_batches(self._folder, file.name, file.num_bytes))
+        table = pa.Table.from_batches(read_batches(self._folder, file.name, file.num_bytes))
+        try:
+            table.validate(full=True)
+        except pa.ArrowException as error:
+            raise FormatError(
+                f"{self.where(fmt.DOCUMENTS)}: {str(error).splitlines()[0]}: run premask verify"
+            ) from error
+        return table
 
     def batches(
         self, kind: str, columns: Sequence[str] | None = None, *, plane: str | None = None
