@@ -5,9 +5,12 @@
 Between the steps cross only names of files, signatures and lists of copies; never text, never tokens.
 """
 
+import contextlib
+import io
 import logging
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -64,19 +67,38 @@ def build(config: BuildConfig, *, workers: int = 1, beam_args: Sequence[str] = (
 
 def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions):
     """Run the pipeline; an error that a worker raised comes out as what it was."""
-    if is_local(options):
-        # The error itself is raised below; Beam's copies of its traceback would hide the one line that matters.
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-    try:
-        with_pipeline = beam.Pipeline(options=options)
-        construct(with_pipeline, units, context)
-        result = with_pipeline.run()
-        result.wait_until_finish()
-    except errors.PremaskError as error:
-        raise type(error)(_without_step(str(error))) from error
-    except Exception as error:
-        raise _original(error) from error
+    pipeline = beam.Pipeline(options=options)
+    construct(pipeline, units, context)
+    with _workers_quiet() if is_local(options) else contextlib.nullcontext():
+        try:
+            result = pipeline.run()
+            result.wait_until_finish()
+        except errors.PremaskError as error:
+            raise type(error)(_without_step(str(error))) from error
+        except Exception as error:
+            raise _original(error) from error
     return result
+
+
+@contextlib.contextmanager
+def _workers_quiet() -> Iterator[None]:
+    """Keep the tracebacks that Beam's local workers print from hiding the one line that matters.
+
+    What they wrote is shown after all if the error is none that a user can mend.
+    """
+    logger = logging.getLogger("apache_beam")
+    level, written = logger.level, io.StringIO()
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(written):
+            yield
+    except errors.PremaskError:
+        raise
+    except Exception:
+        sys.stderr.write(written.getvalue())
+        raise
+    finally:
+        logger.setLevel(level)
 
 
 def _original(error: Exception) -> Exception:

@@ -5,6 +5,7 @@ A mistake that a user can mend is one line on standard error and exit code 2; `v
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and options.command != "build":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
+    logging.getLogger().setLevel(logging.ERROR)  # Beam warns of clients for services that nobody asked for
     # One pool of threads for the tokenizers, as large as the build may be; read when the pool is first used.
     os.environ.setdefault("RAYON_NUM_THREADS", str(getattr(options, "workers", None) or os.cpu_count() or 1))
     try:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import apache_beam as beam
@@ -29,14 +29,23 @@ MAX_PARTITIONS = 4096
 
 
 class Units(beam.PTransform):
-    """The pipeline's source: one element for each unit, as JSON."""
+    """The pipeline's source: one element for each unit, as JSON.
+
+    Grouping by the unit's number spreads them over the workers. Beam's own Reshuffle would do the same with pickled
+    windows.
+    """
 
     def __init__(self, units: tuple[Unit, ...]) -> None:
         super().__init__()
-        self._elements = [json.dumps(unit.to_dict()).encode() for unit in units]
+        self._elements = [(unit.index, json.dumps(unit.to_dict()).encode()) for unit in units]
 
     def expand(self, root):
-        return root | beam.Create(self._elements).with_output_types(bytes)
+        return (
+            root
+            | "List" >> beam.Create(self._elements, reshuffle=False).with_output_types(tuple[int, bytes])
+            | "Spread" >> beam.GroupByKey()
+            | "Elements" >> beam.FlatMap(_values).with_output_types(bytes)
+        )
 
 
 def make_plan(config: BuildConfig, *, sample: float = 1.0) -> Plan:
@@ -108,6 +117,10 @@ def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.
                 texts = texts.filter(pa.array(choose_validation(hash128(texts)[:, 0], share=share, seed=key)))
             if len(texts):
                 yield texts
+
+
+def _values(item: tuple[int, Iterable[bytes]]) -> Iterable[bytes]:
+    return item[1]
 
 
 def _train(config: BuildConfig, plan: Plan) -> bytes:
