@@ -1,26 +1,28 @@
 """Cut documents into segments, and pack segments into rows of exactly L token places.
 
-The rule. Best-fit decreasing (Johnson 1973, Near-optimal bin packing algorithms, ch. 2): take the segments from long
-to short, equals in document order, and put each into the open row with the least room that still holds it, or into a
-new row. Lengths are small integers, so nothing is searched: rows hang in a list per room left, and all segments of
-one length are placed in one sweep over the non-empty lists. L = 8, lengths 5 3 6 2 3 2:
+The rule. One row at a time, longest first, over a histogram of lengths. A row begins with the longest segment left. If
+one segment fills it exactly, that is taken; if two do, these two; else the longest that fits, and again. L = 8, lengths
+5 3 6 2 3 2:
 
-    length 6:  row 0 = [6]            room 2
-    length 5:  row 1 = [5]            room 3
-    length 3:  row 1 = [5 3]          room 0     the least room that holds 3
-    length 3:  row 2 = [3]            room 5     the second 3: no open row holds it
-    length 2:  row 0 = [6 2]          room 0
-    length 2:  row 2 = [3 2]          room 3
+    row 0:  6, room 2:  2 fills it        [6 2]
+    row 1:  5, room 3:  3 fills it        [5 3]
+    row 2:  3, room 5:  no one and no two; the longest that fits is 2        [3 2]
 
-Then order is made canonical: rows by their first segment, segments in a row as in their documents:
+Equal lengths go in document order. At last the order is made canonical: rows by their first segment, segments in a row
+as in their documents: [5 3] [6 2] [3 2], so order = 0 1 | 2 3 | 4 5.
 
-    rows: [5 3] [6 2] [3 2]           order = 0 1 | 2 3 | 4 5
+A row holds at most `max_segments`. So that short segments don't all meet in the last rows, each row takes its share
+early: with n segments left for r rows, all but `keep` of its ceil(n / r) segments are the shortest ones there are.
+Which `keep` is best, and whether the two that fill a row should be as equal or as unequal as possible, depends on the
+histogram: a few pairs of answers are tried until the rows are at most one more than the lower bound, else the best is
+kept. Where short segments prevail, a second way is tried: all of them, longest first, each into the emptiest row
+(Graham 1969, Bounds on multiprocessing timing anomalies: LPT).
 
-A row also closes at `max_segments`. Where that wastes room (all the short segments meet in the last rows), the
-segments are also laid out longest first into the emptiest row, with ever fewer rows (Graham 1969, Bounds on
-multiprocessing timing anomalies: LPT); the packing with fewer rows wins.
+Best-fit decreasing (Johnson 1973) is the usual rule, and the special case `keep` = all, without looking for pairs: it
+needs 0 to 7 % more rows for paragraphs of books. Filling bin after bin is the minimum bin slack of Gupta and Ho 1999.
 
-Cost: O(S + R) and at most L² / 64 steps of the sweep; S segments, R rows. Everything is deterministic.
+Cost: about 5 ns per segment and try, at most 8 tries; the search for a pair is bounded, and usually short.
+Everything is deterministic.
 """
 
 from dataclasses import dataclass
@@ -33,6 +35,11 @@ from mlm_data.kernels import kernel
 from mlm_data.types import Roles, Rows, TokenIds
 
 MIN_PIECE = 32  # tokens: a shorter last piece has too little context to learn from
+ALL = 2**20
+# (keep, equal) of `_row_by_row`, in the order in which they are tried; found on paragraphs, books, lines and reviews.
+STRATEGIES = ((4, True), (4, False), (3, False), (2, False), (5, True), (5, False), (2, True), (ALL, True))
+PAIR_STEPS = 1024  # lengths to look at for two segments that fill a row; dense histograms need few
+CROWDED = 0.75  # of the segments that the fewest possible rows may hold: above it they may be too many for some rows
 NUM_BANDS = 16  # of the histogram of segment lengths
 
 
@@ -104,7 +111,7 @@ def cut_documents(
 
 
 def pack(lengths: Int32[np.ndarray, " segments"], *, sequence_length: int, max_segments: int) -> Packing:
-    """Pack segments into rows: best-fit decreasing, then canonical order. See the module's head.
+    """Pack segments into rows, in canonical order: see the module's head.
 
     Args:
         lengths: of the segments in document order, special tokens included; 1 to `sequence_length` each.
@@ -116,19 +123,41 @@ def pack(lengths: Int32[np.ndarray, " segments"], *, sequence_length: int, max_s
     """
     if lengths.size and not 1 <= int(lengths.min()) <= int(lengths.max()) <= sequence_length:
         raise ValueError(f"segment lengths {lengths.min()} to {lengths.max()} don't fit rows of {sequence_length}")
+    if not lengths.size:
+        return Packing(order=np.zeros(0, np.int32), row_offsets=np.zeros(1, np.int32))
     by_length, ends = _sort_by_length(lengths, sequence_length)
-    row, num_rows, lost = _best_fit(by_length, ends, sequence_length, max_segments)
     bound = lower_bound(lengths, sequence_length=sequence_length, max_segments=max_segments)
-    if lost >= sequence_length and num_rows > bound + 1:
+    row, num_rows = _row_by_row(by_length, ends, sequence_length, max_segments, *STRATEGIES[0])
+    for strategy in STRATEGIES[1:]:
+        if num_rows <= bound + 1:
+            break
+        other, num_other = _row_by_row(by_length, ends, sequence_length, max_segments, *strategy)
+        if num_other < num_rows:
+            row, num_rows = other, num_other
+    if num_rows > bound + 1 and lengths.size > CROWDED * max_segments * bound:
         row, num_rows = _balance(lengths, by_length, sequence_length, max_segments, row, bound, num_rows)
     order, row_offsets = _canonical(row, num_rows)
     return Packing(order=order, row_offsets=row_offsets)
 
 
 def lower_bound(lengths: Int32[np.ndarray, " segments"], *, sequence_length: int, max_segments: int) -> int:
-    """No packing has fewer rows: ceil(tokens / L), or ceil(segments / max_segments) where that is more."""
-    tokens = int(lengths.sum(dtype=np.int64))
-    return max(-(-tokens // sequence_length), -(-lengths.size // max_segments))
+    """No packing has fewer rows: Martello and Toth 1990, Knapsack problems, sec. 8.3.2 (L2), or the bound on segments.
+
+    L2 is at least ceil(tokens / L). It also knows that segments above L / 2 can't share a row, and that segments below
+    k can't lie beside those above L - k, for every k.
+    """
+    counts = np.bincount(lengths, minlength=sequence_length + 1)
+    number = np.concatenate([[0], np.cumsum(counts)])  # number[l]: segments shorter than l
+    tokens = np.concatenate([[0], np.cumsum(counts * np.arange(sequence_length + 1))])
+    half = sequence_length // 2 + 1
+    k = np.arange(half)
+    long = number[-1] - number[half]
+    room = (number[sequence_length - k + 1] - number[half]) * sequence_length - (
+        tokens[sequence_length - k + 1] - tokens[half]
+    )  # beside segments above L / 2 and up to L - k
+    short = tokens[half] - tokens[k]  # segments from k to L / 2
+    rows = long + np.maximum(0, -((room - short) // sequence_length))
+    return int(max(rows.max(), -(-lengths.size // max_segments)))
 
 
 def fill_rows(
@@ -255,10 +284,9 @@ def _piece(word_starts, at, end, capacity, min_piece):
     cut = at + capacity
     while cut > at and not word_starts[cut]:
         cut -= 1
-    hard = cut == at
-    if hard:
+    if cut == at:  # a word longer than the capacity
         cut = at + capacity
-    if end - cut >= min_piece or end - at > 2 * capacity:
+    if end - cut >= min_piece or end - cut > capacity:
         return cut - at
     # The rest would be too short: share. Both pieces must fit; nearest to the middle, of two the earlier.
     middle = at + (end - at) // 2
@@ -288,60 +316,59 @@ def _sort_by_length(lengths, sequence_length):
 
 
 @kernel
-def _best_fit(by_length, ends, sequence_length, max_segments):
-    """Row of every segment, the number of rows, and the room lost in rows that closed at `max_segments`.
-
-    Among rows with equal room the one that came to it last is taken.
-    """
-    num_segments = by_length.size
-    row_of = np.empty(num_segments, np.int32)
-    below = np.full(num_segments, -1, np.int32)  # the next row in the same list
-    rooms = np.empty(num_segments, np.int32)
-    slots = np.empty(num_segments, np.int32)
-    top = np.full(sequence_length + 1, -1, np.int32)  # top[room]: a list of rows
-    filled = np.zeros(sequence_length // 64 + 1, np.uint64)  # bit `room` is set where top[room] is not empty
-    num_rows, at = 0, 0
-    for length in range(sequence_length, 0, -1):
-        end = ends[length]
-        if at == end:
-            continue
-        # A row that just took one segment has the least room that holds the next equal one: it takes them in a run.
-        room = length
-        while at < end and num_rows:
-            room = _next_bit(filled, room)
-            if room < 0:
+def _row_by_row(by_length, ends, sequence_length, max_segments, keep, equal):
+    """Row of every segment, and the number of rows. `keep` and `equal` choose a strategy: see the module's head."""
+    row_of = np.empty(by_length.size, np.int32)
+    left = np.empty(sequence_length + 1, np.int64)  # segments of each length that are in no row yet
+    left[0] = 0
+    tokens = 0
+    for length in range(1, sequence_length + 1):
+        left[length] = ends[length] - ends[length + 1]
+        tokens += length * left[length]
+    num_left, num_rows, longest, shortest = by_length.size, 0, sequence_length, 1
+    while num_left:
+        while left[longest] == 0:
+            longest -= 1
+        share = -(-num_left // max(1, -(-tokens // sequence_length)))
+        room, held, length = sequence_length, 0, longest
+        while True:
+            row_of[by_length[ends[length] - left[length]]] = num_rows
+            left[length] -= 1
+            num_left -= 1
+            tokens -= length
+            room -= length
+            held += 1
+            if held == max_segments or num_left == 0:
                 break
-            row = top[room]
-            top[room] = below[row]
-            if top[room] < 0:
-                filled[room >> 6] &= ~(np.uint64(1) << np.uint64(room & 63))
-            run = min(room // length, slots[row], end - at)
-            row_of[by_length[at : at + run]] = row
-            at += run
-            rooms[row] -= run * length
-            slots[row] -= run
-            _hang(row, room - run * length, slots, top, below, filled)
-        while at < end:
-            run = min(sequence_length // length, max_segments, end - at)
-            row_of[by_length[at : at + run]] = num_rows
-            at += run
-            rooms[num_rows] = sequence_length - run * length
-            slots[num_rows] = max_segments - run
-            _hang(num_rows, rooms[num_rows], slots, top, below, filled)
-            num_rows += 1
-    lost = 0
-    for row in range(num_rows):
-        lost += rooms[row] if slots[row] == 0 else 0
-    return row_of, num_rows, lost
+            while left[shortest] == 0:
+                shortest += 1
+            if room < shortest:
+                break
+            if left[room]:
+                length = room
+            elif share - held > keep and 4 * shortest <= room:
+                length = shortest
+            else:
+                length = 0
+                if held + 2 <= max_segments:
+                    length = _longer_of_two(left, room, shortest, longest, equal)
+                if length == 0:
+                    length = min(room, longest)
+                    while left[length] == 0:
+                        length -= 1
+        num_rows += 1
+    return row_of, num_rows
 
 
 @kernel
-def _hang(row, room, slots, top, below, filled):
-    """Put a row into the list of its room; a full one is in none."""
-    if room > 0 and slots[row] > 0:
-        below[row] = top[room]
-        top[room] = row
-        filled[room >> 6] |= np.uint64(1) << np.uint64(room & 63)
+def _longer_of_two(left, room, shortest, longest, equal):
+    """The longer of two segments that fill the room exactly, as equal or as unequal as can be; 0 if there are none."""
+    low, high = (room + 1) // 2, min(room - shortest, longest)
+    for step in range(min(high - low + 1, PAIR_STEPS)):
+        length = low + step if equal else high - step
+        if left[length] and left[room - length] > (2 * length == room):
+            return length
+    return 0
 
 
 @kernel
@@ -389,26 +416,6 @@ def _worst_fit(lengths, by_length, sequence_length, max_segments, num_rows):
                 after[last[left]] = row
             last[left] = row
     return row_of
-
-
-@kernel
-def _next_bit(words, place):
-    """The first set bit at or after a place; -1 if there is none."""
-    word = place >> 6
-    rest = words[word] >> np.uint64(place & 63)
-    while rest == 0:
-        word += 1
-        if word == words.size:
-            return -1
-        rest = words[word]
-        place = word << 6
-    while rest & np.uint64(255) == 0:
-        rest >>= np.uint64(8)
-        place += 8
-    while rest & np.uint64(1) == 0:
-        rest >>= np.uint64(1)
-        place += 1
-    return place
 
 
 @kernel
