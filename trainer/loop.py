@@ -97,7 +97,11 @@ class _Run:
         mc.prepare(self.machine)
         manifest = self.dataset.manifest
         self.model = runs.make_model(
-            settings.model, manifest.vocab_size, manifest.sequence_length, self.machine, rows=settings.batch_rows
+            runs.shape_of(self.folder, self.facts),
+            manifest.vocab_size,
+            manifest.sequence_length,
+            self.machine,
+            rows=settings.batch_rows,
         )
         found, notes = ck.latest(self.folder)
         for note in notes:
@@ -106,15 +110,19 @@ class _Run:
         if found is None:
             self._draw_weights()
         self.optimizer = Optimizer(self.model, settings.optimizer)
-        if found is not None:
+        resumed = found is not None and "loader" in found.state  # an imported model has no step behind it
+        if resumed:
             self._restore(found)
+        elif found is not None:
+            self.model.load_state_dict(found.model)
+            say(f"starting from the imported weights of {self.facts['imported']}")
         runs.write(self.folder, self.facts, self.dataset.tokenizer())
         self.loader = Loader(
             self.dataset,
             planes=settings.planes,
             batch_rows=settings.batch_rows,
-            seed=settings.seed if found is None else None,
-            state=None if found is None else found.state["loader"],
+            seed=None if resumed else settings.seed,
+            state=found.state["loader"] if resumed else None,
             prefetch=2,
         )
         self.target_size = max(self.loader.target_sizes)

@@ -46,6 +46,10 @@ def begin(folder: Path, settings: RunSettings, dataset: Dataset) -> dict[str, An
             raise StorageError(f"{folder}: holds something that is no training run: choose an empty folder")
         return fresh
     facts = read(folder)
+    if "imported" in facts:  # its shape is that of the imported model, whatever the recipe
+        fresh["settings"]["model"] = facts["settings"]["model"]
+    if facts["dataset"] is None:
+        return _adopt(folder, facts, fresh)
     if facts["dataset"] != dataset.digest:
         raise CheckpointError(
             f"{folder}: was trained on dataset {facts['dataset'][:16]}, this is {dataset.digest[:16]}: "
@@ -58,6 +62,16 @@ def begin(folder: Path, settings: RunSettings, dataset: Dataset) -> dict[str, An
                 f"{folder}: {name} was {before}, now it is {now}: leave it as it was, or choose another out"
             )
     return facts
+
+
+def _adopt(folder: Path, imported: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+    """The facts of an imported model's first training."""
+    if fresh["tokenizer"] != imported["tokenizer"]:
+        raise CheckpointError(
+            f"{folder}: the imported model has another tokenizer than the dataset: "
+            f"build the dataset with {folder / TOKENIZER}"
+        )
+    return fresh | {name: imported[name] for name in ("imported", "positions")}
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -77,6 +91,11 @@ def write(folder: Path, facts: dict[str, Any], tokenizer: bytes | None = None) -
     if tokenizer is not None:
         Folder(folder).write(TOKENIZER, tokenizer)
     ck.write_json(folder / FACTS, facts)
+
+
+def shape_of(folder: Path, facts: dict[str, Any]) -> ModelSettings:
+    """The encoder's shape in a run."""
+    return parse_settings(ModelSettings, facts["settings"]["model"], where=str(folder / FACTS))
 
 
 @dataclass(frozen=True, kw_only=True)
