@@ -1,0 +1,388 @@
+"""Our encoder is `ModernBertForMaskedLM`: outputs, gradients, files, there and back."""
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+from mlm_data.errors import CheckpointError, InputError, PremaskError, StorageError, TokenizerError
+from mlm_data.tokens.reference import bert_settings, from_bytes
+from tests.synthetic import make_dataset
+from trainer import checkpoint as ck
+from trainer import runs
+from trainer.attention import make_attention
+from trainer.config import ModelSettings, resolve
+from trainer.encoder import PADDED_BIAS, Encoder
+from trainer.export import export_hf, from_hf, hf_config, import_hf, shape_of, to_hf
+from trainer.fill import fill
+from trainer.loop import train
+from trainer.loss import plain_target_loss
+from trainer.machine import Machine
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed: pip install -e '.[dev]'")
+
+SHAPE = ModelSettings(layers=4, width=64, heads=2, intermediate=96)
+STD = 0.1  # at 0.02 every layer is close to the identity, and errors hide
+TOLERANCE = 1e-5  # of the largest absolute value of the reference
+WORDS = "the cat dog sat lay on mat rug and saw a big red old man who ate it all up".split()
+TEXTS = (
+    "The cat [MASK] on the mat .",
+    "a [MASK] man saw the [MASK] dog and ate it",
+    "[MASK] " + " ".join(WORDS * 5) + " [MASK]",  # longer than the window
+)
+PLAIN = Machine(device=torch.device("cpu"), precision=torch.float32, compile=False, deterministic=True)
+
+
+def wordpiece() -> bytes:
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [chr(code) for code in range(97, 123)]
+    tokens = [*specials, *letters, *(f"##{letter}" for letter in letters), ".", *(w for w in WORDS if len(w) > 1)]
+    return json.dumps(bert_settings({t: i for i, t in enumerate(tokens)}, specials, lowercase=True)).encode()
+
+
+def byte_level() -> bytes:
+    """A byte-level BPE whose file says nothing of what stands around a text."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([" ".join(WORDS)] * 4, trainer)
+    return tokenizer.to_str().encode()
+
+
+def encoder(shape: ModelSettings, vocab_size: int, *, rows: int, length: int, kind: str = "reference") -> Encoder:
+    """An encoder with every parameter drawn at STD: norms around 1, decoder bias and all matrices around 0."""
+    attention = make_attention(kind, rows=rows, length=length, window=shape.window)
+    model = Encoder(shape, vocab_size, length=length, attention=attention, compute=torch.float32)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            centre = 1.0 if parameter.ndim == 1 and name != "decoder_bias" else 0.0
+            parameter.normal_(centre, STD, generator=generator)
+        model.decoder_bias[vocab_size:] = PADDED_BIAS
+    return model
+
+
+def hf_model(model: Encoder, tokenizer: bytes, positions: int) -> torch.nn.Module:
+    """The same weights in transformers."""
+    reference = from_bytes(tokenizer)
+    config = transformers.ModernBertConfig(**hf_config(model.shape, reference, positions))
+    config._attn_implementation = "sdpa"
+    hf = transformers.ModernBertForMaskedLM(config).eval()
+    missing, unexpected = hf.load_state_dict(to_hf(model.state_dict(), model.vocab_size), strict=False)
+    assert missing == ["decoder.weight"]  # tied
+    assert unexpected == []
+    return hf
+
+
+def difference(ours: torch.Tensor, reference: torch.Tensor) -> float:
+    return ((ours - reference).abs().max() / reference.abs().max()).item()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A run of two steps on random tokens, exported: RUN and RUN/../hf."""
+    folder = tmp_path_factory.mktemp("trained")
+    tokenizer = from_bytes(wordpiece())
+    data = make_dataset(
+        folder / "data", vocab_size=tokenizer.vocab_size, tokenizer=tokenizer.json_bytes, roles=tokenizer.roles
+    )
+    train(settings(data, folder / "run"))
+    return folder / "run"
+
+
+def settings(data: Path, out: Path, **more):
+    values = {
+        "model": SHAPE.model_dump(),
+        "budget": {"steps": 2},
+        "batch_rows": 4,
+        "compile": "off",
+        "precision": "float32",
+        "device": "cpu",
+        "optimizer": {"kind": "adamw"},
+    }
+    return resolve(values=values | {"data": str(data), "out": str(out)} | more)
+
+
+@pytest.fixture(scope="module", params=[wordpiece, byte_level])
+def hf_folder(request, tmp_path_factory) -> Path:
+    """A folder that transformers wrote: random weights at STD, and a tokenizer."""
+    folder = tmp_path_factory.mktemp("hf") / "source"
+    tokenizer = from_bytes(request.param())
+    model = encoder(SHAPE, tokenizer.vocab_size, rows=1, length=128)
+    hf_model(model, tokenizer.json_bytes, 256).save_pretrained(folder)
+    (folder / "tokenizer.json").write_bytes(request.param())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "length", "lengths"),
+    [
+        ("reference", 256, [[150, 70, 36], [256]]),
+        ("batched", 256, [[150, 70, 36], [156, 100]]),
+        ("batched", 512, [[330, 3, 179], [512]]),  # local layers in blocks of the window
+    ],
+)
+def test_outputs_and_all_gradients_agree_per_segment(kind, length, lengths):
+    shape = SHAPE.model_copy(update={"layers": 5})  # global, local, local, global, local
+    tokenizer = wordpiece()
+    vocab_size = from_bytes(tokenizer).vocab_size
+    model = encoder(shape, vocab_size, rows=2, length=length, kind=kind)
+    hf = hf_model(model, tokenizer, length)
+    generator = torch.Generator().manual_seed(2)
+    flat = [size for row in lengths for size in row]
+    positions = torch.cat([torch.arange(size) for size in flat]).int()
+    borders = torch.tensor([0, *flat]).cumsum(0).int()
+    ids = torch.randint(5, vocab_size, (2 * length,), generator=generator)
+    places = torch.randperm(2 * length, generator=generator)[:150].sort().values
+    targets = torch.randint(5, vocab_size, (150,), generator=generator)
+
+    features = model.features(model(ids.int(), positions, borders), places)
+    plain_target_loss(features, model.embedding.weight, model.decoder_bias, targets)[0].backward()
+    per_segment = [hf(input_ids=part[None]).logits[0] for part in ids.split(flat)]
+    logits = torch.cat(per_segment)[places]
+    torch.nn.functional.cross_entropy(logits, targets, reduction="sum").backward()
+
+    assert difference(model.logits(features), logits) <= TOLERANCE
+    ours = to_hf({name: parameter.grad for name, parameter in model.named_parameters()}, vocab_size)
+    theirs = dict(hf.named_parameters())
+    assert ours.keys() == theirs.keys()
+    worst = max((difference(gradient, theirs[name].grad), name) for name, gradient in ours.items())
+    assert worst[0] <= TOLERANCE, worst
+
+
+@pytest.mark.parametrize("change", [{"window": 63}, {"window": 65}, {"rope_theta": 1e4}, {"global_every": 2}])
+def test_the_comparison_would_notice_a_wrong_shape(change):
+    model = encoder(SHAPE, 78, rows=1, length=256)
+    other = encoder(SHAPE.model_copy(update=change), 78, rows=1, length=256)
+    ids = torch.randint(5, 78, (256,), generator=torch.Generator().manual_seed(2)).int()
+    batch = ids, torch.arange(256).int(), torch.tensor([0, 256]).int()
+    places = torch.arange(256)
+    with torch.no_grad():
+        right, wrong = (one.logits(one.features(one(*batch), places)) for one in (model, other))
+    assert difference(wrong, right) > 100 * TOLERANCE
+
+
+def test_an_export_loads_in_transformers_and_gives_the_same(trained, tmp_path):
+    assert export_hf(trained, tmp_path / "hf") == []
+    names = {path.name for path in (tmp_path / "hf").iterdir()}
+    assert names == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    }
+    hf, info = transformers.ModernBertForMaskedLM.from_pretrained(tmp_path / "hf", output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    own = runs.load(trained, PLAIN, rows=1)
+    assert hf.config.vocab_size == own.model.vocab_size < own.model.embedding.weight.shape[0]  # padding is trimmed
+    ids = torch.randint(5, own.model.vocab_size, (40,), generator=torch.Generator().manual_seed(3))
+    positions = torch.cat([torch.arange(40), torch.arange(24)]).int()
+    padded = torch.nn.functional.pad(ids, (0, 24)).int()
+    with torch.no_grad():
+        x = own.model(padded, positions, torch.tensor([0, 40, 64]).int())
+        logits = own.model.logits(own.model.features(x, torch.arange(40)))
+        assert difference(logits, hf(input_ids=ids[None]).logits[0]) <= TOLERANCE
+
+
+def test_the_configuration_speaks_to_transformers_4_and_5(trained, tmp_path):
+    export_hf(trained, tmp_path / "hf")
+    config = json.loads((tmp_path / "hf/config.json").read_bytes())
+    assert (config["global_rope_theta"], config["local_rope_theta"]) == (160_000.0, 10_000.0)
+    assert config["global_attn_every_n_layers"] == 3
+    assert config["rope_parameters"]["full_attention"] == {"rope_type": "default", "rope_theta": 160_000.0}
+    assert config["rope_parameters"]["sliding_attention"] == {"rope_type": "default", "rope_theta": 10_000.0}
+    assert config["layer_types"] == ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    assert shape_of(config, where="here") == SHAPE
+    old = {k: v for k, v in config.items() if k not in ("rope_parameters", "layer_types")}
+    new = {k: v for k, v in config.items() if not k.startswith("global_") and k != "local_rope_theta"}
+    assert shape_of(old, where="here") == shape_of(new, where="here") == SHAPE
+
+
+def test_other_rotary_bases_and_layouts_survive():
+    shape = ModelSettings(
+        layers=5, width=64, heads=2, intermediate=96, global_every=2, window=8, rope_theta=1e6, local_rope_theta=5e3
+    )
+    config = hf_config(shape, from_bytes(wordpiece()), 64)
+    assert shape_of(config, where="here") == shape
+    loaded = transformers.ModernBertConfig(**config)
+    assert loaded.sliding_window == 8
+    assert loaded.rope_parameters["full_attention"]["rope_theta"] == 1e6
+    assert loaded.rope_parameters["sliding_attention"]["rope_theta"] == 5e3
+
+
+def test_there_and_back_changes_no_bit(hf_folder, tmp_path):
+    assert import_hf(hf_folder, tmp_path / "run") == []
+    export_hf(tmp_path / "run", tmp_path / "hf")
+    before = safetensors.torch.load_file(hf_folder / "model.safetensors")
+    after = safetensors.torch.load_file(tmp_path / "hf/model.safetensors")
+    assert before.keys() - {"decoder.weight"} == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in after)
+    configs = [transformers.ModernBertConfig.from_pretrained(folder) for folder in (hf_folder, tmp_path / "hf")]
+    assert configs[0].to_diff_dict().keys() <= configs[1].to_dict().keys()
+    for name in ("layer_types", "rope_parameters", "local_attention", "max_position_embeddings", "vocab_size"):
+        assert getattr(configs[0], name) == getattr(configs[1], name)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_fill_and_the_fill_mask_pipeline_agree(hf_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import_hf(hf_folder, tmp_path / "run")
+    export_hf(tmp_path / "run", tmp_path / "hf")
+    own = runs.load(tmp_path / "run", PLAIN, rows=1)
+    pipe = transformers.pipeline("fill-mask", str(tmp_path / "hf"), top_k=5, device="cpu")
+    mask = own.tokenizer.tokens[own.tokenizer.roles.mask]
+    for text in (text.replace("[MASK]", mask) for text in TEXTS):
+        theirs = pipe(text)
+        theirs = [theirs] if text.count(mask) == 1 else theirs
+        ours = fill(own, text, top=5)
+        assert len(ours) == len(theirs) == text.count(mask)
+        for blank, answers in zip(ours, theirs, strict=True):
+            assert [one.token for one in blank] == [own.tokenizer.tokens[answer["token"]] for answer in answers]
+            for one, answer in zip(blank, answers, strict=True):
+                assert one.probability == pytest.approx(answer["score"], rel=1e-4)
+
+
+def test_training_goes_on_from_an_imported_model(tmp_path):
+    tokenizer = from_bytes(wordpiece())
+    model = encoder(SHAPE, tokenizer.vocab_size, rows=1, length=128)
+    hf_model(model, tokenizer.json_bytes, 256).save_pretrained(tmp_path / "source")
+    (tmp_path / "source/tokenizer.json").write_bytes(wordpiece())
+    data = make_dataset(
+        tmp_path / "data", vocab_size=tokenizer.vocab_size, tokenizer=tokenizer.json_bytes, roles=tokenizer.roles
+    )
+    run = tmp_path / "run"
+    import_hf(tmp_path / "source", run)
+    # The recipe's shape is another; the imported one holds. A learning rate of nearly nothing changes nearly nothing.
+    still = {"kind": "adamw", "lr": 1e-12}
+    first = settings(data, run, model={"layers": 2}, optimizer=still)
+    assert train(first)["step"] == 2
+    found, _ = ck.latest(run)
+    assert found.step == 2
+    after = to_hf(found.model, tokenizer.vocab_size)
+    for name, tensor in to_hf(model.state_dict(), tokenizer.vocab_size).items():
+        torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
+    assert train(first)["step"] == 2  # nothing is left to do
+    export_hf(run, tmp_path / "out")
+    assert json.loads((tmp_path / "out/config.json").read_bytes())["max_position_embeddings"] == 256
+
+    other = make_dataset(tmp_path / "other", vocab_size=tokenizer.vocab_size)
+    import_hf(tmp_path / "source", tmp_path / "again")
+    with pytest.raises(CheckpointError, match=r"build the dataset with .*tokenizer.json"):
+        train(settings(other, tmp_path / "again"))
+
+
+def test_ids_that_the_tokenizer_lacks_are_left_out_and_told():
+    model = encoder(SHAPE, 100, rows=1, length=64)
+    tensors, notes = from_hf(to_hf(model.state_dict(), 100), SHAPE, 90, where="here")
+    assert notes == ["here: left out 10 ids that its tokenizer does not have"]
+    assert tensors["embedding.weight"].shape == (128, 64)
+    assert torch.equal(tensors["embedding.weight"][:90], model.embedding.weight[:90])
+    assert not tensors["embedding.weight"][90:].any()
+    assert (tensors["decoder_bias"][90:] == PADDED_BIAS).all()
+
+
+def test_half_precision_and_shards_are_read(hf_folder, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(hf_folder, source)
+    tensors = safetensors.torch.load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    names = sorted(tensors)
+    index = {"weight_map": {}}
+    for number, part in enumerate((names[:7], names[7:])):
+        file = f"model-{number}.safetensors"
+        safetensors.torch.save_file({name: tensors[name].bfloat16() for name in part}, source / file)
+        index["weight_map"] |= dict.fromkeys(part, file)
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    import_hf(source, tmp_path / "run")
+    found, _ = ck.latest(tmp_path / "run")
+    expected = tensors["model.layers.1.attn.Wqkv.weight"].bfloat16().float()
+    assert torch.equal(found.model["blocks.1.qkv.weight"], expected)
+
+
+def spoil(source: Path, name: str, **fields) -> None:
+    path = source / name
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | fields))
+
+
+def without(source: Path, *names: str, extra: dict | None = None) -> None:
+    tensors = safetensors.torch.load_file(source / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if name not in names} | (extra or {})
+    safetensors.torch.save_file(kept, source / "model.safetensors")
+
+
+def pickled(source: Path) -> None:
+    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+
+
+BAD = {
+    "no folder": (shutil.rmtree, InputError, "no such folder"),
+    "no config": (lambda s: (s / "config.json").unlink(), InputError, "config.json: missing"),
+    "config is no JSON": (lambda s: (s / "config.json").write_text("{"), InputError, "config.json: can't be read"),
+    "BERT": (lambda s: spoil(s, "config.json", model_type="bert"), InputError, "'bert': only modernbert"),
+    "biases": (lambda s: spoil(s, "config.json", mlp_bias=True), InputError, "mlp_bias is True"),
+    "activation": (lambda s: spoil(s, "config.json", hidden_activation="relu"), InputError, "'relu'"),
+    "odd window": (lambda s: spoil(s, "config.json", local_attention=127), InputError, "127: it must be even"),
+    "layer types": (
+        lambda s: spoil(s, "config.json", layer_types=["sliding_attention"] * 4),
+        InputError,
+        "layer_types must be global at every n-th layer",
+    ),
+    "scaled": (
+        lambda s: spoil(s, "config.json", rope_parameters={"full_attention": {"rope_type": "yarn"}}),
+        InputError,
+        "rotary positions are scaled",
+    ),
+    "heads": (lambda s: spoil(s, "config.json", num_attention_heads=16), InputError, "must be a multiple of 8"),
+    "other width": (lambda s: spoil(s, "config.json", intermediate_size=128), InputError, "config.json asks for"),
+    "pickle only": (pickled, InputError, "pickled weights are never loaded"),
+    "damaged weights": (lambda s: (s / "model.safetensors").write_bytes(b"no"), InputError, "damaged"),
+    "no head": (lambda s: without(s, "head.dense.weight"), InputError, "lacks head.dense.weight"),
+    "more": (lambda s: without(s, extra={"pooler": torch.ones(1)}), InputError, "has pooler, which"),
+    "untied": (lambda s: without(s, extra={"decoder.weight": torch.ones(1)}), InputError, "not tied"),
+    "no tokenizer": (lambda s: (s / "tokenizer.json").unlink(), InputError, "tokenizer.json: can't be read"),
+    "other tokenizer": (
+        lambda s: (s / "tokenizer.json").write_bytes(byte_level()),
+        TokenizerError,
+        "the tokenizer has .* ids, the model",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_folder_that_cannot_be_imported_says_why_in_one_line(case, tmp_path):
+    source = tmp_path / "source"
+    tokenizer = from_bytes(wordpiece())
+    hf_model(encoder(SHAPE, tokenizer.vocab_size, rows=1, length=64), wordpiece(), 64).save_pretrained(source)
+    (source / "tokenizer.json").write_bytes(wordpiece())
+    act, kind, message = BAD[case]
+    act(source)
+    with pytest.raises(kind, match=message) as caught:
+        import_hf(source, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_overwritten(trained, hf_folder, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").touch()
+    with pytest.raises(StorageError, match="holds something already"):
+        export_hf(trained, tmp_path / "full")
+    with pytest.raises(StorageError, match="holds something already"):
+        import_hf(hf_folder, tmp_path / "full")
+    with pytest.raises(PremaskError, match=r"run.json is missing"):
+        export_hf(tmp_path / "full", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
