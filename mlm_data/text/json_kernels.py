@@ -8,6 +8,7 @@ import numpy as np
 from mlm_data.kernels import kernel, load_uint64
 
 MISSING, PLAIN, ESCAPED, BARE, CONTAINER, NULL = range(6)  # strings without and with escapes; number, true or false
+MAX_DEPTH = 64  # brackets open inside a value: the bits of one word
 
 _QUOTE = np.uint64(0x2222222222222222)
 _BACKSLASH = np.uint64(0x5C5C5C5C5C5C5C5C)
@@ -170,11 +171,9 @@ def _skip_value(data, i, end):
                 return -1
         elif c == 123 or c == 91:
             i = _skip_space(data, i + 1, end)
-            if i >= end:
+            if i >= end or depth == MAX_DEPTH:
                 return -1
             if data[i] != c + 2:
-                if depth == 64:
-                    return -1
                 depth += 1
                 objects = (objects << np.uint64(1)) | np.uint64(c == 123)
                 if c == 123:

@@ -4,9 +4,10 @@ The kernel walks a line once by the grammar of RFC 8259 and notes where the valu
 
     {"text": "a\nb", "n": {"x": [1]}}      wanted: text, n      ->      (ESCAPED, 10..14), (CONTAINER, 22..32)
 
-It takes only what it is sure of. Anything else (an error, an escape in a key, a surrogate that is alone, nesting deeper
-than 64) is decided by Python's decoder, one line at a time: so one bad line costs one line. What is accepted is what
-`json.loads` accepts, NaN and Infinity too, and of equal keys the last wins; an integer may have any number of digits.
+It takes only what it is sure of. Anything else (an error, an escape in a key, a surrogate that is alone) is decided by
+Python's decoder, one line at a time: so one bad line costs one line. What is accepted is what `json.loads` accepts, NaN
+and Infinity too, and of equal keys the last wins. Two bounds do not depend on the machine: an integer may have any
+number of digits, and a value at most 64 levels of brackets.
 
 A wanted value becomes text: strings as they are, null as null, everything else as it is written, without the white
 space between tokens. Cost: eight bytes at a time inside strings; over 1 GB/s where most of a line is text.
@@ -21,13 +22,14 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int8, Int64, UInt8
 
-from mlm_data.text.json_kernels import ESCAPED, MISSING, NULL, PLAIN, copy_values, scan_lines
+from mlm_data.text.json_kernels import ESCAPED, MAX_DEPTH, MISSING, NULL, PLAIN, copy_values, scan_lines
 from mlm_data.text.utf8 import are_utf8
 
 BAD_UTF8, BAD_JSON, NO_TEXT, NOT_A_STRING = "bad_utf8", "bad_json", "no_text_field", "text_not_a_string"
 
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 _SPACE = re.compile(r"[ \t\n\r]*")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\n\r]+', re.DOTALL)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -112,8 +114,8 @@ def _read_slowly(line: bytes, names: Sequence[str], replace: bool) -> list[str |
         return [_Problem(BAD_UTF8, f"{error.reason} at byte {error.start} of the line")]
     try:
         raws = _raw_values(text)
-    except (ValueError, RecursionError) as error:
-        return [_Problem(BAD_JSON, "nested too deeply" if isinstance(error, RecursionError) else str(error))]
+    except ValueError as error:
+        return [_Problem(BAD_JSON, str(error))]
     values: list[str | _Problem | None] = [_value_text(raws.get(name)) for name in names]
     raw = raws.get(names[0])
     if raw is None or raw[0] != '"':
@@ -125,6 +127,8 @@ def _read_slowly(line: bytes, names: Sequence[str], replace: bool) -> list[str |
 
 def _raw_values(text: str) -> dict[str, str]:
     """The fields of an object, as written. Raises ValueError where `json.loads` does, or for no object."""
+    if _depth(text) > MAX_DEPTH + 1:
+        raise ValueError(f"more than {MAX_DEPTH} levels of brackets")
     value = _DECODER.decode(text)
     if not isinstance(value, dict):
         raise ValueError("not an object: write {...} on each line")
@@ -139,6 +143,13 @@ def _raw_values(text: str) -> dict[str, str]:
         if text[i] == ",":
             i = _SPACE.match(text, i + 1).end()
     return raws
+
+
+def _depth(text: str) -> int:
+    """The largest number of brackets open at once."""
+    brackets = np.frombuffer(re.sub(r"[^][}{]+", "", _STRING.sub("", text)).encode(), np.uint8)
+    opens = (brackets == ord("[")) | (brackets == ord("{"))
+    return int(np.cumsum(np.where(opens, 1, -1)).max(initial=0))
 
 
 def _value_text(raw: str | None) -> str | None:
