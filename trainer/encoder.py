@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from trainer.attention import Attention, Plan
 from trainer.config import ModelSettings
+from trainer.loss import Kernel, softmax_gradient
 
 PADDED_BIAS = -1e4  # of ids that no tokenizer has
 
@@ -41,6 +42,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.shape, self.vocab_size, self.length = shape, vocab_size, length
         self.attention, self.compute = attention, compute
+        self.loss_kernel: Kernel = softmax_gradient
         self.embedding = nn.Embedding(padded_vocabulary(vocab_size), shape.width)
         self.embedding_norm = Norm(shape.width, shape.norm_eps)
         self.blocks = nn.ModuleList(Block(shape, layer, attention, compute) for layer in range(shape.layers))

@@ -98,16 +98,12 @@ def seeds_draw(key: np.uint64, count: int) -> np.ndarray:
 def evaluation_targets(
     batches: Iterable[Batch],
 ) -> tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """True left neighbour, true right neighbour and true id of every target; -1 across a border.
-
-    A neighbour that is masked too is given away here: an advantage that the model does not have.
-    """
+    """Left neighbour, right neighbour (as the model sees them) and true id of every target; -1 across a border."""
     lefts, rights, truths = [], [], []
     for batch in batches:
         valid = batch.target_ids != IGNORED
         places = batch.target_places[valid]
-        ids, starts = batch.input_ids.copy(), batch.position_ids == 0
-        ids[places] = batch.target_ids[valid]
+        ids, starts = batch.input_ids, batch.position_ids == 0
         before, after = np.maximum(places - 1, 0), np.minimum(places + 1, ids.size - 1)
         lefts.append(np.where(starts[places] | (places == 0), -1, ids[before]))
         rights.append(np.where(starts[after] | (places == ids.size - 1), -1, ids[after]))

@@ -1,100 +1,111 @@
 """Cross-entropy at target places, without ever holding [T, V] logits.
 
-The decoder and the loss are one operation. Targets come in chunks; of each chunk's logits the operation takes loss,
-hits and gradient, and adds up the gradients of features, decoder and bias at once, so that the backward pass only
-multiplies by a scalar. Memory: one chunk of logits, chunk x V x 4 bytes.
+Decoder and loss are one function. Targets come in chunks; of each chunk's logits one kernel takes loss and hits and
+puts the gradient in their place, and the gradients of features, decoder and bias are added up at once, so that the
+backward pass only multiplies by a scalar. Memory: one chunk of logits, chunk x V x 4 bytes.
 
-    logits_CV = x_CD W_VD^T + b_V           p = softmax(logits)          loss = sum(-log p[target])
+    logits_CV = x_CD W_VD^T                 p = softmax(logits + b)      loss = sum(-log p[target])
     dlogits = p - onehot(target)            dx = dlogits W               dW += dlogits^T x          db += sum(dlogits)
 
 Rows with target -100 have zero loss and zero gradient: they fill the fixed number of targets. Loss, softmax and sums
-are float32; products run in the features' precision. Cost: 6 N D V flops. The idea of making the gradient in the
-forward pass is Liger's (Hsu et al. 2024, sec. 3.2).
+are float32; products run in the features' precision. Cost: 6 N D V flops, and three passes over the logits. The idea of
+making the gradient in the forward pass is Liger's (Hsu et al. 2024, sec. 3.2).
 
 `F.linear_cross_entropy` of torch 2.13 returns a bf16 loss for bf16 input, so we have our own.
+
+The kernel is plain torch (`softmax_gradient`), the same compiled by Inductor on CPUs, or Triton on GPUs.
 """
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 IGNORE = -100
-CHUNK = 512  # targets at a time: 16 MiB of logits at a vocabulary of 8,192
+CHUNK = 2048  # targets at a time: 64 MiB of logits at a vocabulary of 8,192
+
+# (logits_CV, bias_V, target_C) -> (loss_C, hit_C); float32 logits are replaced by their gradient
+Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-@torch.library.custom_op("premask::target_loss", mutates_args=())
-def target_loss_op(
-    x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, target_N: Tensor, chunk: int, gradient: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """See the module's docstring: (loss sum, hits) float32 scalars, and gradients for x, weight and bias."""
-    loss = torch.zeros((), dtype=torch.float32, device=x_ND.device)
-    hits = torch.zeros((), dtype=torch.float32, device=x_ND.device)
-    dx_ND = torch.empty_like(x_ND if gradient else x_ND[:0])
-    dweight_VD = torch.zeros_like(weight_VD if gradient else weight_VD[:0], dtype=torch.float32)
-    dbias_V = torch.zeros_like(bias_V if gradient else bias_V[:0], dtype=torch.float32)
-    for start in range(0, x_ND.shape[0], chunk):
-        x_CD, target_C = x_ND[start : start + chunk], target_N[start : start + chunk]
-        valid_C = target_C != IGNORE
-        index_C1 = target_C.clamp(min=0)[:, None]
-        if x_CD.dtype == torch.float32:
-            logits_CV = torch.addmm(bias_V, x_CD, weight_VD.t())
-        else:
-            logits_CV = torch.mm(x_CD, weight_VD.t()).float().add_(bias_V)
-        top_C, best_C = logits_CV.max(-1)
-        hits += ((best_C == target_C) & valid_C).sum()
-        wanted_C = logits_CV.gather(1, index_C1)[:, 0]
-        p_CV = logits_CV.sub_(top_C[:, None]).exp_()
-        total_C = p_CV.sum(-1)
-        loss += torch.where(valid_C, total_C.log() + top_C - wanted_C, 0.0).sum()
-        if gradient:
-            p_CV *= (valid_C / total_C)[:, None]
-            p_CV.scatter_add_(1, index_C1, -valid_C[:, None].float())
-            dbias_V += p_CV.sum(0)
-            d_CV = p_CV.to(x_CD.dtype)
-            dx_ND[start : start + chunk] = d_CV @ weight_VD
-            dweight_VD += d_CV.t() @ x_CD
-    return loss, hits, dx_ND, dweight_VD, dbias_V
+def softmax_gradient(logits_CV: Tensor, bias_V: Tensor, target_C: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses and hits [C]; the logits, without bias, are replaced by softmax(logits + bias) - onehot(target).
+
+    Both are zero, and so is the gradient, where the target is -100.
+    """
+    valid_C = target_C != IGNORE
+    shifted_CV = logits_CV + bias_V
+    best_C = shifted_CV.argmax(-1)
+    top_C = shifted_CV.amax(-1)
+    p_CV = (shifted_CV - top_C[:, None]).exp()
+    total_C = p_CV.sum(-1)
+    index_C = target_C.clamp(min=0)
+    wanted_C = shifted_CV.gather(1, index_C[:, None])[:, 0]
+    loss_C = torch.where(valid_C, total_C.log() + top_C - wanted_C, 0.0)
+    onehot_CV = torch.arange(logits_CV.shape[1], device=logits_CV.device) == index_C[:, None]
+    logits_CV.copy_((p_CV / total_C[:, None] - onehot_CV.float()) * valid_C[:, None])
+    return loss_C, ((best_C == target_C) & valid_C).float()
 
 
-@target_loss_op.register_fake
-def _(x_ND, weight_VD, bias_V, target_N, chunk, gradient):
-    scalar = x_ND.new_empty((), dtype=torch.float32)
-    dx, dw, db = (x if gradient else x[:0] for x in (x_ND, weight_VD, bias_V))
-    return (
-        scalar,
-        scalar.clone(),
-        torch.empty_like(dx),
-        torch.empty_like(dw, dtype=torch.float32),
-        torch.empty_like(db, dtype=torch.float32),
-    )
-
-
-def _save(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*output[2:])
-    ctx.gradient, ctx.precision = inputs[5], inputs[1].dtype
-
-
-def _differentiate(ctx, grad_loss, *_):
-    if not ctx.gradient:
-        raise RuntimeError("target_loss was called with gradient=False")
-    dx_ND, dweight_VD, dbias_V = ctx.saved_tensors
-    return (
-        dx_ND * grad_loss.to(dx_ND.dtype),
-        (dweight_VD * grad_loss).to(ctx.precision),
-        dbias_V * grad_loss,
-        *[None] * 3,
-    )
-
-
-target_loss_op.register_autograd(_differentiate, setup_context=_save)
+@cache
+def compiled_kernel() -> Kernel:
+    """`softmax_gradient` compiled by Inductor: one pass for the maximum, one for the sum, one for the gradient."""
+    return torch.compile(softmax_gradient, fullgraph=True, dynamic=False)
 
 
 def target_loss(
-    features_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, target_N: Tensor, *, compute: torch.dtype
+    features_ND: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor,
+    target_N: Tensor,
+    *,
+    compute: torch.dtype,
+    kernel: Kernel = softmax_gradient,
 ) -> tuple[Tensor, Tensor]:
     """Sum of the cross-entropies (nats, float32, differentiable) and number of hits, over targets that are not -100."""
-    x_ND, weight = features_ND.to(compute), weight_VD.to(compute)
-    loss, hits, *_ = target_loss_op(x_ND, weight, bias_V, target_N, CHUNK, torch.is_grad_enabled())
-    return loss, hits
+    return _TargetLoss.apply(features_ND.to(compute), weight_VD, bias_V, target_N, compute, kernel)
+
+
+class _TargetLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_ND: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor,
+        target_N: Tensor,
+        compute: torch.dtype,
+        kernel: Kernel,
+    ) -> tuple[Tensor, Tensor]:
+        gradient = any(ctx.needs_input_grad)
+        weight = weight_VD.to(compute)
+        losses, hits, dx = [], [], []
+        dweight_VD = dbias_V = None
+        for x_CD, target_C in zip(x_ND.split(CHUNK), target_N.split(CHUNK), strict=True):
+            d_CV = torch.mm(x_CD, weight.t()).float()
+            loss_C, hit_C = kernel(d_CV, bias_V, target_C)
+            losses.append(loss_C.sum())
+            hits.append(hit_C.sum())
+            if gradient:
+                low_CV = d_CV.to(compute)
+                dx.append(torch.mm(low_CV, weight))
+                if dweight_VD is None:
+                    dweight_VD, dbias_V = torch.mm(low_CV.t(), x_CD).float(), d_CV.sum(0)
+                else:
+                    dweight_VD += torch.mm(low_CV.t(), x_CD)
+                    dbias_V += d_CV.sum(0)
+        if gradient:
+            ctx.save_for_backward(torch.cat(dx), dweight_VD, dbias_V)
+        loss, hit = torch.stack(losses).sum(), torch.stack(hits).sum()
+        ctx.mark_non_differentiable(hit)
+        return loss, hit
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple:
+        dx_ND, dweight_VD, dbias_V = ctx.saved_tensors
+        return dx_ND * grad_loss.to(dx_ND.dtype), dweight_VD * grad_loss, dbias_V * grad_loss, None, None, None
 
 
 def plain_target_loss(

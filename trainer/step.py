@@ -71,4 +71,11 @@ def head_loss(
     """Loss sum and hits at target places, from hidden states; without `gradient` it can't be differentiated."""
     features_ND = model.features(x_TD, places_N)
     with torch.set_grad_enabled(gradient):
-        return target_loss(features_ND, model.embedding.weight, model.decoder_bias, ids_N, compute=model.compute)
+        return target_loss(
+            features_ND,
+            model.embedding.weight,
+            model.decoder_bias,
+            ids_N,
+            compute=model.compute,
+            kernel=model.loss_kernel,
+        )

@@ -1,0 +1,47 @@
+"""A small dataset and small runs for the trainer's tests."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from synthetic import make_dataset
+
+SMALL = (
+    "model.layers=2",
+    "model.width=32",
+    "model.heads=2",
+    "model.intermediate=32",
+    "batch_rows=4",
+    "compile=off",
+    "precision=float32",
+    "log_every=4",
+    "evaluate_every=10",
+    "checkpoint_every=5",
+    "schedule.warmup_steps=4",
+)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("trainer") / "data", num_rows=40, validation_rows=10, vocab_size=100)
+
+
+@pytest.fixture
+def small() -> tuple[str, ...]:
+    """Overrides that make a run of milliseconds a step."""
+    return SMALL
+
+
+@pytest.fixture
+def settings(dataset, tmp_path):
+    """A function that makes small settings: settings("budget.steps=3", out="name")."""
+    from trainer.config import resolve
+
+    def make(*overrides: str, out: str = "run", data: Path = dataset):
+        values = {"data": str(data), "out": str(tmp_path / out)}
+        return resolve(recipe_name="tiny", values=values, overrides=[*SMALL, *overrides])
+
+    return make

@@ -1,0 +1,188 @@
+"""Runs: what they write, how they go on, and that being killed changes nothing."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from synthetic import make_dataset
+
+from mlm_data.errors import CheckpointError, ConfigError, StorageError
+from trainer import checkpoint as ck
+from trainer.loop import train
+from trainer.runlog import read_log
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def losses(run: Path) -> dict[int, tuple]:
+    """Everything that was logged of each training step."""
+    return {line["step"]: tuple(line.items()) for line in read_log(run) if "validation" not in line}
+
+
+@pytest.fixture
+def start(small, dataset):
+    """A function that starts a run in another process."""
+    processes = []
+
+    def launch(out: Path, *overrides: str) -> subprocess.Popen:
+        options = [option for value in (*small, *overrides) for option in ("--set", value)]
+        command = [sys.executable, "-m", "trainer", "run", "--data", str(dataset), "--out", str(out), *options]
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        processes.append(subprocess.Popen(command, cwd=ROOT, **output))
+        return processes[-1]
+
+    yield launch
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def wait_for(process: subprocess.Popen, run: Path, step: int, *, seconds: float = 120) -> None:
+    """Wait until a checkpoint is there and `step` steps are logged."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if ck.steps(run) and max(losses(run), default=0) >= step:
+            return
+        if process.poll() is not None:
+            raise AssertionError(f"ended early: {process.stdout.read()}")
+        time.sleep(0.02)
+    raise AssertionError("the run does not get on")
+
+
+def test_killed_and_resumed_it_has_the_same_losses_bit_for_bit(start, tmp_path, settings):
+    budget = "budget.steps=40"
+    whole = settings(budget, out="whole")
+    train(whole)
+    process = start(tmp_path / "killed", budget, "log_every=1")
+    wait_for(process, tmp_path / "killed", 13)
+    process.kill()
+    process.communicate()
+    before = losses(tmp_path / "killed")
+    resumed_from = ck.steps(tmp_path / "killed")[-1]
+    assert 0 < resumed_from < max(before)
+    process = start(tmp_path / "killed", budget, "log_every=1")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert f"resumed from step {resumed_from}" in output
+    after, wanted = losses(tmp_path / "killed"), losses(Path(whole.out))
+    assert sorted(after) == sorted(wanted) == list(range(1, 41))
+    assert after == wanted
+    assert all(before[step] == wanted[step] for step in before)
+    one, two = ck.load(tmp_path / "killed", 40), ck.load(Path(whole.out), 40)
+    assert one.state["sha256"] == two.state["sha256"]
+
+
+def test_a_budget_in_minutes_is_decided_once_and_kept(settings, tmp_path):
+    chosen = settings("budget.minutes=0.02", "checkpoint_every=7")
+    result = train(chosen)
+    horizon = json.loads((Path(chosen.out) / "run.json").read_text())["horizon"]
+    assert result["step"] == result["total"] == horizon["total"] > 20
+    wanted = losses(Path(chosen.out))
+    # Go on from an earlier checkpoint: the same number of steps, the same losses.
+    again = settings("budget.minutes=0.02", "checkpoint_every=7", out="again")
+    shutil.copytree(chosen.out, again.out)
+    for step in ck.steps(Path(again.out))[1:]:
+        shutil.rmtree(ck.folder_of(Path(again.out), step))
+    assert train(again)["total"] == horizon["total"]
+    assert losses(Path(again.out)) == wanted
+
+
+def test_sigterm_saves_and_ends_cleanly(start, tmp_path):
+    run = tmp_path / "run"
+    process = start(run, "budget.steps=100000", "checkpoint_every=100000", "log_every=1", "evaluate_every=3")
+    end = time.monotonic() + 120
+    while time.monotonic() < end and max(losses(run), default=0) < 5:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "start it again to go on" in output
+    assert ck.steps(run) == [max(losses(run))]
+
+
+def test_accumulation_is_the_same_as_a_larger_batch(settings):
+    large = settings("budget.steps=6", "batch_rows=8", out="large")
+    small = settings("budget.steps=6", "batch_rows=4", "accumulate=2", out="small")
+    train(large)
+    train(small)
+    for step, line in losses(Path(large.out)).items():
+        other = dict(losses(Path(small.out))[step])
+        assert dict(line)["targets"] == other["targets"]
+        assert dict(line)["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+def test_it_learns(settings):
+    chosen = settings("budget.steps=60", "optimizer.lr=0.01")
+    result = train(chosen)
+    lines = losses(Path(chosen.out))
+    assert dict(lines[60])["loss"] < dict(lines[1])["loss"] - 0.02
+    assert result["validation"]["step"] == 60
+    assert ck.steps(Path(chosen.out))[-1] == 60
+    assert (Path(chosen.out) / "tokenizer.json").exists()
+    assert any((Path(chosen.out) / "tensorboard").iterdir())
+
+
+def test_a_finished_run_has_nothing_to_do(settings):
+    chosen = settings("budget.steps=5")
+    train(chosen)
+    before = (Path(chosen.out) / "log.jsonl").read_text()
+    assert train(chosen)["step"] == 5
+    assert (Path(chosen.out) / "log.jsonl").read_text() == before
+
+
+def test_a_truncated_checkpoint_means_the_one_before_and_says_so(settings):
+    chosen = settings("budget.steps=10")
+    train(chosen)
+    wanted = losses(Path(chosen.out))
+    path = ck.folder_of(Path(chosen.out), 10) / ck.OPTIMIZER
+    os.truncate(path, 100)
+    said: list[str] = []
+    train(chosen, say=said.append)
+    assert any("damaged" in line and "the checkpoint before it is used" in line for line in said)
+    assert "resumed from step 5" in said
+    assert losses(Path(chosen.out)) == wanted
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_reported(settings, monkeypatch):
+    from trainer.step import Stepper
+
+    accumulate, calls = Stepper._accumulate, []
+
+    def poisoned(self, batch):
+        sums = accumulate(self, batch)
+        calls.append(batch)
+        if len(calls) == 3:
+            self.model.head.dense.weight.grad.fill_(float("nan"))
+        return sums
+
+    monkeypatch.setattr(Stepper, "_accumulate", poisoned)
+    said: list[str] = []
+    result = train(settings("budget.steps=6"), say=said.append)
+    assert result["skipped"] == [3]
+    assert "step 3: the gradient is not finite: skipped" in said
+    assert result["validation"]["loss_sum"] > 0
+
+
+def test_mistakes_are_refused(settings, dataset, tmp_path):
+    chosen = settings("budget.steps=2")
+    train(chosen)
+    with pytest.raises(CheckpointError, match="model was"):
+        train(settings("budget.steps=2", "model.layers=3"))
+    other = make_dataset(tmp_path / "other", num_rows=40, validation_rows=10, vocab_size=100, seed=5)
+    with pytest.raises(CheckpointError, match="was trained on dataset"):
+        train(settings("budget.steps=2", data=other))
+    with pytest.raises(ConfigError, match="fewer than one batch of 64: use batch_rows=40"):
+        train(settings("budget.steps=2", "batch_rows=64", out="large"))
+    with pytest.raises(ConfigError, match="no such folder"):
+        train(settings("budget.steps=2", data=tmp_path / "absent", out="absent"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("x")
+    with pytest.raises(StorageError, match="holds something that is no training run"):
+        train(settings("budget.steps=2", out="full"))
