@@ -270,8 +270,8 @@ class _Check:
         roles, length = self._manifest.roles, self._manifest.sequence_length
         row_of = np.repeat(np.arange(len(rows)), np.diff(rows.segment_offsets))
         yield from _rows_where(
-            "a segment is shorter than its special tokens",
-            rows.segment_lengths < max(roles.num_specials, 1),
+            "a segment has no content",
+            rows.segment_lengths <= roles.num_specials,
             row_of,
             first,
         )
@@ -319,7 +319,10 @@ class _Check:
         yield from _rows_where("a target is a special token, [UNK] or padding", wrong, None, first)
         rate = fmt.EVALUATION_RATE if plane == "evaluation" else self._manifest.config["mask"]["rate"][int(plane)]
         most = maskable.sum(1) * round(rate * 1_000_000) // 1_000_000
-        yield from _rows_where("more targets than the rate allows", masks.num_targets() > most, None, first)
+        found = masks.num_targets()
+        yield from _rows_where("more targets than the rate allows", found > most, None, first)
+        if plane == "evaluation" or self._manifest.config["mask"]["kind"] == "token":
+            yield from _rows_where("fewer targets than the rate demands", found < most, None, first)
         counts = np.diff(masks.swap_offsets)
         begin, end = masks.swap_offsets[0], masks.swap_offsets[-1]
         places, tokens = masks.swap_places[begin:end].astype(np.int64), masks.swap_tokens[begin:end]

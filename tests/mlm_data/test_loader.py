@@ -10,6 +10,7 @@ from mlm_data.batches import Batch
 from mlm_data.errors import CheckpointError, ConfigError, FormatError
 from mlm_data.loader import Loader, evaluation
 from mlm_data.shards.reader import Dataset
+from mlm_data.storage import Folder
 from tests.synthetic import make_dataset
 
 ARRAYS = [name for name in Batch.__dataclass_fields__ if name not in ("num_targets", "num_tokens")]
@@ -147,6 +148,27 @@ def test_a_forgotten_loader_takes_its_thread_along(dataset):
     while threads() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threads() == before
+
+
+@pytest.mark.parametrize("planes", [["0"], ["0", "1", "2"]])
+def test_a_bucket_is_read_once_an_epoch(tmp_path, monkeypatch, planes):
+    """Where nothing can be memory-mapped, each file is opened once an epoch: a cache of 2 W shards is enough."""
+    dataset = Dataset.open(make_dataset(tmp_path, num_rows=120, shard_rows=6, validation_rows=0, planes=3))
+    epochs = 4
+    wanted = take(Loader(dataset, batch_rows=8, window=3, planes=planes), epochs * 120 // 8)
+    monkeypatch.setattr(Folder, "is_local", property(lambda self: False))
+    opened = Counter()
+    really_open = Folder.open
+
+    def count(self, name):
+        opened[name] += 1
+        return really_open(self, name)
+
+    monkeypatch.setattr(Folder, "open", count)
+    loader = Loader(dataset, batch_rows=8, window=3, planes=planes)
+    assert all(same(next(loader), batch) for batch in wanted)
+    assert len(opened) == 40  # 20 shards, rows and masks
+    assert max(opened.values()) == epochs
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])

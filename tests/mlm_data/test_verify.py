@@ -202,7 +202,7 @@ def documents_of_another_type(split: str, shard: dict) -> None:
         (rows_with(tokens=put((0, 5), ROLES.mask)), "rows", "row 0: a special token stands inside a segment"),
         (rows_with(tokens=put((0, 5), 600)), "rows", "row 0: a token is not in the vocabulary"),
         (rows_with(tokens=lambda a: put((2, -1), 77)(a)), "rows", r"row 2: (padding holds|a segment has no \[SEP\])"),
-        (rows_with(segment_lengths=put(0, 1)), "rows", "row 0: a segment is shorter than its special tokens"),
+        (rows_with(segment_lengths=put(0, 1)), "rows", "row 0: a segment has no content"),
         (rows_with(segment_lengths=put(0, 65)), "rows", "row 0: its segments are longer than the row"),
         (rows_with(segment_documents=put(0, -1)), "rows", "row 0: a segment names a document that is not there"),
         (rows_with(segment_starts=put(0, -1)), "rows", "row 0: a segment lies outside its document"),
@@ -210,6 +210,7 @@ def documents_of_another_type(split: str, shard: dict) -> None:
         (rows_with(word_starts=put((1, 0), 0xFF)), "rows", "row 1: a word starts at a special token or padding"),
         (plane_with(targets=target_at_cls), "masks", r"row 0: a target is a special token, \[UNK\] or padding"),
         (plane_with(targets=all_targets), "masks", "row 0: more targets than the rate allows"),
+        (plane_with(targets=put(0, 0)), "masks", "row 0: fewer targets than the rate demands"),
         (plane_with(swap_places=lambda a: a.__setitem__(slice(0, 1), 0)), "masks", "row 0: a swap is not on a target"),
         (
             plane_with(swap_places=lambda a: a.__setitem__(slice(0, 1), 99)),
