@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fill = add("fill", _fill, "The most probable tokens for each [MASK] of a text.")
     fill.add_argument("run", help="the run's folder")
-    fill.add_argument("text", help='for example "The cat sat on the [MASK]."')
+    fill.add_argument("text", nargs="+", help='for example "The cat sat on the [MASK]."')
     fill.add_argument("--top", type=int, default=5)
     fill.add_argument("--json", action="store_true")
     return parser
@@ -122,7 +122,13 @@ def _eval(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result))
         return 0
-    Console(highlight=False).print(_table_of(result))
+    console = Console(highlight=False)
+    console.print(_table_of(result))
+    if options.baselines:
+        console.print(
+            f"{result['nats_below_unigram']:.2f} nats below the unigram frequencies; "
+            f"shuffling the visible context costs {result['nats_lost_by_shuffling']:.2f} nats"
+        )
     return 0
 
 
@@ -137,15 +143,16 @@ def _fill(options: argparse.Namespace) -> int:
     chosen = machine.choose(_settings_of(folder, facts, compile_mode="off"), precision=facts["precision"])
     trained = runs.load(folder, chosen, rows=1)
     _print_notes(trained.notes)
-    guesses = fill(trained, options.text, top=options.top)
-    if options.json:
-        print(json.dumps(to_json(options.text, guesses)))
-        return 0
     console = Console(highlight=False)
-    console.print(Text(options.text))
-    for number, blank in enumerate(guesses, start=1):
-        words = "  ".join(f"{one.token} {one.probability:.2f}" for one in blank)
-        console.print(Text(f"  {number}: {words}"))
+    for text in options.text:
+        guesses = fill(trained, text, top=options.top)
+        if options.json:
+            print(json.dumps(to_json(text, guesses)))
+            continue
+        console.print(Text(text, style="bold"))
+        for number, blank in enumerate(guesses, start=1):
+            words = "   ".join(f"{one.token} {one.probability:.0%}" for one in blank)
+            console.print(Text(f"  {number}. {words}" if len(guesses) > 1 else f"  {words}"))
     return 0
 
 

@@ -54,7 +54,10 @@ def test_fill_prints_the_best_tokens(run, capsys):
         assert probabilities == sorted(probabilities, reverse=True)
         assert 0 < sum(probabilities) <= 1
     assert call("fill", run.out, "the [MASK] sat") == 0
-    assert "1:" in capsys.readouterr().out
+    assert "%" in capsys.readouterr().out
+    assert call("fill", run.out, "the [MASK] sat", "a [MASK] on [MASK]", "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(line["blanks"]) for line in lines] == [1, 2]
 
 
 def test_fill_is_a_distribution_over_the_whole_vocabulary(run, capsys):
