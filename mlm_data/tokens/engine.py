@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from mlm_data.errors import TokenizerError
-from mlm_data.tokens.reference import Reference, from_bytes, load_tokenizer
+from mlm_data.tokens.families import find_family
+from mlm_data.tokens.reference import Reference, from_bytes, id_type, load_tokenizer
+from mlm_data.tokens.words import WordsEngine
 from mlm_data.types import Encoded
 
 __all__ = ["Engine", "HuggingFaceEngine", "Reference", "from_bytes", "load_tokenizer", "make_engine"]
@@ -59,20 +61,26 @@ class HuggingFaceEngine:
         )
 
 
-def id_type(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
-    """The smallest type that holds every id: uint16 up to 65,536 ids, else uint32."""
-    return np.uint16 if vocab_size <= 65536 else np.uint32
-
-
-def make_engine(reference: Reference, engine: Literal["auto", "words", "huggingface"] = "auto") -> Engine:
+def make_engine(
+    reference: Reference,
+    engine: Literal["auto", "words", "huggingface"] = "auto",
+    *,
+    budget_bytes: int = 512 << 20,
+) -> Engine:
     """The engine for a tokenizer.
+
+    Args:
+        budget_bytes: memory of the word table; it bounds speed, never ids.
 
     Raises:
         TokenizerError: if `words` is asked for and the tokenizer belongs to no family that it knows.
     """
     if engine == "huggingface":
         return HuggingFaceEngine(reference, "the configuration asks for it")
-    why = "the word table knows no tokenizer of this kind"
+    family, kind = find_family(reference)
+    if family is not None:
+        return WordsEngine(reference, family, f"the word table knows {kind}", budget_bytes)
+    why = f"the word table doesn't know {kind}"
     if engine == "words":
         raise TokenizerError(f"{reference.where}: {why}: set tokenizer.engine to auto or huggingface")
     return HuggingFaceEngine(reference, why)

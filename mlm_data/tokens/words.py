@@ -1,0 +1,129 @@
+"""The words engine: scan once, tokenize each distinct word once, remember it.
+
+    texts -> careful steps of the family -> scan (known pieces become ids, unknown ones holes) -> ask -> splice
+
+The table, the class table and what they are read from are shared by all threads that use an engine; a scan's
+buffers belong to one thread.
+"""
+
+import threading
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64, UInt8
+
+from mlm_data.tokens.ask import Answers, buffers
+from mlm_data.tokens.emit import (
+    DOCUMENT,
+    LONGEST_ANSWER,
+    NUM_HOLES,
+    NUM_IDS,
+    PLACE,
+    SLACK,
+    UNKNOWN_POINT,
+    distinct_holes,
+    splice,
+)
+from mlm_data.tokens.families import Family
+from mlm_data.tokens.reference import Reference, id_type
+from mlm_data.tokens.table import LONGEST_KEY, WordTable
+from mlm_data.types import Encoded
+
+IDS_PER_RUN = 1 << 16  # a scanner's buffer of ids; with its holes it fits into a core's cache
+HOLES_PER_RUN = 1 << 13
+
+
+class Buffers:
+    """What one thread's scans write into."""
+
+    def __init__(self) -> None:
+        self.out = np.empty(IDS_PER_RUN + SLACK, np.uint32)
+        self.holes = np.empty((HOLES_PER_RUN, 3), np.int64)
+        self.hashes = np.empty(HOLES_PER_RUN, np.uint64)
+        self.state = np.zeros(8, np.int64)
+
+
+class WordsEngine:
+    """Ids of texts by a table of known words.
+
+    Args:
+        budget_bytes: memory of the table; what doesn't fit is asked again.
+    """
+
+    name = "words"
+
+    def __init__(self, reference: Reference, family: Family, why: str, budget_bytes: int = 512 << 20) -> None:
+        self.why = why
+        self.table = WordTable(budget_bytes)
+        self.family = family
+        self.num_asked = 0  # pieces asked of the model
+        self._dtype = id_type(reference.vocab_size)
+        self._local = threading.local()
+
+    def encode(self, texts: pa.LargeStringArray) -> Encoded:
+        """Ids of each text, as the reference gives them."""
+        data, bounds = buffers(texts)
+        return self._scan(data, bounds)
+
+    def _scan(self, data: UInt8[np.ndarray, " bytes"], bounds: Int64[np.ndarray, " texts+1"]) -> Encoded:
+        if not hasattr(self._local, "buffers"):
+            self._local.buffers = Buffers()
+        own: Buffers = self._local.buffers
+        offsets = np.zeros(len(bounds), np.int64)
+        ends = np.zeros((len(bounds) - 1, 2), np.int64)
+        all_ids, all_starts, total, document, place = [], [], 0, 0, int(bounds[0])
+        while document < len(bounds) - 1:
+            own.state[DOCUMENT], own.state[PLACE] = document, place
+            self.family.scan(data, bounds, self.table.view, own.out, own.holes, own.hashes, ends, own.state)
+            num_ids, num_holes = int(own.state[NUM_IDS]), int(own.state[NUM_HOLES])
+            which = np.empty(num_holes, np.int64)
+            answers = self._answer(data, own, which) if num_holes else NOTHING
+            size = num_ids + int(np.diff(answers.bounds)[which].sum())
+            ids, starts = np.empty(size, self._dtype), np.empty(size, bool)
+            first, document, place = document, int(own.state[DOCUMENT]), int(own.state[PLACE])
+            splice(
+                own.out,
+                num_ids,
+                own.holes,
+                which,
+                answers.ids,
+                answers.bounds,
+                ends[first:document],
+                ids,
+                starts,
+                offsets[first + 1 : document + 1],
+                total,
+            )
+            all_ids.append(ids)
+            all_starts.append(starts)
+            total += size
+            if own.state[UNKNOWN_POINT] >= 0:
+                self.family.learn(int(own.state[UNKNOWN_POINT]))
+        return Encoded(
+            ids=np.concatenate(all_ids) if all_ids else np.empty(0, self._dtype),
+            offsets=offsets,
+            word_starts=np.concatenate(all_starts) if all_starts else np.empty(0, bool),
+        )
+
+    def _answer(self, data: UInt8[np.ndarray, " bytes"], own: Buffers, which: Int64[np.ndarray, " holes"]) -> Answers:
+        """Ask about the distinct pieces of the holes, and remember the answers."""
+        holes = own.holes[: len(which)]
+        slots = np.zeros(1 << (len(which).bit_length() + 1), np.int64)
+        count = distinct_holes(data, holes, own.hashes, slots, which)
+        first = np.empty(count, np.int64)
+        first[which[::-1]] = np.arange(len(which) - 1, -1, -1)
+        starts, lengths = np.ascontiguousarray(holes[first, 1]), np.ascontiguousarray(holes[first, 2])
+        answers = self.family.ask(data, starts, lengths)
+        self.num_asked += count
+        keep = (lengths <= LONGEST_KEY) & (np.diff(answers.bounds) <= LONGEST_ANSWER)
+        if keep.all():
+            self.table.add(data, starts, lengths, answers.ids, answers.bounds)
+        else:
+            sizes = np.diff(answers.bounds)
+            kept = answers.ids[np.repeat(keep, sizes)]
+            bounds = np.concatenate([[0], np.cumsum(sizes[keep])])
+            self.table.add(data, starts[keep], lengths[keep], kept, bounds)
+        return answers
+
+
+NOTHING = Answers(np.empty(0, np.uint32), np.zeros(1, np.int64))
