@@ -124,13 +124,12 @@ def judge(counts: AuditCounts, planes: Mapping[str, Plane]) -> AuditReport:
         else:
             failures += [f"plane {name}: {problem}: {REMEDY}" for problem in _exact(found, plane)]
             table.append(_line(name, "targets", found.num_targets, found.num_budget, "counted"))
-    failures += [f"plane {name}: the configuration has no such plane" for name in counts.planes.keys() - planes.keys()]
+    failures += [f"plane {name}: the configuration has no such plane" for name in counts.planes if name not in planes]
     failures += [f"planes {a} and {b} hide the same places: {REMEDY}" for a, b in _repeated(counts)]
     tests = [
         test for name in planes.keys() & counts.planes.keys() for test in _tests(name, counts.planes[name], planes)
     ]
     tests += [_pair(name, pair, counts) for name, pair in counts.pairs.items()]
-    tests.sort(key=lambda test: (len(test.plane), test.plane))
     for test in tests:
         verdict = test.verdict(len(tests))
         if verdict == "failed":
@@ -162,8 +161,7 @@ def _exact(counts: PlaneCounts, plane: Plane) -> Iterator[str]:
         yield f"{counts.num_other:,} targets hold another token, and none should"
 
 
-def _tests(name: str, counts: PlaneCounts, planes: Mapping[str, Plane]) -> Iterator[_Test]:
-    plane = planes[name]
+def _tests(name: str, counts: PlaneCounts, plane: Plane) -> Iterator[_Test]:
     for group, units, hidden, fixed in zip(GROUPS, counts.units, counts.hidden, counts.expected, strict=True):
         if units:
             expected = fixed / ONE
