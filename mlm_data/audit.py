@@ -127,7 +127,7 @@ def judge(counts: AuditCounts, planes: Mapping[str, Plane]) -> AuditReport:
     failures += [f"plane {name}: the configuration has no such plane" for name in counts.planes if name not in planes]
     failures += [f"planes {a} and {b} hide the same places: {REMEDY}" for a, b in _repeated(counts)]
     tests = [
-        test for name in planes.keys() & counts.planes.keys() for test in _tests(name, counts.planes[name], planes)
+        test for name in planes if name in counts.planes for test in _tests(name, counts.planes[name], planes[name])
     ]
     tests += [_pair(name, pair, counts) for name, pair in counts.pairs.items()]
     for test in tests:
