@@ -54,7 +54,7 @@ _BLOCKS = (
     *((0xFEFF, "symbols"), (0xFF10, "digits"), (0xFF1A, "symbols"), (0xFF21, "Latin"), (0xFF3B, "symbols")),
     *((0xFF41, "Latin"), (0xFF5B, "symbols"), (0xFF66, "Kana"), (0xFFA0, "Hangul"), (0xFFDD, "symbols")),
     *((0x10000, "other"), (0x1B000, "Kana"), (0x1B170, "other"), (0x1BCA0, "symbols"), (0x1DF00, "Latin")),
-    *((0x1E000, "other"), (0x1F000, "symbols"), (0x20000, "Han"), (0xE0000, "symbols")),
+    *((0x1E000, "other"), (0x1EE00, "Arabic"), (0x1F000, "symbols"), (0x20000, "Han"), (0xE0000, "symbols")),
 )
 _STARTS = [start for start, _ in _BLOCKS]
 _CODES = [_CODE[name] for _, name in _BLOCKS]
