@@ -7,6 +7,7 @@ kernel has the docstring, the checks and the shapes. Test every kernel against a
 
 import llvmlite.ir
 import numba
+import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -44,3 +45,43 @@ def store_uint64(typing, data, index, value):
         return context.get_dummy_value()
 
     return types.void(data, index, value), generate
+
+
+@intrinsic
+def trailing_zeros(typing, word):
+    """Inside kernels: the number of zero bits below the lowest one of a uint64 that is not 0."""
+    if word != types.uint64:
+        return None
+
+    def generate(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], llvmlite.ir.Constant(llvmlite.ir.IntType(1), 1))
+
+    return types.int64(word), generate
+
+
+@kernel
+def zero_bytes(word):
+    """Inside kernels: the high bit of each byte that is zero; above the lowest such byte others may be set, too.
+
+    From Hacker's Delight, 2nd edition, section 6-1. `trailing_zeros(zero_bytes(word)) >> 3` is the first zero byte.
+    """
+    return (word - np.uint64(0x0101010101010101)) & ~word & np.uint64(0x8080808080808080)
+
+
+@kernel
+def copy_bytes(data, start, end, out, at):
+    """Inside kernels: write data[start:end] to out[at:]; return the place behind it.
+
+    Eight bytes at a time: up to 7 bytes behind the copy are overwritten where `out` has them.
+    """
+    behind = at + (end - start)
+    last = min(len(data) - (start - at), len(out)) - 8
+    while at < behind and at <= last:
+        store_uint64(out, at, load_uint64(data, start))
+        start += 8
+        at += 8
+    while at < behind:
+        out[at] = data[start]
+        start += 1
+        at += 1
+    return behind

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from mlm_data.kernels import kernel, load_uint64
+from mlm_data.kernels import copy_bytes, kernel, load_uint64, trailing_zeros, zero_bytes
 from mlm_data.text.streams import ByteStream
 
 SPACES = b" \t\r\v\f"
@@ -148,7 +148,7 @@ def gather(
     offsets = np.zeros(len(starts) + 1, np.int64)
     np.cumsum(ends - starts, out=offsets[1:])
     out = np.empty(int(offsets[-1]), np.uint8)
-    _gather(data, starts, offsets, out)
+    _gather(data, starts, ends, out)
     return out, offsets
 
 
@@ -228,9 +228,9 @@ def _newline_from(data, i):
     """The first line feed at or after i, or the length: eight bytes at a time."""
     n = len(data)
     while i + 8 <= n:
-        word = load_uint64(data, i) ^ np.uint64(0x0A0A0A0A0A0A0A0A)
-        if (word - np.uint64(0x0101010101010101)) & ~word & np.uint64(0x8080808080808080):
-            break
+        found = zero_bytes(load_uint64(data, i) ^ np.uint64(0x0A0A0A0A0A0A0A0A))
+        if found:
+            return i + (trailing_zeros(found) >> 3)
         i += 8
     while i < n and data[i] != 10:
         i += 1
@@ -305,9 +305,7 @@ def _behind_last_blank_line(data):
 
 
 @kernel
-def _gather(data, starts, offsets, out):
+def _gather(data, starts, ends, out):
+    at = 0
     for i in range(len(starts)):
-        source = starts[i]
-        for target in range(offsets[i], offsets[i + 1]):
-            out[target] = data[source]
-            source += 1
+        at = copy_bytes(data, starts[i], ends[i], out, at)

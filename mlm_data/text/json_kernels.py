@@ -5,7 +5,7 @@ Places count bytes in one buffer; -1 says "not by this grammar, or not for this 
 
 import numpy as np
 
-from mlm_data.kernels import kernel, load_uint64
+from mlm_data.kernels import copy_bytes, kernel, load_uint64, store_uint64, trailing_zeros, zero_bytes
 
 MISSING, PLAIN, ESCAPED, BARE, CONTAINER, NULL = range(6)  # strings without and with escapes; number, true or false
 MAX_DEPTH = 64  # brackets open inside a value: the bits of one word
@@ -13,7 +13,6 @@ MAX_DEPTH = 64  # brackets open inside a value: the bits of one word
 _QUOTE = np.uint64(0x2222222222222222)
 _BACKSLASH = np.uint64(0x5C5C5C5C5C5C5C5C)
 _BLANK = np.uint64(0x2020202020202020)
-_ONES = np.uint64(0x0101010101010101)
 _HIGHS = np.uint64(0x8080808080808080)
 
 
@@ -52,12 +51,11 @@ def _string_end(data, i, end):
     while i < end:
         if i + 8 <= end:
             word = load_uint64(data, i)
-            quote = word ^ _QUOTE
-            slash = word ^ _BACKSLASH
-            special = ((quote - _ONES) & ~quote) | ((slash - _ONES) & ~slash) | ((word - _BLANK) & ~word)
-            if special & _HIGHS == np.uint64(0):
+            special = zero_bytes(word ^ _QUOTE) | zero_bytes(word ^ _BACKSLASH) | ((word - _BLANK) & ~word & _HIGHS)
+            if special == np.uint64(0):
                 i += 8
                 continue
+            i += trailing_zeros(special) >> 3
         c = data[i]
         if c == 34:
             return i, has_escape, has_lone
@@ -302,6 +300,18 @@ def _put_code_point(code, out, at):
 @kernel
 def _copy_unescaped(data, i, end, out, at):
     while i < end:
+        if i + 8 <= end:
+            word = load_uint64(data, i)
+            slashes = zero_bytes(word ^ _BACKSLASH)
+            # What is written of the escape is overwritten; it is as long as all it can become.
+            store_uint64(out, at, word)
+            if slashes == np.uint64(0):
+                i += 8
+                at += 8
+                continue
+            num_plain = trailing_zeros(slashes) >> 3
+            i += num_plain
+            at += num_plain
         c = data[i]
         if c != 92:
             out[at] = c
@@ -355,9 +365,7 @@ def copy_values(data, kinds, firsts, lasts, offsets, out):
     for line in range(len(kinds)):
         kind = kinds[line]
         if kind in (PLAIN, BARE):
-            for i in range(firsts[line], lasts[line]):
-                out[at] = data[i]
-                at += 1
+            at = copy_bytes(data, firsts[line], lasts[line], out, at)
         elif kind == ESCAPED:
             at = _copy_unescaped(data, firsts[line], lasts[line], out, at)
         elif kind == CONTAINER:

@@ -29,7 +29,7 @@ from jaxtyping import UInt8
 
 from mlm_data.config import CleanSettings
 from mlm_data.hashing import string_buffers
-from mlm_data.kernels import kernel, load_uint64, store_uint64
+from mlm_data.kernels import copy_bytes, kernel, load_uint64, store_uint64
 from mlm_data.text.batches import large_strings
 
 ALGORITHM_VERSION = 1  # enters cache keys: count up when any text comes out differently
@@ -201,19 +201,6 @@ def _scan(data, offsets, stable, may_compose, needs):
 
 
 @kernel
-def _copy(data, i, end, out, at):
-    while i + 8 <= end:
-        store_uint64(out, at, load_uint64(data, i))
-        i += 8
-        at += 8
-    while i < end:
-        out[at] = data[i]
-        i += 1
-        at += 1
-    return at
-
-
-@kernel
 def _rewrite_one(data, i, end, out, base):
     """Write a text under rules 1 to 3; return the place behind it."""
     at = base
@@ -267,5 +254,5 @@ def _rewrite(data, offsets, needs, out, places):
         if needs[i] & DIRTY:
             at = _rewrite_one(data, offsets[i], offsets[i + 1], out, at)
         else:
-            at = _copy(data, offsets[i], offsets[i + 1], out, at)
+            at = copy_bytes(data, offsets[i], offsets[i + 1], out, at)
         places[i + 1] = at
