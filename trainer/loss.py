@@ -2,7 +2,7 @@
 
 Decoder and loss are one function. Targets come in chunks; of each chunk's logits one kernel takes loss and hits and
 puts the gradient in their place, and the gradients of features, decoder and bias are added up at once, so that the
-backward pass only multiplies by a scalar. Memory: one chunk of logits, chunk x V x 4 bytes.
+backward pass only multiplies by a scalar. Memory: one chunk of logits, in the precision of the products.
 
     logits_CV = x_CD W_VD^T                 p = softmax(logits + b)      loss = sum(-log p[target])
     dlogits = p - onehot(target)            dx = dlogits W               dW += dlogits^T x          db += sum(dlogits)
@@ -26,7 +26,7 @@ from torch import Tensor
 IGNORE = -100
 CHUNK = 2048  # targets at a time: 64 MiB of logits at a vocabulary of 8,192
 
-# (logits_CV, bias_V, target_C) -> (loss_C, hit_C); float32 logits are replaced by their gradient
+# (logits_CV, bias_V, target_C) -> (loss_C, hit_C); logits are replaced by their gradient in their own precision
 Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -36,7 +36,7 @@ def softmax_gradient(logits_CV: Tensor, bias_V: Tensor, target_C: Tensor) -> tup
     Both are zero, and so is the gradient, where the target is -100.
     """
     valid_C = target_C != IGNORE
-    shifted_CV = logits_CV + bias_V
+    shifted_CV = logits_CV.float() + bias_V
     best_C = shifted_CV.argmax(-1)
     top_C = shifted_CV.amax(-1)
     p_CV = (shifted_CV - top_C[:, None]).exp()
@@ -84,18 +84,17 @@ class _TargetLoss(torch.autograd.Function):
         losses, hits, dx = [], [], []
         dweight_VD = dbias_V = None
         for x_CD, target_C in zip(x_ND.split(CHUNK), target_N.split(CHUNK), strict=True):
-            d_CV = torch.mm(x_CD, weight.t()).float()
+            d_CV = torch.mm(x_CD, weight.t())
             loss_C, hit_C = kernel(d_CV, bias_V, target_C)
             losses.append(loss_C.sum())
             hits.append(hit_C.sum())
             if gradient:
-                low_CV = d_CV.to(compute)
-                dx.append(torch.mm(low_CV, weight))
+                dx.append(torch.mm(d_CV, weight))
                 if dweight_VD is None:
-                    dweight_VD, dbias_V = torch.mm(low_CV.t(), x_CD).float(), d_CV.sum(0)
+                    dweight_VD, dbias_V = torch.mm(d_CV.t(), x_CD).float(), d_CV.sum(0, dtype=torch.float32)
                 else:
-                    dweight_VD += torch.mm(low_CV.t(), x_CD)
-                    dbias_V += d_CV.sum(0)
+                    dweight_VD += torch.mm(d_CV.t(), x_CD)
+                    dbias_V += d_CV.sum(0, dtype=torch.float32)
         if gradient:
             ctx.save_for_backward(torch.cat(dx), dweight_VD, dbias_V)
         loss, hit = torch.stack(losses).sum(), torch.stack(hits).sum()

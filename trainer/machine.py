@@ -118,4 +118,9 @@ def compile_parts(model: Encoder) -> None:
     compiled: Callable = torch.compile(model.embed, **options)
     model.embed = compiled
     model.features = torch.compile(model.features, **options)
-    model.loss_kernel = compiled_kernel()
+    if model.decoder_bias.is_cuda:
+        from trainer.triton_loss import softmax_gradient  # Triton comes with torch for CUDA only
+
+        model.loss_kernel = softmax_gradient
+    else:
+        model.loss_kernel = compiled_kernel()
