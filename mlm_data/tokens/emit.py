@@ -16,7 +16,7 @@ from mlm_data.tokens.bits import inlined, lean_kernel
 from mlm_data.tokens.table import WORD_START, find, piece_hash, piece_key
 
 # Words of a scanner's state, in an int64 array.
-DOCUMENT, PLACE, NUM_IDS, NUM_HOLES, UNKNOWN_POINT = 0, 1, 2, 3, 4
+DOCUMENT, PLACE, NUM_IDS, NUM_HOLES, UNKNOWN_POINT, MATCH = 0, 1, 2, 3, 4, 5
 LONGEST_ANSWER = 1024  # ids; a longer answer is not remembered
 SLACK = LONGEST_ANSWER + 8  # free ids that a scanner wants before it writes a piece
 

@@ -6,28 +6,58 @@ that says why.
 """
 
 import json
-from typing import Protocol
+import unicodedata
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int64, UInt8
 
-from mlm_data.tokens.ask import Answers, Pipeline, texts_of
+from mlm_data.tokens.added import NONE, AddedTokens
+from mlm_data.tokens.ask import Answers, ByteModel, Pipeline, buffers, bytes_of, texts_of
 from mlm_data.tokens.bits import lean_kernel
-from mlm_data.tokens.classes import SURVIVES, VANISHES, separated_classes
+from mlm_data.tokens.classes import SURVIVES, VANISHES, pattern_classes, separated_classes
+from mlm_data.tokens.composing import NFC
 from mlm_data.tokens.emit import code_point
 from mlm_data.tokens.reference import Reference
+from mlm_data.tokens.scan_patterns import scan_cl100k, scan_gpt2
 from mlm_data.tokens.scan_separated import scan_separated
 from mlm_data.tokens.table import View
 from mlm_data.tokens.wordpiece import WordPiece, gather
+
+# Patterns that mean the same, and the longest run of digits in each. cl100k_base's own spelling, Llama 3's, Qwen 2's.
+_CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CL100K = {
+    _CL100K: 3,
+    _CL100K.replace("{1,3}", ""): 1,
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
+    r"|\s*[\r\n]|\s+(?!\S)|\s+": 3,
+}
 
 Bytes = UInt8[np.ndarray, " bytes"]
 Places = Int64[np.ndarray, " pieces"]
 
 
+class Prepared(NamedTuple):
+    """Texts as a scanner wants them."""
+
+    texts: pa.LargeStringArray
+    matches: Int64[np.ndarray, "matches+1 3"]  # added tokens in them
+    left: Bool[np.ndarray, " texts"] | None  # texts that are left to HF; None: not one
+
+
 class Family(Protocol):
     """How one kind of tokenizer cuts texts into independent pieces, and whom to ask about a piece."""
 
-    def scan(self, data, bounds, view: View, out, holes, hashes, ends, state) -> None:
+    def prepare(self, texts: pa.LargeStringArray) -> Prepared:
+        """Normalize what must be, find added tokens, set aside what isn't certain."""
+        ...
+
+    def scan(self, data, bounds, matches, view: View, out, holes, hashes, ends, state) -> None:
         """Run the scanner; see `emit.py` for its contract."""
         ...
 
@@ -52,7 +82,35 @@ def find_family(reference: Reference) -> tuple[Family | None, str]:
         if added:
             return None, f"BERT's words beside added tokens such as {added[0]['content']!r}"
         return BertWords(reference, lowercase=normalizer.get("lowercase", False)), "BERT's words (WordPiece)"
+    pattern = _byte_pattern(pre_tokenizer)
+    if pattern is not None and model == "BPE":
+        name, digits, prefix_space = pattern
+        if normalizer and normalizer != {"type": "NFC"}:
+            return None, f"{name} under a {normalizer['type']} normalizer"
+        ids = {token: number for number, token in enumerate(reference.tokens)}
+        tokens = AddedTokens(added, ids)
+        strange = [token for token in added if unicodedata.normalize("NFC", token["content"]) != token["content"]]
+        if not tokens.usable or strange or (added and prefix_space):
+            return None, f"{name} beside added tokens such as {(strange or added)[0]['content']!r}"
+        nfc = bool(normalizer)
+        return BytePattern(reference, tokens, digits=digits, nfc=nfc, prefix_space=prefix_space), f"{name} (byte-level)"
     return None, f"{model} after {pre_tokenizer.get('type', 'no')} pre-tokenizer"
+
+
+def _byte_pattern(pre_tokenizer: dict[str, Any]) -> tuple[str, int | None, bool] | None:
+    """Name, longest run of digits (None: any) and add_prefix_space of a byte-level pre-tokenizer."""
+    kind = pre_tokenizer.get("type")
+    if kind == "ByteLevel" and pre_tokenizer.get("use_regex", True):
+        return "GPT-2's pattern", None, pre_tokenizer["add_prefix_space"]
+    parts = pre_tokenizer.get("pretokenizers", []) if kind == "Sequence" else []
+    if [part["type"] for part in parts] != ["Split", "ByteLevel"]:
+        return None
+    split, level = parts
+    covers = (split["behavior"], split["invert"]) in (("Isolated", False), ("Removed", True))
+    digits = CL100K.get(split["pattern"].get("Regex"))
+    if not covers or digits is None or level.get("use_regex", True) or level["add_prefix_space"]:
+        return None
+    return "cl100k's pattern", digits, False
 
 
 class Words:
@@ -64,7 +122,10 @@ class Words:
         self._pipeline = Pipeline(reference)
         self._isolates = isolates
 
-    def scan(self, data, bounds, view: View, out, holes, hashes, ends, state) -> None:
+    def prepare(self, texts: pa.LargeStringArray) -> Prepared:
+        return Prepared(texts, NONE, None)
+
+    def scan(self, data, bounds, matches, view: View, out, holes, hashes, ends, state) -> None:
         scan_separated(data, bounds, self._table.classes, self._isolates, *view, out, holes, hashes, ends, state)
 
     def learn(self, point: int) -> None:
@@ -101,7 +162,7 @@ class BertWords(Words):
 
     def _plain(self, data: Bytes, starts: Places, lengths: Places, *, ascii_only: bool) -> Answers:
         words, bounds = np.empty(int(lengths.sum()), np.uint8), np.zeros(len(starts) + 1, np.int64)
-        if ascii_only:
+        if ascii_only or self._normalizer is None:
             gather(data, starts, lengths, self._lowercase, words, bounds)
         else:
             # Plain words hold no space before or after, so spaces can keep them apart.
@@ -111,6 +172,48 @@ class BertWords(Words):
             words = np.frombuffer(b"".join(normal), np.uint8)
             np.cumsum([len(word) for word in normal], out=bounds[1:])
         return self._model.ask(words, bounds)
+
+
+class BytePattern:
+    """Byte-level BPE after GPT-2's pattern (`digits` is None) or cl100k's."""
+
+    def __init__(
+        self, reference: Reference, added: AddedTokens, *, digits: int | None, nfc: bool, prefix_space: bool
+    ) -> None:
+        self._table = pattern_classes()
+        self._model = ByteModel(reference)
+        self._added = added
+        self._digits = digits
+        self._nfc = NFC(reference.raw_tokenizer.normalizer) if nfc else None
+        self._prefix_space = prefix_space
+
+    def prepare(self, texts: pa.LargeStringArray) -> Prepared:
+        left = np.zeros(len(texts), bool)
+        if self._nfc is not None:
+            risky = self._nfc.risky(*buffers(texts))
+            if risky.any():
+                if self._added.tokens and not self._added.normalized:
+                    left |= risky
+                texts = self._nfc.normalize(texts, risky)
+        if self._prefix_space:
+            without = pc.and_(pc.invert(pc.starts_with(texts, " ")), pc.greater(pc.binary_length(texts), 0))
+            empty, space = pa.scalar("", pa.large_string()), pa.scalar(" ", pa.large_string())
+            texts = pc.binary_join_element_wise(pc.if_else(without, space, empty), texts, empty)
+        matches = self._added.find(*buffers(texts), left) if self._added.tokens else NONE
+        return Prepared(texts, matches, left if left.any() else None)
+
+    def scan(self, data, bounds, matches, view: View, out, holes, hashes, ends, state) -> None:
+        if self._digits is None:
+            scan_gpt2(data, bounds, self._table.classes, matches, *view, out, holes, hashes, ends, state)
+        else:
+            classes = self._table.classes
+            scan_cl100k(data, bounds, classes, self._digits, matches, *view, out, holes, hashes, ends, state)
+
+    def learn(self, point: int) -> None:
+        self._table.learn(point)
+
+    def ask(self, data: Bytes, starts: Places, lengths: Places) -> Answers:
+        return self._model.ask(bytes_of(data, starts, lengths))
 
 
 STRANGE, ASCII, PLAIN, TOO_LONG = 0, 1, 2, 3

@@ -10,12 +10,14 @@ import threading
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int64, UInt8
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int64, UInt8
 
 from mlm_data.tokens.ask import Answers, buffers
 from mlm_data.tokens.emit import (
     DOCUMENT,
     LONGEST_ANSWER,
+    MATCH,
     NUM_HOLES,
     NUM_IDS,
     PLACE,
@@ -24,7 +26,8 @@ from mlm_data.tokens.emit import (
     distinct_holes,
     splice,
 )
-from mlm_data.tokens.families import Family
+from mlm_data.tokens.families import Family, Prepared
+from mlm_data.tokens.huggingface import HuggingFaceEngine
 from mlm_data.tokens.reference import Reference, id_type
 from mlm_data.tokens.table import LONGEST_KEY, WordTable
 from mlm_data.types import Encoded
@@ -57,24 +60,37 @@ class WordsEngine:
         self.table = WordTable(budget_bytes)
         self.family = family
         self.num_asked = 0  # pieces asked of the model
+        self.num_left = 0  # texts left to HF, whole
+        self._certain = HuggingFaceEngine(reference)
         self._dtype = id_type(reference.vocab_size)
         self._local = threading.local()
 
     def encode(self, texts: pa.LargeStringArray) -> Encoded:
         """Ids of each text, as the reference gives them."""
-        data, bounds = buffers(texts)
-        return self._scan(data, bounds)
+        prepared = self.family.prepare(texts)
+        if prepared.left is None:
+            return self._scan(prepared)
+        # Texts that the scanner isn't certain of take HF's way, whole.
+        left = pa.array(prepared.left)
+        certain = self.encode(texts.filter(pc.invert(left)))
+        others = self._certain.encode(texts.filter(left))
+        self.num_left += len(others.offsets) - 1
+        return _interleaved(certain, others, prepared.left)
 
-    def _scan(self, data: UInt8[np.ndarray, " bytes"], bounds: Int64[np.ndarray, " texts+1"]) -> Encoded:
+    def _scan(self, prepared: Prepared) -> Encoded:
+        data, bounds = buffers(prepared.texts)
         if not hasattr(self._local, "buffers"):
             self._local.buffers = Buffers()
         own: Buffers = self._local.buffers
         offsets = np.zeros(len(bounds), np.int64)
         ends = np.zeros((len(bounds) - 1, 2), np.int64)
         all_ids, all_starts, total, document, place = [], [], 0, 0, int(bounds[0])
+        own.state[MATCH] = 0
         while document < len(bounds) - 1:
             own.state[DOCUMENT], own.state[PLACE] = document, place
-            self.family.scan(data, bounds, self.table.view, own.out, own.holes, own.hashes, ends, own.state)
+            self.family.scan(
+                data, bounds, prepared.matches, self.table.view, own.out, own.holes, own.hashes, ends, own.state
+            )
             num_ids, num_holes = int(own.state[NUM_IDS]), int(own.state[NUM_HOLES])
             which = np.empty(num_holes, np.int64)
             answers = self._answer(data, own, which) if num_holes else NOTHING
@@ -127,3 +143,14 @@ class WordsEngine:
 
 
 NOTHING = Answers(np.empty(0, np.uint32), np.zeros(1, np.int64))
+
+
+def _interleaved(certain: Encoded, others: Encoded, left: Bool[np.ndarray, " texts"]) -> Encoded:
+    """Two parts of a batch in the batch's order."""
+    sizes = np.empty(len(left), np.int64)
+    sizes[~left], sizes[left] = np.diff(certain.offsets), np.diff(others.offsets)
+    mask = np.repeat(left, sizes)
+    ids, starts = np.empty(len(mask), certain.ids.dtype), np.empty(len(mask), bool)
+    ids[~mask], ids[mask] = certain.ids, others.ids
+    starts[~mask], starts[mask] = certain.word_starts, others.word_starts
+    return Encoded(ids=ids, offsets=np.concatenate([[0], np.cumsum(sizes)]), word_starts=starts)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from mlm_data.errors import TokenizerError
-from mlm_data.tokens import engine as module
+from mlm_data.tokens import huggingface as module
 from mlm_data.tokens.engine import HuggingFaceEngine, from_bytes, make_engine
 from mlm_data.tokens.reference import bert_settings, id_type
 

@@ -1,15 +1,13 @@
 """The words engine gives the reference's ids and word starts: everywhere, whatever its table holds."""
 
 import json
-import threading
 from pydoc_data import topics
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from mlm_data.config import SpecialTokens, TokenizerTraining
-from mlm_data.tokens.engine import HuggingFaceEngine, from_bytes, load_tokenizer, make_engine
+from mlm_data.tokens.engine import from_bytes, load_tokenizer, make_engine
 from mlm_data.tokens.train import train_tokenizer
 
 TEXTS = list(topics.topics.values())
@@ -63,7 +61,7 @@ def test_bert_is_exact(trained, border_texts, differing, change):
     engine = make_engine(reference, "words")
     assert not differing(reference, engine, border_texts(1, 1500, TEXTS))
     assert not differing(reference, engine, TEXTS[:30])
-    assert 0 < engine.num_asked
+    assert engine.num_asked > 0
 
 
 @pytest.mark.corpora
