@@ -28,9 +28,7 @@ from typing import Any
 
 from mlm_data.audit_counts import (
     FAULTS,
-    FRACTION_BITS,
     GROUPS,
-    NUM_RANGES,
     AuditCounts,
     PairCounts,
     PlaneCounts,
@@ -41,6 +39,7 @@ from mlm_data.audit_counts import (
     describe_vocabulary,
     source_groups,
 )
+from mlm_data.audit_kernels import FRACTION_BITS, NUM_RANGES
 from mlm_data.masking import MAX_SPAN, MAX_UNIT, Plane
 
 __all__ = [

@@ -11,7 +11,7 @@ Four kinds of counts for each plane, all plain integers that add up over shards 
 
 Expectations are fixed-point integers (units of 2**-24), so that sums don't depend on their order.
 
-Cost: one pass over rows and masks per plane.
+Cost: one pass over the rows, and one over the targets of each plane.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,33 +23,25 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
+from mlm_data import audit_kernels as kernels
 from mlm_data.errors import FormatError
-from mlm_data.kernels import kernel
-from mlm_data.masking import KINDS, MAX_UNIT, MILLION, TOKEN, Plane, PlaneMasks, find_units
+from mlm_data.masking import Plane, PlaneMasks
 from mlm_data.scripts import SCRIPTS, token_scripts
-from mlm_data.seeds import fold, mix
 from mlm_data.types import Roles, Rows
 
-FRACTION_BITS = 24
 MAX_PAIRED_PLANES = 16  # with more planes only near neighbours are paired; a fingerprint finds far repeats
 NEIGHBOURS = 4
-NUM_SOURCES, NUM_LENGTHS, NUM_RANGES = 16, 8, 64
 FREQUENCIES = ("1 %", "0.1 %", "0.01 %", "0.001 %", "0 %")  # share of a token in its shard, at least
 
 # Groups, in the order of their columns.
 GROUPS = (
-    *(f"source group {i}" for i in range(NUM_SOURCES)),
-    *(f"segment length up to {i + 1}/{NUM_LENGTHS} row" for i in range(NUM_LENGTHS)),
+    *(f"source group {i}" for i in range(kernels.NUM_SOURCES)),
+    *(f"segment length up to {i + 1}/{kernels.NUM_LENGTHS} row" for i in range(kernels.NUM_LENGTHS)),
     *(f"script {name}" for name in SCRIPTS),
     "inside a word",
     "start of a word",
     *(f"token frequency at least {name}" for name in FREQUENCIES),
 )
-_LENGTHS = NUM_SOURCES
-_SCRIPTS = _LENGTHS + NUM_LENGTHS
-_WORDS = _SCRIPTS + len(SCRIPTS)
-_FREQUENCIES = _WORDS + 2
-NUM_GROUPS = len(GROUPS)
 
 # Faults, in the order of their columns.
 FAULTS = (
@@ -62,15 +54,6 @@ FAULTS = (
     "words hidden in part",
     "swaps that are no target or out of order",
     "swaps to special or unused tokens",
-)
-_SHAPE, _ON_SPECIAL, _BESIDE, _ON_NEVER, _MANY, _FEW, _PARTLY, _SWAP_PLACE, _SWAP_TOKEN = range(len(FAULTS))
-
-POPCOUNT = np.bitwise_count(np.arange(256, dtype=np.uint8))
-LOW = 2**32 - 1
-
-# Sums, in the order of their columns.
-_ROWS, _CANDIDATES, _BUDGET, _TARGETS, _DRAWABLE, _SAME, _OTHER, _OTHER_FOREIGN, _RUNS, _CHOICES, _LOWEST, _HIGHEST = (
-    range(12)
 )
 
 
@@ -104,7 +87,9 @@ def describe_vocabulary(
 
 def source_groups(sources: Sequence[str]) -> UInt8[np.ndarray, " sources"]:
     """A group for every source, by a hash of its name: masks must not depend on where a text came from."""
-    return np.array([blake2b(name.encode(), digest_size=1).digest()[0] % NUM_SOURCES for name in sources], np.uint8)
+    return np.array(
+        [blake2b(name.encode(), digest_size=1).digest()[0] % kernels.NUM_SOURCES for name in sources], np.uint8
+    )
 
 
 def _add(left: Any, right: Any) -> Any:
@@ -229,10 +214,14 @@ def count_shard(
     Raises:
         FormatError: if lengths, ids or offsets contradict each other.
     """
+    if not planes:
+        return AuditCounts()
+    bands = _check_rows(rows, vocabulary, sources)
     total = AuditCounts()
-    for name, plane in planes.items():
-        total += count_plane(rows, masks[name], plane, name=name, vocabulary=vocabulary, sources=sources)
-    return total + count_pairs(rows, {name: masks[name] for name in planes}, planes, vocabulary=vocabulary)
+    for kind in sorted({plane.kind for plane in planes.values()}):
+        alike = {name: plane for name, plane in planes.items() if plane.kind == kind}
+        total += _count(rows, masks, alike, vocabulary, sources, bands)
+    return total + count_pairs(rows, masks, planes, vocabulary=vocabulary)
 
 
 def count_plane(
@@ -244,67 +233,93 @@ def count_plane(
     vocabulary: Vocabulary,
     sources: UInt8[np.ndarray, " documents"],
 ) -> AuditCounts:
-    """Count one plane of some rows; arguments and errors as for `count_shard`."""
-    _check(rows, masks, vocabulary, sources)
-    faults = np.zeros(len(FAULTS), np.int64)
-    groups = np.zeros((3, NUM_GROUPS), np.int64)
-    sums = np.zeros(12, np.int64)
-    sums[_LOWEST], sums[_HIGHEST] = vocabulary.num_random, -1
-    ranges = np.zeros((2, NUM_RANGES), np.int64)
-    fingerprint, most = _count(
+    """Count one plane of some rows; arguments and errors as for `count_shard`, which is quicker for several."""
+    return count_shard(rows, {name: masks}, {name: plane}, vocabulary=vocabulary, sources=sources)
+
+
+def _count(
+    rows: Rows,
+    masks: Mapping[str, PlaneMasks],
+    planes: Mapping[str, Plane],
+    vocabulary: Vocabulary,
+    sources: np.ndarray,
+    bands: np.ndarray,
+) -> AuditCounts:
+    """Planes of one kind, together: what they share is looked at once."""
+    for name in planes:
+        _check_masks(rows, masks[name])
+    faults = np.zeros((len(planes), kernels.NUM_FAULTS), np.int64)
+    groups = np.zeros((len(planes), 3, kernels.NUM_GROUPS), np.int64)
+    sums = np.zeros((len(planes), kernels.NUM_SUMS), np.int64)
+    sums[:, kernels.LOWEST], sums[:, kernels.HIGHEST] = vocabulary.num_random, -1
+    ranges = np.zeros((len(planes), 2, kernels.NUM_RANGES), np.int64)
+    fingerprints = np.zeros(len(planes), np.uint64)
+    kind = next(iter(planes.values())).kind
+    kernels.count_targets(
         rows.tokens,
         rows.segment_offsets,
         rows.segment_lengths,
         rows.segment_documents,
         rows.word_starts,
-        masks.targets,
-        masks.swap_offsets,
-        masks.swap_places,
-        masks.swap_tokens,
-        KINDS[plane.kind],
-        plane.millionths,
+        np.stack([masks[name].targets for name in planes]),
+        kind != "token",
+        kind == "span",
+        np.array([plane.millionths for plane in planes.values()]),
         vocabulary.roles.cls,
         vocabulary.roles.sep,
         vocabulary.roles.pad,
         vocabulary.never,
-        vocabulary.rank,
-        max(1, vocabulary.num_random),
+        vocabulary.rank >= 0,
         vocabulary.script,
-        _frequency_bands(rows, vocabulary),
+        bands,
         sources,
         faults,
         groups,
         sums,
-        ranges,
+        fingerprints,
     )
-    units, hidden, expected = (tuple(group) for group in groups.tolist())
-    numbers = sums.tolist()
-    counts = PlaneCounts(
-        kind=plane.kind,
-        millionths=plane.millionths,
-        num_random_ids=vocabulary.num_random,
-        num_rows=numbers[_ROWS],
-        num_candidates=numbers[_CANDIDATES],
-        num_budget=numbers[_BUDGET],
-        num_targets=numbers[_TARGETS],
-        max_targets=int(most),
-        faults=tuple(faults.tolist()),
-        units=units,
-        hidden=hidden,
-        expected=expected,
-        num_drawable=numbers[_DRAWABLE],
-        num_same=numbers[_SAME],
-        num_other=numbers[_OTHER],
-        num_other_foreign=numbers[_OTHER_FOREIGN],
-        ranges=tuple(ranges[0].tolist()),
-        own_ranges=tuple(ranges[1].tolist()),
-        lowest=numbers[_LOWEST],
-        highest=numbers[_HIGHEST],
-        runs=numbers[_RUNS],
-        choices=numbers[_CHOICES],
-        fingerprint=int(fingerprint),
-    )
-    return AuditCounts(planes={name: counts})
+    counts = {}
+    for i, (name, plane) in enumerate(planes.items()):
+        mask = masks[name]
+        kernels.count_swaps(
+            rows.tokens,
+            mask.targets,
+            mask.swap_offsets,
+            mask.swap_places,
+            mask.swap_tokens,
+            vocabulary.rank,
+            max(1, vocabulary.num_random),
+            faults[i],
+            sums[i],
+            ranges[i],
+        )
+        numbers = sums[i].tolist()
+        counts[name] = PlaneCounts(
+            kind=plane.kind,
+            millionths=plane.millionths,
+            num_random_ids=vocabulary.num_random,
+            num_rows=numbers[kernels.ROWS],
+            num_candidates=numbers[kernels.CANDIDATES],
+            num_budget=numbers[kernels.BUDGET],
+            num_targets=numbers[kernels.TARGETS],
+            max_targets=numbers[kernels.MOST],
+            faults=tuple(faults[i].tolist()),
+            units=tuple(groups[i, 0].tolist()),
+            hidden=tuple(groups[i, 1].tolist()),
+            expected=tuple(groups[i, 2].tolist()),
+            num_drawable=numbers[kernels.DRAWABLE],
+            num_same=numbers[kernels.SAME],
+            num_other=numbers[kernels.OTHER],
+            num_other_foreign=numbers[kernels.OTHER_FOREIGN],
+            ranges=tuple(ranges[i, 0].tolist()),
+            own_ranges=tuple(ranges[i, 1].tolist()),
+            lowest=numbers[kernels.LOWEST],
+            highest=numbers[kernels.HIGHEST],
+            runs=numbers[kernels.RUNS],
+            choices=numbers[kernels.CHOICES],
+            fingerprint=int(fingerprints[i]),
+        )
+    return AuditCounts(planes=counts)
 
 
 def count_pairs(
@@ -318,7 +333,7 @@ def count_pairs(
         return AuditCounts()
     counts = np.zeros((len(pairs), 3), np.int64)
     words = any(plane.kind != "token" for plane in planes.values())
-    _count_pairs(
+    kernels.count_pairs(
         rows.tokens,
         rows.segment_offsets,
         rows.segment_lengths,
@@ -339,301 +354,47 @@ def count_pairs(
     )
 
 
-def _check(rows: Rows, masks: PlaneMasks, vocabulary: Vocabulary, sources: np.ndarray) -> None:
-    """What the kernels rely on."""
-    roles = vocabulary.roles
-    vocab_size = vocabulary.never.size
-    problems = {
-        "a row's segments are longer than the row": (rows.used() > rows.sequence_length).any(),
-        "a segment is shorter than its special tokens": (rows.segment_lengths < roles.num_specials).any(),
-        "a segment names a document that isn't there": (
-            rows.segment_documents.min(initial=0) < 0 or rows.segment_documents.max(initial=-1) >= sources.size
-        ),
-        f"a token is outside the vocabulary of {vocab_size}": rows.tokens.max(initial=0) >= vocab_size,
-        "rows and masks have different shapes": masks.targets.shape != (len(rows), rows.sequence_length // 8),
-        "swap_offsets don't fit the swaps": (
-            masks.swap_offsets.size != len(rows) + 1
-            or (np.diff(masks.swap_offsets) < 0).any()
-            or masks.swap_offsets[0] < 0
-            or masks.swap_offsets[-1] > min(masks.swap_places.size, masks.swap_tokens.size)
-        ),
-    }
-    for problem, found in problems.items():
-        if found:
-            raise FormatError(f"can't audit the masks: {problem}: the files are damaged: build the dataset again")
-
-
-def _frequency_bands(rows: Rows, vocabulary: Vocabulary) -> UInt8[np.ndarray, " vocabulary"]:
-    """Index in FREQUENCIES of every id."""
-    counts = _count_tokens(rows.tokens, vocabulary.never.size)
+def _check_rows(rows: Rows, vocabulary: Vocabulary, sources: np.ndarray) -> UInt8[np.ndarray, " vocabulary"]:
+    """Refuse rows that the kernels can't walk through; return the frequency band of every id."""
+    documents, vocab_size = rows.segment_documents, vocabulary.never.size
+    counts = kernels.count_tokens(rows.tokens, vocab_size)
+    _refuse(
+        {
+            "a row's segments are longer than the row": (rows.used() > rows.sequence_length).any(),
+            "a segment is shorter than its special tokens": (
+                (rows.segment_lengths < max(1, vocabulary.roles.num_specials)).any()
+            ),
+            "a segment names a document that isn't there": (
+                documents.min(initial=0) < 0 or documents.max(initial=-1) >= sources.size
+            ),
+            f"a token is outside the vocabulary of {vocab_size}": counts[vocab_size] > 0,
+        }
+    )
+    counts = counts[:vocab_size]
     counts[vocabulary.never] = 0
-    bands = np.zeros(counts.size, np.uint8)
+    bands = np.zeros(vocab_size, np.uint8)
     for band in range(1, len(FREQUENCIES)):
         bands += counts * 10 ** (band + 1) < counts.sum()
     return bands
 
 
-@kernel
-def _count_tokens(tokens, vocab_size):
-    counts = np.zeros(vocab_size, np.int64)
-    for row in range(tokens.shape[0]):
-        for token in tokens[row]:
-            counts[token] += 1
-    return counts
+def _check_masks(rows: Rows, masks: PlaneMasks) -> None:
+    """Refuse masks that the kernels can't walk through."""
+    offsets = masks.swap_offsets
+    _refuse(
+        {
+            "rows and masks have different shapes": masks.targets.shape != (len(rows), rows.sequence_length // 8),
+            "swap_offsets don't fit the swaps": (
+                offsets.size != len(rows) + 1
+                or (np.diff(offsets) < 0).any()
+                or offsets[0] < 0
+                or offsets[-1] > min(masks.swap_places.size, masks.swap_tokens.size)
+            ),
+        }
+    )
 
 
-@kernel
-def _candidates(line, first, last, segment_lengths, has_cls, has_sep, never, place, segment):
-    """Write place and segment of every candidate of a row; returns (candidates, places in segments)."""
-    num, at = 0, 0
-    for s in range(first, last):
-        end = at + segment_lengths[s]
-        for p in range(at + has_cls, end - has_sep):
-            place[num] = p
-            segment[num] = s
-            num += not never[line[p]]
-        at = end
-    return num, at
-
-
-@kernel
-def _count(
-    tokens,
-    segment_offsets,
-    segment_lengths,
-    segment_documents,
-    word_starts,
-    targets,
-    swap_offsets,
-    swap_places,
-    swap_tokens,
-    kind,
-    millionths,
-    cls,
-    sep,
-    pad,
-    never,
-    rank,
-    num_random,
-    script,
-    frequency,
-    sources,
-    faults,
-    groups,
-    sums,
-    ranges,
-):
-    """Add one plane's counts of all rows; returns its fingerprint and the most targets in any row."""
-    num_rows, length = tokens.shape
-    has_cls, has_sep = int(cls >= 0), int(sep >= 0)
-    place = np.empty(length + 1, np.int32)
-    segment = np.empty(length + 1, np.int32)
-    hit = np.empty(length + 1, np.int32)
-    starts = np.arange(length + 2).astype(np.int32)
-    hist = np.zeros((MAX_UNIT, NUM_GROUPS), np.int64)  # units, and in the upper half those hidden, by size and group
-    sizes = np.zeros(MAX_UNIT, np.int64)  # the same of all groups together
-    fingerprint, most = np.uint64(0), 0
-    for row in range(num_rows):
-        line, bits = tokens[row], targets[row]
-        first, last = segment_offsets[row], segment_offsets[row + 1]
-        num, used = _candidates(line, first, last, segment_lengths, has_cls, has_sep, never, place, segment)
-        faults[_SHAPE] += not _well_shaped(line, first, last, segment_lengths, cls, sep, pad)
-
-        total, on_candidates, drawable = 0, 0, 0
-        for byte in bits:
-            total += POPCOUNT[byte]
-        for i in range(num):
-            p = place[i]
-            hit[i] = (bits[p >> 3] >> (p & 7)) & 1
-            on_candidates += hit[i]
-            drawable += hit[i] & (rank[line[p]] >= 0)
-        if total != on_candidates:
-            _blame(bits, line, first, last, segment_lengths, has_cls, has_sep, never, used, faults)
-
-        units = num
-        if kind != TOKEN:
-            units = find_units(word_starts[row], place, segment, num, starts)
-        smallest_left = length + 1
-        for u in range(units):
-            i = starts[u]
-            size = starts[u + 1] - i
-            hidden = 0
-            for j in range(i, i + size):
-                hidden += hit[j]
-            faults[_PARTLY] += 0 < hidden < size
-            one = 1 + ((hidden == size) << 32)
-            if hidden < size:
-                smallest_left = min(smallest_left, size)
-            s, p = segment[i], place[i]
-            token = line[p]
-            counts = hist[size - 1]
-            counts[sources[segment_documents[s]]] += one
-            counts[_LENGTHS + (segment_lengths[s] - 1) * NUM_LENGTHS // length] += one
-            counts[_SCRIPTS + script[token]] += one
-            counts[_WORDS + ((word_starts[row, p >> 3] >> (p & 7)) & 1)] += one
-            counts[_FREQUENCIES + frequency[token]] += one
-            sizes[size - 1] += one
-        for size in range(MAX_UNIT):
-            if sizes[size] == 0:
-                continue
-            n, k = sizes[size] & LOW, sizes[size] >> 32
-            each = (k << FRACTION_BITS) // n
-            sums[_CHOICES] += min(k, n - k)
-            counts = hist[size]
-            for g in range(NUM_GROUPS):
-                m = counts[g] & LOW
-                groups[0, g] += m
-                groups[1, g] += counts[g] >> 32
-                groups[2, g] += m * each
-            counts[:] = 0
-            sizes[size] = 0
-
-        budget = num * millionths // MILLION
-        faults[_MANY] += total > budget
-        faults[_FEW] += on_candidates < budget and smallest_left <= budget - on_candidates
-        most = max(most, total)
-        sums[_ROWS] += 1
-        sums[_CANDIDATES] += num
-        sums[_BUDGET] += budget
-        sums[_TARGETS] += on_candidates
-        sums[_DRAWABLE] += drawable
-        sums[_RUNS] += _squared_runs(segment, hit, num)
-        _count_swaps(
-            line,
-            bits,
-            swap_places[swap_offsets[row] : swap_offsets[row + 1]],
-            swap_tokens[swap_offsets[row] : swap_offsets[row + 1]],
-            rank,
-            num_random,
-            faults,
-            sums,
-            ranges,
-        )
-        fingerprint += _hash_bits(bits, row)
-    return fingerprint, most
-
-
-@kernel
-def _well_shaped(line, first, last, segment_lengths, cls, sep, pad):
-    """Whether segments begin with [CLS], end with [SEP], and [PAD] fills the rest."""
-    fits, at = True, 0
-    for s in range(first, last):
-        end = at + segment_lengths[s]
-        if cls >= 0:
-            fits &= line[at] == cls
-        if sep >= 0:
-            fits &= line[end - 1] == sep
-        at = end
-    for p in range(at, line.size):
-        fits &= line[p] == pad
-    return fits
-
-
-@kernel
-def _blame(bits, line, first, last, segment_lengths, has_cls, has_sep, never, used, faults):
-    """Say where the targets of one row lie that are on no candidate."""
-    at = 0
-    for s in range(first, last):
-        end = at + segment_lengths[s]
-        for p in range(at, end):
-            if (bits[p >> 3] >> (p & 7)) & 1:
-                if p < at + has_cls or p >= end - has_sep:
-                    faults[_ON_SPECIAL] += 1
-                else:
-                    faults[_ON_NEVER] += never[line[p]]
-        at = end
-    for p in range(used, line.size):
-        faults[_BESIDE] += (bits[p >> 3] >> (p & 7)) & 1
-
-
-@kernel
-def _squared_runs(segment, hit, num):
-    """Sum of squares of the lengths of runs of neighbouring targets; what is no candidate does not end a run."""
-    total, run = 0, 0
-    for i in range(num):
-        joined = i > 0 and segment[i] == segment[i - 1]
-        run = (run if joined else 0) * hit[i] + hit[i]
-        total += (2 * run - 1) * hit[i]
-    return total
-
-
-@kernel
-def _count_swaps(line, bits, places, contents, rank, num_random, faults, sums, ranges):
-    """Add what the targets of one row hold that don't hold [MASK]."""
-    before = -1
-    for q in range(places.size):
-        p, new = np.int64(places[q]), np.int64(contents[q])
-        if p <= before or p >= line.size or (bits[p >> 3] >> (p & 7)) & 1 == 0:
-            faults[_SWAP_PLACE] += 1
-            continue
-        before = p
-        own = line[p]
-        if new == own:
-            sums[_SAME] += 1
-            continue
-        if new >= rank.size or rank[new] < 0:
-            faults[_SWAP_TOKEN] += 1
-            continue
-        sums[_OTHER] += 1
-        sums[_LOWEST] = min(sums[_LOWEST], rank[new])
-        sums[_HIGHEST] = max(sums[_HIGHEST], rank[new])
-        ranges[0, rank[new] * NUM_RANGES // num_random] += 1
-        if rank[own] < 0:
-            sums[_OTHER_FOREIGN] += 1
-        else:
-            ranges[1, rank[own] * NUM_RANGES // num_random] += 1
-
-
-@kernel
-def _hash_bits(bits, row):
-    """A 64-bit hash of one row's bits and number."""
-    state = np.uint64(row)
-    word = np.uint64(0)
-    for i in range(bits.size):
-        word = (word << np.uint64(8)) | np.uint64(bits[i])
-        if i % 8 == 7 or i == bits.size - 1:
-            state = fold(state, word)
-            word = np.uint64(0)
-    return mix(state)
-
-
-@kernel
-def _count_pairs(
-    tokens, segment_offsets, segment_lengths, word_starts, targets, pairs, words, has_cls, has_sep, never, counts
-):
-    """Add (both, expected, most) of every pair of planes; targets [planes, rows, length / 8]."""
-    num_rows, length = tokens.shape
-    num_planes = targets.shape[0]
-    place = np.empty(length + 1, np.int32)
-    segment = np.empty(length + 1, np.int32)
-    starts = np.arange(length + 2).astype(np.int32)
-    heads = np.zeros((MAX_UNIT, length // 8), np.uint8)  # first places of the units of each size
-    sizes = np.zeros(MAX_UNIT, np.int64)
-    hidden = np.zeros((num_planes, MAX_UNIT), np.int64)
-    for row in range(num_rows):
-        first, last = segment_offsets[row], segment_offsets[row + 1]
-        num, _ = _candidates(tokens[row], first, last, segment_lengths, has_cls, has_sep, never, place, segment)
-        units = find_units(word_starts[row], place, segment, num, starts) if words else num
-        heads[:] = 0
-        sizes[:] = 0
-        for u in range(units):
-            p, size = place[starts[u]], starts[u + 1] - starts[u]
-            heads[size - 1, p >> 3] |= np.uint8(1) << np.uint8(p & 7)
-            sizes[size - 1] += 1
-        for size in range(MAX_UNIT):
-            if sizes[size] == 0:
-                continue
-            for plane in range(num_planes):
-                k = 0
-                for byte in range(length // 8):
-                    k += POPCOUNT[targets[plane, row, byte] & heads[size, byte]]
-                hidden[plane, size] = k
-            for pair in range(len(pairs)):
-                a, b = pairs[pair]
-                both = 0
-                for byte in range(length // 8):
-                    both += POPCOUNT[targets[a, row, byte] & targets[b, row, byte] & heads[size, byte]]
-                ka, kb = hidden[a, size], hidden[b, size]
-                counts[pair, 0] += both * (size + 1)
-                counts[pair, 1] += ((ka * kb << FRACTION_BITS) // sizes[size]) * (size + 1)
-                counts[pair, 2] += min(ka, kb) * (size + 1)
+def _refuse(problems: Mapping[str, bool]) -> None:
+    for problem, found in problems.items():
+        if found:
+            raise FormatError(f"can't audit the masks: {problem}: the files are damaged: build the dataset again")

@@ -20,7 +20,8 @@ from mlm_data.audit import (
     judge,
     source_groups,
 )
-from mlm_data.audit_counts import FAULTS, FRACTION_BITS, GROUPS
+from mlm_data.audit_counts import FAULTS, GROUPS
+from mlm_data.audit_kernels import FRACTION_BITS
 from mlm_data.errors import FormatError
 from mlm_data.masking import KINDS, MAX_UNIT, Plane, draw_plane
 from mlm_data.packing import cut_documents, fill_rows, pack

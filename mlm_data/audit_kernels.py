@@ -1,0 +1,306 @@
+"""The counting loops of the mask audit, over rows and masks as they are stored. `audit_counts` says what they count."""
+
+import numpy as np
+
+from mlm_data.kernels import kernel
+from mlm_data.masking import MAX_UNIT, MILLION, find_units
+from mlm_data.scripts import SCRIPTS
+from mlm_data.seeds import fold, mix
+
+FRACTION_BITS = 24
+NUM_SOURCES, NUM_LENGTHS, NUM_FREQUENCIES, NUM_RANGES = 16, 8, 5, 64
+
+# Columns of groups: sources first, then these.
+LENGTHS = NUM_SOURCES
+SCRIPT = LENGTHS + NUM_LENGTHS
+WORD = SCRIPT + len(SCRIPTS)
+FREQUENCY = WORD + 2
+NUM_GROUPS = FREQUENCY + NUM_FREQUENCIES
+
+# Columns of faults.
+SHAPE, ON_SPECIAL, BESIDE, ON_NEVER, MANY, FEW, PARTLY, SWAP_PLACE, SWAP_TOKEN = range(9)
+NUM_FAULTS = 9
+
+# Columns of sums.
+ROWS, CANDIDATES, BUDGET, TARGETS, MOST, DRAWABLE, RUNS, CHOICES, SAME, OTHER, OTHER_FOREIGN, LOWEST, HIGHEST = range(
+    13
+)
+NUM_SUMS = 13
+
+POPCOUNT = np.bitwise_count(np.arange(256, dtype=np.uint8))
+
+
+@kernel
+def count_tokens(tokens, vocab_size):
+    """How often each id occurs; the last entry counts ids outside the vocabulary."""
+    counts = np.zeros(vocab_size + 1, np.int64)
+    for row in range(tokens.shape[0]):
+        for token in tokens[row]:
+            counts[min(np.int64(token), vocab_size)] += 1
+    return counts
+
+
+@kernel
+def count_targets(
+    tokens,
+    segment_offsets,
+    segment_lengths,
+    segment_documents,
+    word_starts,
+    targets,
+    words,
+    spans,
+    millionths,
+    cls,
+    sep,
+    pad,
+    never,
+    drawable,
+    script,
+    frequency,
+    sources,
+    faults,
+    groups,
+    sums,
+    fingerprints,
+):
+    """Add the counts of several planes of one kind; targets [planes, rows, length / 8], results by plane."""
+    num_rows, length = tokens.shape
+    num_planes = targets.shape[0]
+    has_cls, has_sep = int(cls >= 0), int(sep >= 0)
+    place = np.empty(length + 1, np.int32)
+    segment = np.empty(length + 1, np.int32)
+    can_be_drawn = np.empty(length + 1, np.int32)
+    hit = np.empty(length + 1, np.int32)
+    starts = np.arange(length + 2).astype(np.int32)
+    hidden = np.empty(length + 1, np.int32)
+    codes = np.empty((length + 1, 5), np.uint8)  # groups of each unit
+    units_of = np.zeros((MAX_UNIT, NUM_GROUPS), np.int32)  # by size and group
+    hidden_of = np.zeros((MAX_UNIT, NUM_GROUPS), np.int32)
+    for row in range(num_rows):
+        line = tokens[row]
+        first, last = segment_offsets[row], segment_offsets[row + 1]
+        num, used = _candidates(line, first, last, segment_lengths, has_cls, has_sep, never, place, segment)
+        fits = _well_shaped(line, first, last, segment_lengths, cls, sep, pad)
+        for i in range(num):
+            can_be_drawn[i] = drawable[line[place[i]]]
+        units = find_units(word_starts[row], place, segment, num, starts) if words else num
+        units_of[:] = 0
+        for u in range(units):
+            i = starts[u]
+            s, p = segment[i], place[i]
+            code = codes[u]
+            code[0] = sources[segment_documents[s]]
+            code[1] = LENGTHS + (segment_lengths[s] - 1) * NUM_LENGTHS // length
+            code[2] = SCRIPT + script[line[p]]
+            code[3] = WORD + ((word_starts[row, p >> 3] >> (p & 7)) & 1)
+            code[4] = FREQUENCY + frequency[line[p]]
+            counts = units_of[starts[u + 1] - i - 1]
+            for c in range(5):
+                counts[code[c]] += 1
+        for plane in range(num_planes):
+            bits, fault, total_of = targets[plane, row], faults[plane], sums[plane]
+            total, on_candidates, drawn = 0, 0, 0
+            for byte in bits:
+                total += POPCOUNT[byte]
+            for i in range(num):
+                p = place[i]
+                hit[i] = (bits[p >> 3] >> (p & 7)) & 1
+                on_candidates += hit[i]
+                drawn += hit[i] & can_be_drawn[i]
+            if total != on_candidates:
+                _blame(bits, line, first, last, segment_lengths, has_cls, has_sep, never, used, fault)
+
+            num_hidden, smallest_left = 0, length + 1
+            if words:
+                for u in range(units):
+                    size, inside = starts[u + 1] - starts[u], 0
+                    for i in range(starts[u], starts[u + 1]):
+                        inside += hit[i]
+                    fault[PARTLY] += 0 < inside < size
+                    hidden[num_hidden] = u
+                    num_hidden += inside == size
+                    if inside < size:
+                        smallest_left = min(smallest_left, size)
+            else:
+                for u in range(units):
+                    hidden[num_hidden] = u
+                    num_hidden += hit[u]
+                smallest_left = 1 if num_hidden < units else length + 1
+            hidden_of[:] = 0
+            for h in range(num_hidden):
+                u = hidden[h]
+                counts = hidden_of[starts[u + 1] - starts[u] - 1]
+                for c in range(5):
+                    counts[codes[u, c]] += 1
+            for size in range(MAX_UNIT if words else 1):
+                # Every unit has one length group, so these columns hold each once.
+                n, k = 0, 0
+                for g in range(LENGTHS, LENGTHS + NUM_LENGTHS):
+                    n += np.int64(units_of[size, g])
+                    k += np.int64(hidden_of[size, g])
+                if n == 0:
+                    continue
+                total_of[CHOICES] += min(k, n - k)
+                each = (k << FRACTION_BITS) // n
+                for g in range(NUM_GROUPS):
+                    groups[plane, 0, g] += units_of[size, g]
+                    groups[plane, 1, g] += hidden_of[size, g]
+                    groups[plane, 2, g] += units_of[size, g] * each
+
+            budget = num * millionths[plane] // MILLION
+            fault[SHAPE] += not fits
+            fault[MANY] += total > budget
+            fault[FEW] += on_candidates < budget and smallest_left <= budget - on_candidates
+            total_of[ROWS] += 1
+            total_of[CANDIDATES] += num
+            total_of[BUDGET] += budget
+            total_of[TARGETS] += on_candidates
+            total_of[MOST] = max(total_of[MOST], total)
+            total_of[DRAWABLE] += drawn
+            if spans:
+                total_of[RUNS] += _squared_runs(segment, hit, num)
+            fingerprints[plane] += _hash_bits(bits, row)
+
+
+@kernel
+def count_swaps(tokens, targets, swap_offsets, swap_places, swap_tokens, rank, num_random, faults, sums, ranges):
+    """Add what targets hold that don't hold [MASK], of one plane."""
+    length = tokens.shape[1]
+    for row in range(tokens.shape[0]):
+        line, bits = tokens[row], targets[row]
+        before = -1
+        for q in range(swap_offsets[row], swap_offsets[row + 1]):
+            p, new = np.int64(swap_places[q]), np.int64(swap_tokens[q])
+            if p <= before or p >= length or (bits[p >> 3] >> (p & 7)) & 1 == 0:
+                faults[SWAP_PLACE] += 1
+                continue
+            before = p
+            own = line[p]
+            if new == own:
+                sums[SAME] += 1
+                continue
+            if new >= rank.size or rank[new] < 0:
+                faults[SWAP_TOKEN] += 1
+                continue
+            sums[OTHER] += 1
+            sums[LOWEST] = min(sums[LOWEST], rank[new])
+            sums[HIGHEST] = max(sums[HIGHEST], rank[new])
+            ranges[0, rank[new] * NUM_RANGES // num_random] += 1
+            if rank[own] < 0:
+                sums[OTHER_FOREIGN] += 1
+            else:
+                ranges[1, rank[own] * NUM_RANGES // num_random] += 1
+
+
+@kernel
+def count_pairs(
+    tokens, segment_offsets, segment_lengths, word_starts, targets, pairs, words, has_cls, has_sep, never, counts
+):
+    """Add (both, expected, most) of every pair of planes; targets [planes, rows, length / 8]."""
+    num_rows, length = tokens.shape
+    num_planes = targets.shape[0]
+    place = np.empty(length + 1, np.int32)
+    segment = np.empty(length + 1, np.int32)
+    starts = np.arange(length + 2).astype(np.int32)
+    heads = np.zeros((MAX_UNIT, length // 8), np.uint8)  # first places of the units of each size
+    sizes = np.zeros(MAX_UNIT, np.int64)
+    hidden = np.zeros((num_planes, MAX_UNIT), np.int64)
+    for row in range(num_rows):
+        first, last = segment_offsets[row], segment_offsets[row + 1]
+        num, _ = _candidates(tokens[row], first, last, segment_lengths, has_cls, has_sep, never, place, segment)
+        units = find_units(word_starts[row], place, segment, num, starts) if words else num
+        heads[:] = 0
+        sizes[:] = 0
+        for u in range(units):
+            p, size = place[starts[u]], starts[u + 1] - starts[u]
+            heads[size - 1, p >> 3] |= np.uint8(1) << np.uint8(p & 7)
+            sizes[size - 1] += 1
+        for size in range(MAX_UNIT):
+            if sizes[size] == 0:
+                continue
+            for plane in range(num_planes):
+                k = 0
+                for byte in range(length // 8):
+                    k += POPCOUNT[targets[plane, row, byte] & heads[size, byte]]
+                hidden[plane, size] = k
+            for pair in range(len(pairs)):
+                a, b = pairs[pair]
+                both = 0
+                for byte in range(length // 8):
+                    both += POPCOUNT[targets[a, row, byte] & targets[b, row, byte] & heads[size, byte]]
+                ka, kb = hidden[a, size], hidden[b, size]
+                counts[pair, 0] += both * (size + 1)
+                counts[pair, 1] += ((ka * kb << FRACTION_BITS) // sizes[size]) * (size + 1)
+                counts[pair, 2] += min(ka, kb) * (size + 1)
+
+
+@kernel
+def _candidates(line, first, last, segment_lengths, has_cls, has_sep, never, place, segment):
+    """Write place and segment of every candidate of a row; returns (candidates, places in segments)."""
+    num, at = 0, 0
+    for s in range(first, last):
+        end = at + segment_lengths[s]
+        for p in range(at + has_cls, end - has_sep):
+            place[num] = p
+            segment[num] = s
+            num += not never[line[p]]
+        at = end
+    return num, at
+
+
+@kernel
+def _well_shaped(line, first, last, segment_lengths, cls, sep, pad):
+    """Whether segments begin with [CLS], end with [SEP], and [PAD] fills the rest."""
+    fits, at = True, 0
+    for s in range(first, last):
+        end = at + segment_lengths[s]
+        if cls >= 0:
+            fits &= line[at] == cls
+        if sep >= 0:
+            fits &= line[end - 1] == sep
+        at = end
+    for p in range(at, line.size):
+        fits &= line[p] == pad
+    return fits
+
+
+@kernel
+def _blame(bits, line, first, last, segment_lengths, has_cls, has_sep, never, used, faults):
+    """Say where the targets of one row lie that are on no candidate."""
+    at = 0
+    for s in range(first, last):
+        end = at + segment_lengths[s]
+        for p in range(at, end):
+            if (bits[p >> 3] >> (p & 7)) & 1:
+                if p < at + has_cls or p >= end - has_sep:
+                    faults[ON_SPECIAL] += 1
+                else:
+                    faults[ON_NEVER] += never[line[p]]
+        at = end
+    for p in range(used, line.size):
+        faults[BESIDE] += (bits[p >> 3] >> (p & 7)) & 1
+
+
+@kernel
+def _squared_runs(segment, hit, num):
+    """Sum of squares of the lengths of runs of neighbouring targets; what is no candidate does not end a run."""
+    total, run = 0, 0
+    for i in range(num):
+        joined = i > 0 and segment[i] == segment[i - 1]
+        run = (run if joined else 0) * hit[i] + hit[i]
+        total += (2 * run - 1) * hit[i]
+    return total
+
+
+@kernel
+def _hash_bits(bits, row):
+    """A 64-bit hash of one row's bits and number."""
+    state = np.uint64(row)
+    word = np.uint64(0)
+    for i in range(bits.size):
+        word = (word << np.uint64(8)) | np.uint64(bits[i])
+        if i % 8 == 7 or i == bits.size - 1:
+            state = fold(state, word)
+            word = np.uint64(0)
+    return mix(state)
