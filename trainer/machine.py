@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -114,13 +113,13 @@ def compile_parts(model: Encoder) -> None:
     """Compile embedding, blocks and head, each without graph breaks. Blocks of one kind share their code."""
     options: dict[str, object] = {"fullgraph": True, "dynamic": False}
     for block in model.blocks:
-        block.compile(**options)
-    compiled: Callable = torch.compile(model.embed, **options)
-    model.embed = compiled
+        block.forward = torch.compile(block.forward, **options)  # without the module's hooks: FSDP's stay outside
+    model.embed = torch.compile(model.embed, **options)
     model.features = torch.compile(model.features, **options)
     if model.decoder_bias.is_cuda:
         from trainer.triton_loss import softmax_gradient  # Triton comes with torch for CUDA only
 
         model.loss_kernel = softmax_gradient
     else:
+        if model.decoder_bias.device.type != "cuda":  # there it is a Triton kernel of our own
         model.loss_kernel = compiled_kernel()

@@ -24,6 +24,17 @@ SMALL = (
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """These models are too small for two threads to help, and threads that wait for each other cost other programs."""
+    import os
+
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("trainer") / "data", num_rows=40, validation_rows=10, vocab_size=100)
