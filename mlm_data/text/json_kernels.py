@@ -6,6 +6,7 @@ Places count bytes in one buffer; -1 says "not by this grammar, or not for this 
 import numpy as np
 
 from mlm_data.kernels import copy_bytes, kernel, load_uint64, store_uint64, trailing_zeros, zero_bytes
+from mlm_data.text.utf8 import put_code_point
 
 MISSING, PLAIN, ESCAPED, BARE, CONTAINER, NULL = range(6)  # strings without and with escapes; number, true or false
 MAX_DEPTH = 64  # brackets open inside a value: the bits of one word
@@ -276,28 +277,6 @@ def scan_lines(data, starts, ends, keys, key_ends, is_sure, kinds, firsts, lasts
 
 
 @kernel
-def _put_code_point(code, out, at):
-    """Write UTF-8; return the place behind it."""
-    if code < 0x80:
-        out[at] = code
-        return at + 1
-    if code < 0x800:
-        out[at] = 0xC0 | (code >> 6)
-        out[at + 1] = 0x80 | (code & 0x3F)
-        return at + 2
-    if code < 0x10000:
-        out[at] = 0xE0 | (code >> 12)
-        out[at + 1] = 0x80 | ((code >> 6) & 0x3F)
-        out[at + 2] = 0x80 | (code & 0x3F)
-        return at + 3
-    out[at] = 0xF0 | (code >> 18)
-    out[at + 1] = 0x80 | ((code >> 12) & 0x3F)
-    out[at + 2] = 0x80 | ((code >> 6) & 0x3F)
-    out[at + 3] = 0x80 | (code & 0x3F)
-    return at + 4
-
-
-@kernel
 def _copy_unescaped(data, i, end, out, at):
     while i < end:
         if i + 8 <= end:
@@ -326,7 +305,7 @@ def _copy_unescaped(data, i, end, out, at):
             if 0xD800 <= code < 0xDC00:
                 code = 0x10000 + ((code - 0xD800) << 10) + (_hex4(data, i + 2, end) - 0xDC00)
                 i += 6
-            at = _put_code_point(code, out, at)
+            at = put_code_point(code, out, at)
             continue
         out[at] = 10 if c == 110 else 9 if c == 116 else 13 if c == 114 else 8 if c == 98 else 12 if c == 102 else c
         at += 1

@@ -1,4 +1,4 @@
-"""Which pieces of a buffer are well-formed UTF-8 (Unicode 15.0, table 3-7): no surrogates, nothing overlong."""
+"""UTF-8 for kernels: is it well-formed (Unicode Standard, table 3-7), which code point is this, write that one."""
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -57,3 +57,39 @@ def is_utf8(data, i, end):
 def _are_utf8(data, starts, ends, out):
     for i in range(len(starts)):
         out[i] = is_utf8(data, starts[i], ends[i])
+
+
+@kernel
+def code_point(data, i):
+    """For kernels: (code point, its bytes) of the well-formed UTF-8 at i."""
+    c = np.int64(data[i])
+    if c < 0x80:
+        return c, 1
+    if c < 0xE0:
+        return ((c & 0x1F) << 6) | (np.int64(data[i + 1]) & 0x3F), 2
+    if c < 0xF0:
+        return ((c & 0x0F) << 12) | ((np.int64(data[i + 1]) & 0x3F) << 6) | (np.int64(data[i + 2]) & 0x3F), 3
+    high = ((c & 0x07) << 18) | ((np.int64(data[i + 1]) & 0x3F) << 12)
+    return high | ((np.int64(data[i + 2]) & 0x3F) << 6) | (np.int64(data[i + 3]) & 0x3F), 4
+
+
+@kernel
+def put_code_point(code, out, at):
+    """For kernels: write a code point at out[at]; return the place behind it."""
+    if code < 0x80:
+        out[at] = code
+        return at + 1
+    if code < 0x800:
+        out[at] = 0xC0 | (code >> 6)
+        out[at + 1] = 0x80 | (code & 0x3F)
+        return at + 2
+    if code < 0x10000:
+        out[at] = 0xE0 | (code >> 12)
+        out[at + 1] = 0x80 | ((code >> 6) & 0x3F)
+        out[at + 2] = 0x80 | (code & 0x3F)
+        return at + 3
+    out[at] = 0xF0 | (code >> 18)
+    out[at + 1] = 0x80 | ((code >> 12) & 0x3F)
+    out[at + 2] = 0x80 | ((code >> 6) & 0x3F)
+    out[at + 3] = 0x80 | (code & 0x3F)
+    return at + 4

@@ -3,14 +3,13 @@
 import re
 import unicodedata
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlm_data.config import CleanSettings
-from mlm_data.text.normalize import _stable_table, normalize
+from mlm_data.text.normalize import normalize
 
 NFC, PLAIN = CleanSettings(), CleanSettings(unicode="none")
 SPACE = "\t \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -95,15 +94,13 @@ def test_only_wanted_texts_are_composed():
     assert normalize(strings("e\u0301", "a "), PLAIN).to_pylist() == ["e\u0301", "a"]
 
 
-def test_stable_code_points_never_change_nor_join():
-    stable = [int(c) for c in np.flatnonzero(_stable_table()) if not 0xD800 <= c < 0xE000]
-    seconds = {0x1161 + i for i in range(21)} | {0x11A8 + i for i in range(27)}
-    for code in range(0x110000):
-        parts = unicodedata.decomposition(chr(code)).split()
-        if len(parts) == 2 and parts[0][0] != "<":
-            seconds.add(int(parts[1], 16))
-    assert not [hex(c) for c in stable if unicodedata.combining(chr(c)) or c in seconds]
-    assert not [hex(c) for c in stable if unicodedata.normalize("NFC", chr(c)) != chr(c)]
+def test_long_runs_of_white_space_cost_one_pass():
+    spaces = " " * 2_000_000
+    assert normalize(strings(f"a\r{spaces}b{spaces}\n", spaces), NFC).to_pylist() == [f"a\n{spaces}b", ""]
+
+
+def test_marks_that_a_removed_control_kept_apart():
+    assert normalize(strings("a\u0301\x07\u0323", "a\u0301\u0323"), NFC).to_pylist() == ["\u1ea1\u0301"] * 2
 
 
 @pytest.mark.corpora
