@@ -27,7 +27,7 @@ from numba.extending import intrinsic
 from mlm_data.errors import FormatError
 from mlm_data.kernels import kernel
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset
+from mlm_data.shards.reader import Dataset, is_decoded
 
 IGNORED = -100  # a target id that the loss skips
 MAPPED_SHARDS = 4096  # open at once where they are memory-mapped: each costs address space and two mappings of 65,530
@@ -150,8 +150,8 @@ class BatchMaker:
         shard = self.dataset.shard(self.split, index)
         rows = shard.batches(fmt.ROWS, ("tokens", "segment_lengths"))
         masks = shard.batches(fmt.MASKS, plane=plane)
-        if self.dataset.folder.is_local and rows and not rows[0].column("tokens").flatten().buffers()[1].is_mutable:
-            self._limit = max(self._limit, MAPPED_SHARDS)  # decoded buffers are mutable, the file's own are not
+        if self.dataset.folder.is_local and rows and not is_decoded(rows[0]):
+            self._limit = max(self._limit, MAPPED_SHARDS)
         slot = self._free_slot()
         for piece, (row_batch, mask_batch) in enumerate(zip(rows, masks, strict=True)):
             self._addresses[slot, piece] = _addresses_of(row_batch, mask_batch, shard.where(fmt.MASKS))

@@ -5,7 +5,7 @@ are decoded into memory, only the columns that are asked for. IPC files and IPC 
 of any size; other sizes than `BATCH_ROWS` cost a copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -244,26 +244,39 @@ def read_batches(
         if num_bytes is not None and size != num_bytes:
             raise FormatError(f"{where}: has {size} bytes, the manifest says {num_bytes}: run premask verify")
         try:
-            return _decode(stream, columns)
+            # The whole file as one buffer: each read of a memory map would advise the kernel anew.
+            source = pa.BufferReader(stream.read_buffer()) if folder.is_local else stream
+            return _decode(source, columns, is_mapped=folder.is_local)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise FormatError(f"{where}: damaged: {str(error).splitlines()[0]}: run premask verify") from error
 
 
-def _decode(stream: pa.NativeFile, columns: Sequence[str] | None) -> list[pa.RecordBatch]:
+def _decode(stream: pa.NativeFile, columns: Sequence[str] | None, *, is_mapped: bool) -> list[pa.RecordBatch]:
     is_file = stream.read(len(fmt.FILE_MAGIC)) == fmt.FILE_MAGIC
-    stream.seek(0)
-    open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
-    reader = open_ipc(stream)
-    if columns is not None:
-        missing = [name for name in columns if name not in reader.schema.names]
-        if missing:
-            raise KeyError(f"no column {missing[0]}")
-        wanted = sorted(reader.schema.get_field_index(name) for name in columns)
+
+    def batches(options: pa.ipc.IpcReadOptions | None = None) -> Iterator[pa.RecordBatch]:
         stream.seek(0)
-        reader = open_ipc(stream, options=pa.ipc.IpcReadOptions(included_fields=wanted))
-    if is_file:
-        return [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    return list(reader)
+        reader = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(stream, options=options)
+        return map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
+
+    if columns is None:
+        return list(batches())
+    stream.seek(0)
+    names = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(stream).schema.names
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise KeyError(f"no column {missing[0]}")
+    wanted = sorted(names.index(name) for name in columns)
+    first = next(iter(batches()), None) if is_mapped else None
+    if first is not None and not is_decoded(first):
+        # Nothing is copied here, while Arrow copies what it reads by column.
+        return [batch.select(wanted) for batch in batches()]
+    return list(batches(pa.ipc.IpcReadOptions(included_fields=wanted)))
+
+
+def is_decoded(batch: pa.RecordBatch) -> bool:
+    """Whether a batch was decompressed into memory: decoded buffers are mutable, those of a file are not."""
+    return any(part is not None and part.is_mutable for column in batch.columns for part in column.buffers())
 
 
 def _fit(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

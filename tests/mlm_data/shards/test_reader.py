@@ -11,7 +11,7 @@ import pytest
 
 from mlm_data.errors import FormatError
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset, Shard, read_batches
+from mlm_data.shards.reader import Dataset, Shard, is_decoded, read_batches
 from mlm_data.storage import Folder
 from tests.synthetic import ROLES, make_dataset
 
@@ -235,6 +235,22 @@ def test_damaged_files_are_one_clear_line(folder, write, message):
         _ = rewrite(dataset, dataset.shard("train", 0), fmt.ROWS, write).rows
     assert "\n" not in str(caught.value)
     assert "again.arrow" in str(caught.value)
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("is_local", [True, False])
+def test_the_loaders_columns_are_mapped_or_decoded_but_never_copied(tmp_path, monkeypatch, compression, is_local):
+    monkeypatch.setattr(Folder, "is_local", property(lambda self: is_local))
+    dataset = Dataset.open(
+        make_dataset(tmp_path, num_rows=8, sequence_length=512, shard_rows=8, compression=compression)
+    )
+    before = pa.total_allocated_bytes()
+    (batch,) = dataset.shard("train", 0).batches(fmt.ROWS, ("tokens", "segment_lengths"))
+    allocated = pa.total_allocated_bytes() - before
+    assert is_decoded(batch) == (compression == "zstd")
+    monkeypatch.undo()
+    assert batch.equals(dataset.shard("train", 0).batches(fmt.ROWS, ("tokens", "segment_lengths"))[0])
+    assert (allocated == 0) == (compression == "none" and is_local)
 
 
 def test_only_the_columns_that_are_asked_for_are_read(folder):
