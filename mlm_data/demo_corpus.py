@@ -1,7 +1,8 @@
 """A corpus that every machine with Python has: documentation topics and docstrings.
 
 The standard library comes first, then the installed packages in the order of a hash of their files' names, until there
-is enough. Files are parsed, never imported. Equal docstrings are taken once; the build would drop them anyway.
+is enough. Files are parsed, never imported. A docstring most of whose lines have stood elsewhere before is left out:
+such families of copies teach little, and one would stand in training while its twin is held out.
 """
 
 import ast
@@ -21,7 +22,7 @@ MIN_CHARS = 80  # shorter docstrings say little that a reader could guess from
 def write_demo_corpus(
     path: str | Path, *, max_bytes: int = 20 * 10**6, workers: int = 2, progress: Callable[[int], None] | None = None
 ) -> Written:
-    """Write JSONL with `text`, `url` (where it was found) and `kind` (topic or docstring), about `max_bytes` long.
+    """Write JSONL about `max_bytes` long: `text`, `url` (where it was found), `module` (its file), `kind`.
 
     Returns:
         name, size and SHA-256 of the file, which appears whole or not at all.
@@ -44,7 +45,7 @@ def topics() -> Iterator[dict[str, str]]:
     from pydoc_data.topics import topics as texts
 
     for name in sorted(texts):
-        yield {"text": texts[name], "url": f"pydoc:{name}", "kind": "topic"}
+        yield {"text": texts[name], "url": f"pydoc:{name}", "module": f"pydoc:{name}", "kind": "topic"}
 
 
 def docstrings(path: Path, name: str) -> list[dict[str, str]]:
@@ -61,7 +62,8 @@ def docstrings(path: Path, name: str) -> list[dict[str, str]]:
             text = ast.get_docstring(node) or ""
             if len(text) >= MIN_CHARS:
                 inner = getattr(node, "name", "")
-                found.append({"text": text, "url": f"{name}#{inner}" if inner else name, "kind": "docstring"})
+                url = f"{name}#{inner}" if inner else name
+                found.append({"text": text, "url": url, "module": name, "kind": "docstring"})
     return found
 
 
@@ -98,7 +100,8 @@ def _encode(documents: Iterable[dict[str, str]], seen: set[bytes]) -> Iterator[b
     for document in documents:
         # A docstring may hold a lone surrogate, which UTF-8 can't.
         text = document["text"].encode("utf-8", "replace")
-        digest = hashlib.sha256(text).digest()
-        if digest not in seen:
-            seen.add(digest)
+        lines = {hashlib.sha256(line.strip()).digest()[:8] for line in text.splitlines() if len(line.strip()) > 20}
+        new = lines - seen
+        seen |= new
+        if 2 * len(new) > len(lines):
             yield json.dumps({**document, "text": text.decode()}, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

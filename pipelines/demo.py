@@ -21,13 +21,13 @@ inputs:
   - path: corpus.jsonl
     text_field: text
     id_field: url
-    keep_fields: [kind]
+    keep_fields: [kind, module]
 output: dataset
 tokenizer: {train: {kind: wordpiece, vocab_size: 8192, lowercase: true}}
 clean: {min_chars: 100}
 pack: {sequence_length: 128}
 mask: {planes: 4, rate: 0.30, mask_share: 1.0, random_share: 0.0, keep_share: 0.0}
-split: {validation: 0.02, by: document}
+split: {validation: 0.02, by: module}   # whole files are held out
 """
 
 BLANKS = (
