@@ -24,7 +24,7 @@ Priorities do not depend on packing; the chosen set does, as rows share out thei
 sequence and then independently 80/10/10; fixed counts keep batch shapes static.
 
 Cost: `token` two passes over a row and one sort of about 1/256 of it: the lowest priorities are found by counting their
-top 8 bits. `whole_word` and `span` sort all words of a row by priority, with the same counting.
+top bits. `whole_word` and `span` sort the words of a row with the same counting, as far as they are needed.
 """
 
 from dataclasses import dataclass
@@ -289,7 +289,9 @@ def _draw(
     chosen = np.empty(length + 1, np.int32)  # candidates that are targets, in order
     fate = np.arange(length + 1).astype(np.int32)  # whose draw decides what a target holds: itself or its span's start
     scratch = np.empty((4, length + 1), np.int32)
-    counts = np.empty(257, np.int32)
+    bits_sorted = 8 if length <= 1024 else 12
+    shift = np.uint64(64 - bits_sorted)
+    counts = np.empty((1 << bits_sorted) + 1, np.int32)
     priority_key = fold(fold(seed, PRIORITY), index)
     corruption_key = fold(fold(seed, CORRUPTION), index)
     token_key = fold(fold(seed, RANDOM_TOKEN), index)
@@ -314,7 +316,7 @@ def _draw(
             at += segment_lengths[s]
         budget = num * millionths // MILLION
         if kind == TOKEN:
-            count = _lowest(priority, num, budget, chosen, scratch[0], counts)
+            count = _lowest(priority, num, budget, chosen, scratch[0], counts, shift)
         else:
             count = _hide_words(
                 kind == SPAN,
@@ -333,6 +335,7 @@ def _draw(
                 fate,
                 scratch,
                 counts,
+                shift,
             )
         bits = targets[row]
         for t in range(count):
@@ -367,13 +370,13 @@ def _document_key(key, ids, copies, document):
 
 
 @kernel
-def _lowest(priority, num, budget, chosen, few, counts):
+def _lowest(priority, num, budget, chosen, few, counts, shift):
     """Write the `budget` candidates of lowest priority to `chosen`, in order; equal ones by place."""
     if budget == 0:
         return 0
     counts[:] = 0
     for i in range(num):
-        counts[priority[i] >> np.uint64(56)] += 1
+        counts[priority[i] >> shift] += 1
     bucket, missing = 0, budget
     while missing > counts[bucket]:
         missing -= counts[bucket]
@@ -382,7 +385,7 @@ def _lowest(priority, num, budget, chosen, few, counts):
     size = 0
     for i in range(num):
         few[size] = i
-        size += priority[i] >> np.uint64(56) == bucket
+        size += priority[i] >> shift == bucket
     _sort(few, 0, size, priority)
     limit = priority[few[missing - 1]]
     ties = 0
@@ -433,21 +436,17 @@ def find_units(word_starts, place, segment, num, starts):
 
 
 @kernel
-def _by_priority(starts, units, priority, order, counts):
-    """First candidates of units by priority: counting sort on the top 8 bits, then insertion in each bucket."""
+def _by_priority(starts, units, priority, order, counts, shift):
+    """Counting sort of units (by first candidate) on the top bits of their priority; bucket b ends at counts[b]."""
     counts[:] = 0
     for u in range(units):
-        counts[(priority[starts[u]] >> np.uint64(56)) + np.uint64(1)] += 1
-    for bucket in range(256):
+        counts[(priority[starts[u]] >> shift) + np.uint64(1)] += 1
+    for bucket in range(counts.size - 1):
         counts[bucket + 1] += counts[bucket]
     for u in range(units):
-        bucket = priority[starts[u]] >> np.uint64(56)
+        bucket = priority[starts[u]] >> shift
         order[counts[bucket]] = starts[u]
         counts[bucket] += 1
-    begin = 0
-    for bucket in range(256):
-        _sort(order, begin, counts[bucket], priority)
-        begin = counts[bucket]
 
 
 @kernel
@@ -468,18 +467,23 @@ def _hide_words(
     fate,
     scratch,
     counts,
+    shift,
 ):
     """Write the candidates that whole words or spans hide to `chosen`, in order, and whose draw decides to `fate`."""
     starts, order, unit_at, hidden = scratch[0], scratch[1], scratch[2], scratch[3]
     units = find_units(word_starts, place, segment, num, starts)
-    _by_priority(starts, units, priority, order, counts)
+    _by_priority(starts, units, priority, order, counts, shift)
     for u in range(units):
         unit_at[starts[u]] = u
         hidden[u] = 0
-    left = budget
+    left, bucket, sorted_to = budget, 0, 0
     for rank in range(units):
         if left == 0:
             break
+        while rank == sorted_to:
+            _sort(order, rank, counts[bucket], priority)
+            sorted_to = counts[bucket]
+            bucket += 1
         anchor = order[rank]
         first = unit_at[anchor]
         if hidden[first]:
