@@ -121,5 +121,4 @@ def compile_parts(model: Encoder) -> None:
 
         model.loss_kernel = softmax_gradient
     else:
-        if model.decoder_bias.device.type != "cuda":  # there it is a Triton kernel of our own
         model.loss_kernel = compiled_kernel()

@@ -165,9 +165,4 @@ def make_model(shape: ModelSettings, vocab_size: int, length: int, machine: Mach
     kind = "varlen" if machine.device.type == "cuda" else "batched"
     attention = make_attention(kind, rows=rows, length=length, window=shape.window)
     with torch.device(machine.device):
-        model = Encoder(shape, vocab_size, length=length, attention=attention, compute=machine.precision)
-    if machine.device.type == "cuda":
-        from trainer.triton_loss import softmax_gradient
-
-        model.loss_kernel = softmax_gradient
-    return model
+        return Encoder(shape, vocab_size, length=length, attention=attention, compute=machine.precision)
