@@ -25,6 +25,7 @@ from jaxtyping import Bool, Integer, UInt8
 
 from mlm_data import audit_kernels as kernels
 from mlm_data.errors import FormatError
+from mlm_data.kernels import read_only
 from mlm_data.masking import Plane, PlaneMasks
 from mlm_data.scripts import SCRIPTS, token_scripts
 from mlm_data.types import Roles, Rows
@@ -256,11 +257,11 @@ def _count(
     fingerprints = np.zeros(len(planes), np.uint64)
     kind = next(iter(planes.values())).kind
     kernels.count_targets(
-        rows.tokens,
-        rows.segment_offsets,
-        rows.segment_lengths,
-        rows.segment_documents,
-        rows.word_starts,
+        read_only(rows.tokens),
+        read_only(rows.segment_offsets),
+        read_only(rows.segment_lengths),
+        read_only(rows.segment_documents),
+        read_only(rows.word_starts),
         np.stack([masks[name].targets for name in planes]),
         kind != "token",
         kind == "span",
@@ -272,7 +273,7 @@ def _count(
         vocabulary.rank >= 0,
         vocabulary.script,
         bands,
-        sources,
+        read_only(sources),
         faults,
         groups,
         sums,
@@ -282,11 +283,11 @@ def _count(
     for i, (name, plane) in enumerate(planes.items()):
         mask = masks[name]
         kernels.count_swaps(
-            rows.tokens,
-            mask.targets,
-            mask.swap_offsets,
-            mask.swap_places,
-            mask.swap_tokens,
+            read_only(rows.tokens),
+            read_only(mask.targets),
+            read_only(mask.swap_offsets),
+            read_only(mask.swap_places),
+            read_only(mask.swap_tokens),
             vocabulary.rank,
             max(1, vocabulary.num_random),
             faults[i],
@@ -334,10 +335,10 @@ def count_pairs(
     counts = np.zeros((len(pairs), 3), np.int64)
     words = any(plane.kind != "token" for plane in planes.values())
     kernels.count_pairs(
-        rows.tokens,
-        rows.segment_offsets,
-        rows.segment_lengths,
-        rows.word_starts,
+        read_only(rows.tokens),
+        read_only(rows.segment_offsets),
+        read_only(rows.segment_lengths),
+        read_only(rows.word_starts),
         np.stack([masks[name].targets for name in names]),
         np.array(pairs),
         words,
@@ -357,7 +358,7 @@ def count_pairs(
 def _check_rows(rows: Rows, vocabulary: Vocabulary, sources: np.ndarray) -> UInt8[np.ndarray, " vocabulary"]:
     """Refuse rows that the kernels can't walk through; return the frequency band of every id."""
     documents, vocab_size = rows.segment_documents, vocabulary.never.size
-    counts = kernels.count_tokens(rows.tokens, vocab_size)
+    counts = kernels.count_tokens(read_only(rows.tokens), vocab_size)
     _refuse(
         {
             "a row's segments are longer than the row": (rows.used() > rows.sequence_length).any(),

@@ -14,6 +14,13 @@ from numba.extending import intrinsic
 kernel = numba.njit(cache=True, nogil=True)
 
 
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view that can't be written: with it a kernel is compiled once for fresh arrays and for memory-mapped ones."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 @intrinsic
 def load_uint64(typing, data, index):
     """Inside kernels: the 8 bytes of a contiguous uint8 array from `index` on, as a uint64 (little-endian)."""

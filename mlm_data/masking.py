@@ -35,7 +35,7 @@ from jaxtyping import Bool, Int16, Int32, Int64, Integer, UInt8, UInt16, UInt32,
 
 from mlm_data.config import MaskSettings
 from mlm_data.errors import ConfigError
-from mlm_data.kernels import kernel
+from mlm_data.kernels import kernel, read_only
 from mlm_data.seeds import CORRUPTION, PRIORITY, RANDOM_TOKEN, SPAN_LENGTH, below, draw, fold
 from mlm_data.types import Roles, Rows
 
@@ -195,14 +195,14 @@ def draw_plane(
     room = int(plane.budget(rows.used().astype(np.int64)).sum()) if plane.mask_share < 1 else 0
     swap_places, swap_tokens = np.empty(room, np.uint16), np.empty(room, rows.tokens.dtype)
     count = _draw(
-        rows.tokens,
-        rows.segment_offsets,
-        rows.segment_lengths,
-        rows.segment_documents,
-        rows.segment_starts,
-        rows.word_starts,
-        ids,
-        copies,
+        read_only(rows.tokens),
+        read_only(rows.segment_offsets),
+        read_only(rows.segment_lengths),
+        read_only(rows.segment_documents),
+        read_only(rows.segment_starts),
+        read_only(rows.word_starts),
+        read_only(ids),
+        read_only(copies),
         KINDS[plane.kind],
         plane.millionths,
         np.uint64(plane.seed),

@@ -31,7 +31,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from mlm_data.kernels import kernel
+from mlm_data.kernels import kernel, read_only
 from mlm_data.types import Roles, Rows, TokenIds
 
 MIN_PIECE = 32  # tokens: a shorter last piece has too little context to learn from
@@ -99,7 +99,14 @@ def cut_documents(
     room = int(np.sum(np.where(lengths > capacity, 2 * lengths // capacity + 2, 1)))
     document, start, length = (np.empty(room, np.int32) for _ in range(3))
     count, truncated = _cut(
-        offsets, word_starts, capacity, long_documents == "truncate", min_piece, document, start, length
+        read_only(offsets.astype(np.int64, copy=False)),
+        read_only(word_starts),
+        capacity,
+        long_documents == "truncate",
+        min_piece,
+        document,
+        start,
+        length,
     )
     return Segments(
         document=document[:count].copy(),
@@ -125,6 +132,7 @@ def pack(lengths: Int32[np.ndarray, " segments"], *, sequence_length: int, max_s
         raise ValueError(f"segment lengths {lengths.min()} to {lengths.max()} don't fit rows of {sequence_length}")
     if not lengths.size:
         return Packing(order=np.zeros(0, np.int32), row_offsets=np.zeros(1, np.int32))
+    lengths = read_only(lengths)
     by_length, ends = _sort_by_length(lengths, sequence_length)
     bound = lower_bound(lengths, sequence_length=sequence_length, max_segments=max_segments)
     row, num_rows = _row_by_row(by_length, ends, sequence_length, max_segments, *STRATEGIES[0])
@@ -180,14 +188,14 @@ def fill_rows(
     tokens = np.full((num_rows, sequence_length), roles.pad, ids.dtype)
     bits = np.zeros((num_rows, sequence_length // 8), np.uint8)
     _fill(
-        ids,
-        offsets,
-        word_starts,
-        segments.document,
-        segments.start,
-        segments.length,
-        packing.order,
-        packing.row_offsets,
+        read_only(ids),
+        read_only(offsets.astype(np.int64, copy=False)),
+        read_only(word_starts),
+        read_only(segments.document),
+        read_only(segments.start),
+        read_only(segments.length),
+        read_only(packing.order),
+        read_only(packing.row_offsets),
         roles.cls,
         roles.sep,
         tokens,
