@@ -1,0 +1,251 @@
+"""One line for each mistake in a configuration, naming the field, the value and the remedy."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlm_data.config import (
+    BuildConfig,
+    CleanSettings,
+    MaskSettings,
+    PackSettings,
+    anchor,
+    apply_overrides,
+    load_config,
+    parse_settings,
+    parse_yaml,
+    semantic,
+)
+from mlm_data.errors import ConfigError
+
+MINIMAL = {"inputs": [{"path": "a/*.md"}], "output": "out", "tokenizer": {"train": {"vocab_size": 1000}}}
+
+EXAMPLE = """
+name: books
+inputs:
+  - path: corpus/**/*.md           # globs
+    documents: file
+  - path: gs://bucket/web/*.jsonl.zst
+    text_field: text
+    id_field: url
+    keep_fields: [date, licence]
+output: datasets/books
+tokenizer: {path: tokenizer.json, special: {mask: "<mask>"}}
+clean: {unicode: NFC, min_chars: 100}
+deduplicate: {exact: true}
+pack: {sequence_length: 512, long_documents: split}
+mask: {planes: 4, kind: token, rate: 0.30, mask_share: 0.8, random_share: 0.1, keep_share: 0.1}
+split: {validation: 0.01, by: licence}
+"""
+
+
+def parse(**values):
+    return parse_settings(BuildConfig, MINIMAL | values, where="premask.yaml")
+
+
+def test_the_example_of_the_readme(tmp_path):
+    (tmp_path / "premask.yaml").write_text(EXAMPLE)
+    config = load_config(tmp_path / "premask.yaml")
+    assert config.name == "books"
+    assert config.inputs[0].path == f"{tmp_path.resolve()}/corpus/**/*.md"
+    assert config.inputs[1].path == "gs://bucket/web/*.jsonl.zst"
+    assert config.inputs[1].keep_fields == ("date", "licence")
+    assert config.output == f"{tmp_path.resolve()}/datasets/books"
+    assert config.tokenizer.path == f"{tmp_path.resolve()}/tokenizer.json"
+    assert config.tokenizer.special.mask == "<mask>"
+    assert config.mask.rates == (0.3,) * 4
+
+
+def test_defaults():
+    config = parse()
+    assert config.clean == CleanSettings(unicode="NFC", min_chars=100, bad_bytes="quarantine")
+    assert (config.pack.sequence_length, config.pack.segments_per_row) == (512, 16)
+    assert PackSettings(sequence_length=128).segments_per_row == 8
+    assert PackSettings(max_segments=3).segments_per_row == 3
+    assert config.split.validation == 0.01
+    with pytest.raises(ValueError, match="frozen"):
+        config.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mask": {"rate": 0}}, "mask.rate: must be above 0 and at most 0.95, got 0: 0.15 and 0.30 are usual"),
+        ({"mask": {"rate": 1.5}}, "mask.rate: must be above 0 and at most 0.95, got 1.5: 0.15 and 0.30 are usual"),
+        ({"mask": {"rate": [0.1, 0.2]}}, "mask: rate has 2 values for 4 planes: give one for each"),
+        ({"mask": {"mask_share": 0.9}}, "mask: mask_share + random_share + keep_share must be 1, got 1.1"),
+        (
+            {"pack": {"sequence_length": 100}},
+            "pack.sequence_length: must be a multiple of 8 between 16 and 65536, got 100: use 96 or 104",
+        ),
+        (
+            {"pack": {"sequence_length": 8}},
+            "pack.sequence_length: must be a multiple of 8 between 16 and 65536, got 8: use 16",
+        ),
+        ({"maks": {}}, "unknown field 'maks': did you mean 'mask'?"),
+        ({"mask": {"rates": 0.1}}, "unknown field 'mask.rates': did you mean 'rate'?"),
+        ({"tokenizer": {"train": {"vocab": 9}}}, "unknown field 'tokenizer.train.vocab': did you mean 'vocab_size'?"),
+        (
+            {"inputs": [{"path": "x", "textfield": "t"}]},
+            "unknown field 'inputs.0.textfield': did you mean 'text_field'?",
+        ),
+        ({"inputs": [{}]}, "'inputs.0.path' is missing"),
+        ({"cache": {"zzz": 1}}, "unknown field 'cache.zzz': known here: identity"),
+        ({"inputs": []}, "inputs: tuple should have at least 1 item after validation, not 0, got []"),
+        (
+            {"tokenizer": {}},
+            "tokenizer: give either `path` (a tokenizer.json) or `train` (kind, vocab_size), and not both",
+        ),
+        ({"split": {"by": "url"}}, "split.by: 'url' is neither document, source nor one of keep_fields"),
+        ({"split": {"validation": 1}}, "split.validation: input should be less than 1, got 1"),
+        ({"clean": {"unicode": "NFD"}}, "clean.unicode: input should be 'NFC' or 'none', got 'NFD'"),
+        ({"seed": -1}, "seed: input should be greater than or equal to 0, got -1"),
+        ({"output": 3}, "output: input should be a valid string, got 3"),
+    ],
+)
+def test_each_mistake_is_one_line(values, message):
+    with pytest.raises(ConfigError) as error:
+        parse(**values)
+    assert str(error.value) == f"premask.yaml: {message}"
+
+
+def test_several_mistakes_are_told_together():
+    with pytest.raises(ConfigError) as error:
+        parse(seed=-1, maks={})
+    assert str(error.value).count("; ") == 1
+
+
+def test_missing_fields():
+    with pytest.raises(ConfigError, match=r"'inputs' is missing; 'output' is missing; 'tokenizer' is missing"):
+        parse_settings(BuildConfig, {}, where="x")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: [1", r"x, line 1: not valid YAML"),
+        ("a: 1\n b: 2", r"x, line 2: not valid YAML"),
+        ("- 1\n", "expected `field: value` lines, got a list"),
+        ("a: 1\na: 2\n", "not valid YAML"),
+        ("just words", "got a str"),
+    ],
+)
+def test_what_is_no_yaml(text, problem):
+    with pytest.raises(ConfigError, match=problem) as error:
+        parse_yaml(text, where="x")
+    assert "\n" not in str(error.value)
+
+
+def test_yaml_is_1_2_and_plain():
+    assert parse_yaml("a: no\nb: 010\nc: [x]\nd: {e: null}", where="x") == {
+        "a": "no",
+        "b": 10,
+        "c": ["x"],
+        "d": {"e": None},
+    }
+    assert parse_yaml("", where="x") == {}
+    with pytest.raises(ConfigError):
+        parse_yaml("a: !!python/object/apply:os.system ['true']", where="x")
+
+
+def test_files_that_can_not_be_read(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml: can't read the configuration: No such file"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    with pytest.raises(ConfigError, match="it is not UTF-8"):
+        load_config(tmp_path / "latin.yaml")
+    with pytest.raises(ConfigError, match="can't read the configuration"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("mask.rate=0.15", ("mask", "rate"), 0.15),
+        ("name=a=b", ("name",), "a=b"),
+        ("inputs.0.path=x", ("inputs", 0, "path"), "x"),
+        ("inputs.0.keep_fields=[a, b]", ("inputs", 0, "keep_fields"), ["a", "b"]),
+        ("deduplicate.exact=false", ("deduplicate", "exact"), False),
+        ("pack.max_segments=null", ("pack", "max_segments"), None),
+        ("tokenizer={path: t.json}", ("tokenizer",), {"path": "t.json"}),
+    ],
+)
+def test_overrides(override, path, value):
+    found = apply_overrides(MINIMAL, [override])
+    for part in path:
+        found = found[part]
+    assert found == value
+    assert MINIMAL["inputs"] == [{"path": "a/*.md"}]
+
+
+def test_later_overrides_win(tmp_path):
+    (tmp_path / "a.yaml").write_text(EXAMPLE)
+    config = load_config(tmp_path / "a.yaml", ["mask.planes=2", "mask.planes=3", "output=/data/x"])
+    assert (config.mask.planes, config.output) == (3, "/data/x")
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("mask.rate", "write it as field=value"),
+        ("=3", "write it as field=value"),
+        ("inputs.1.path=x", "'1' is no index of a list of 1"),
+        ("inputs.x=x", "'x' is no index of a list of 1"),
+        ("mask.rate=[", "not valid YAML"),
+    ],
+)
+def test_overrides_that_make_no_sense(override, problem):
+    with pytest.raises(ConfigError, match=problem) as error:
+        apply_overrides(MINIMAL, [override])
+    assert f"--set {override}" in str(error.value)
+
+
+def test_anchoring_leaves_absolute_paths_and_uris():
+    config = parse(inputs=[{"path": "/abs/*"}, {"path": "s3://b/*", "name": "n"}, {"path": "rel/*"}])
+    anchored = anchor(config, Path("/home"))
+    assert [item.path for item in anchored.inputs] == ["/abs/*", "s3://b/*", "/home/rel/*"]
+    assert anchored.output == "/home/out"
+
+
+def test_the_digest_does_not_see_names_places_and_workers():
+    one = parse()
+    two = parse(
+        name="other",
+        output="elsewhere",
+        inputs=[{"path": "b/*.md"}],
+        cache={"identity": "content"},
+        compression="zstd",
+        unit_bytes=4096,
+        max_quarantined=0.5,
+        tokenizer={"train": {"vocab_size": 1000}, "engine": "huggingface"},
+        mask={"rate": [0.3] * 4},
+        pack={"max_segments": 16},
+    )
+    assert semantic(one) == semantic(two)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"seed": 1},
+        {"clean": {"min_chars": 99}},
+        {"clean": {"bad_bytes": "replace"}},
+        {"mask": {"rate": 0.15}},
+        {"mask": {"planes": 3}},
+        {"pack": {"sequence_length": 256}},
+        {"pack": {"long_documents": "truncate"}},
+        {"split": {"by": "source"}},
+        {"deduplicate": {"exact": False}},
+        {"inputs": [{"path": "a", "documents": "line"}]},
+        {"inputs": [{"path": "a", "name": "n"}]},
+    ],
+)
+def test_the_digest_sees_what_changes_the_bytes(values):
+    assert semantic(parse(**values)) != semantic(parse())
+
+
+@given(st.lists(st.floats(0.001, 0.95), min_size=1, max_size=8))
+def test_rates_are_one_for_each_plane(rates):
+    assert MaskSettings(planes=len(rates), rate=tuple(rates)).rates == tuple(rates)
