@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,8 @@ from mlm_data.audit_kernels import FRACTION_BITS
 from mlm_data.errors import FormatError
 from mlm_data.masking import KINDS, MAX_UNIT, Plane, draw_plane
 from mlm_data.packing import cut_documents, fill_rows, pack
+from mlm_data.tokens.engine import make_engine
+from mlm_data.tokens.reference import load_tokenizer
 from mlm_data.types import Roles
 
 VOCAB = 300
@@ -432,6 +435,82 @@ def test_a_thousand_seeds_never_fail(kind):
         assert report.failures == []
         warned += bool(report.warnings)
     assert warned <= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_ten_thousand_builds_never_fail(kind):
+    """Corpora, lengths, rates and shares at random."""
+    rng = np.random.default_rng(sorted(KINDS).index(kind))
+    for seed in range(10_000):
+        mask = rng.choice([0.0, 0.5, 0.8, 1.0])
+        random = rng.choice([0.0, 0.5, 1.0]) * (1 - mask)
+        build = Build(
+            documents=int(rng.integers(1, 80)),
+            mean=int(rng.integers(1, 200)),
+            sequence_length=int(rng.choice([16, 32, 64, 128, 256])),
+            planes=int(rng.integers(1, 6)),
+            kind=kind,
+            rate=round(float(rng.uniform(0.01, 0.95)), 6),
+            shares=(mask, random, 1 - mask - random),
+            word_share=float(rng.random()),
+            unknown_share=float(rng.choice([0, 0.02, 0.5])),
+            vocab=int(rng.integers(12, VOCAB)),
+            seed=seed,
+        )
+        assert build.failures() == []
+
+
+@pytest.mark.corpora
+@pytest.mark.parametrize("tokenizer", ["bert_vocab/bert-base-cased-vocab.txt", "ortx/tokenizer/roberta-base"])
+def test_text_in_many_scripts_passes(corpora, tokenizer):
+    """Real text: words of many tokens, unknown ones, and scripts that a vocabulary hardly knows."""
+    reference = load_tokenizer(corpora / "tok" / tokenizer)
+    texts, names = [], []
+    for language in ("ar", "de", "hi", "ja", "ko", "ru", "th", "zh-CN"):
+        for path in sorted((corpora / "ml_hf_course" / language).rglob("*.mdx"))[:6]:
+            texts.append(path.read_text(encoding="utf-8")[:8000])
+            names.append(f"{language}/{path.name}")
+    encoded = make_engine(reference).encode(pa.array(texts, pa.large_string()))
+    segments = cut_documents(encoded.offsets, encoded.word_starts, capacity=254)
+    packing = pack(segments.length + np.int32(2), sequence_length=256, max_segments=8)
+    rows = fill_rows(
+        encoded.ids,
+        encoded.offsets,
+        encoded.word_starts,
+        segments,
+        packing,
+        sequence_length=256,
+        roles=reference.roles,
+    )
+    vocabulary = describe_vocabulary(
+        reference.tokens,
+        roles=reference.roles,
+        never_targets=reference.never_targets,
+        random_ids=reference.random_ids,
+    )
+    keys = np.stack([np.arange(len(texts), dtype=np.uint64)] * 2, axis=1)
+    for kind in KINDS:
+        planes = {str(i): Plane(index=i, kind=kind) for i in range(3)}
+        masks = {
+            name: draw_plane(
+                rows,
+                keys,
+                np.zeros(len(texts), np.int16),
+                plane,
+                roles=reference.roles,
+                vocab_size=reference.vocab_size,
+                never_targets=reference.never_targets,
+                random_ids=reference.random_ids,
+            )
+            for name, plane in planes.items()
+        }
+        report = judge(count_shard(rows, masks, planes, vocabulary=vocabulary, sources=source_groups(names)), planes)
+        assert report.failures == []
+        scripts = {line["check"] for line in report.table if "script" in line["check"]}
+        assert {f"hidden, script {name}" for name in ("Latin", "Cyrillic", "Arabic", "Kana")} <= scripts
+        total = next(line for line in report.table if line["check"] == "targets")
+        assert total["observed"] > 0.97 * total["expected"]
 
 
 # ---------------------------------------------------------------- counts

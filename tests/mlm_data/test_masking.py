@@ -374,6 +374,35 @@ def test_read_only_memory_and_wide_ids():
     assert np.array_equal(masks.swap_tokens, expected.swap_tokens)
 
 
+@pytest.mark.parametrize(
+    ("kind", "targets", "swapped"),
+    [
+        ("token", "528e0603", {4: 13, 6: 15, 17: 290, 18: 33, 25: 40}),
+        ("whole_word", "168f0403", {4: 13, 8: 259, 18: 33, 25: 40}),
+        ("span", "1e8e0302", {25: 40}),
+    ],
+)
+def test_known_masks(kind, targets, swapped):
+    """Masks are part of every dataset's digest: if these change, so do all of them, and remasking old text differs."""
+    tokens = np.zeros((1, 32), np.uint16)
+    tokens[0, :27] = [2, *range(10, 22), 3, 2, *range(30, 41), 3]
+    words = np.zeros((1, 32), bool)
+    words[0, [1, 3, 4, 5, 8, 9, 10, 12, 15, 16, 18, 19, 22, 24, 25]] = True
+    rows = Rows(
+        tokens=tokens,
+        segment_offsets=np.array([0, 2], np.int32),
+        segment_lengths=np.array([14, 13], np.int32),
+        segment_documents=np.array([0, 1], np.int32),
+        segment_starts=np.array([0, 7], np.int32),
+        word_starts=np.packbits(words, axis=1, bitorder="little"),
+    )
+    keys, copies = np.array([[1, 2], [3, 4]], np.uint64), np.array([0, 1], np.int16)
+    plane = Plane(index=1, kind=kind, seed=42, rate=0.5, mask_share=0.4, random_share=0.3, keep_share=0.3)
+    masks = draw(rows, keys, copies, plane)
+    assert masks.targets.tobytes().hex() == targets
+    assert swaps(masks, 0) == swapped
+
+
 # ---------------------------------------------------------------- planes
 
 

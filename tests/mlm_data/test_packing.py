@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,13 +12,13 @@ from mlm_data.packing import (
     MIN_PIECE,
     STRATEGIES,
     PackingStatistics,
-    Segments,
     cut_documents,
     fill_rows,
     lower_bound,
     pack,
     statistics,
 )
+from mlm_data.tokens.engine import make_engine
 from mlm_data.tokens.reference import load_tokenizer
 from mlm_data.types import Roles
 
@@ -319,20 +320,18 @@ def test_statistics_add_up_and_survive_json():
 def test_books_fill_their_rows(corpora):
     """Paragraphs and whole books, BERT's tokenizer, 512 places: at least 99 % full."""
     reference = load_tokenizer(corpora / "tok/bert_vocab/bert-base-uncased-vocab.txt")
-    paragraphs, whole, ids, words = [0], [0], [], []
+    texts, counts = [], []
     for path in sorted((corpora / "en_classic_books_md").rglob("*.md"))[:4]:
         text = path.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
-        for paragraph in (part for part in text.split("\n\n") if part.strip()):
-            encoding = reference.raw_tokenizer.encode(paragraph, add_special_tokens=False)
-            ids += encoding.ids
-            words += [not reference.tokens[token].startswith("##") for token in encoding.ids]
-            paragraphs.append(len(ids))
-        whole.append(len(ids))
-    for offsets in (paragraphs, whole):
-        segments: Segments = cut_documents(np.array(offsets), np.array(words), capacity=510)
+        texts += (paragraphs := [part for part in text.split("\n\n") if part.strip()])
+        counts.append(len(paragraphs))
+    encoded = make_engine(reference).encode(pa.array(texts, pa.large_string()))
+    books = encoded.offsets[np.cumsum([0, *counts])]
+    for offsets in (encoded.offsets, books):
+        segments = cut_documents(offsets, encoded.word_starts, capacity=510)
         lengths = segments.length + np.int32(2)
         packing = pack(lengths, sequence_length=512, max_segments=16)
         found = statistics(lengths, packing, sequence_length=512, max_segments=16)
         assert found.num_rows > 100
         assert found.fullness > 0.99
-        assert segments.length.sum() == len(ids)
+        assert segments.length.sum() == encoded.ids.size
