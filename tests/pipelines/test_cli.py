@@ -1,0 +1,149 @@
+"""What the commands print, and that the ones that only look write nothing."""
+
+import json
+import os
+
+import pytest
+
+from mlm_data.config import load_config
+from pipelines.cli import main
+from tests.pipelines.small_corpus import settings, write_jsonl
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    write_jsonl(folder / "in/a.jsonl", range(80), lang="en")
+    write_jsonl(folder / "in/b.jsonl", range(200, 280), lang="de")
+    inputs = [{"path": "in/*.jsonl", "id_field": "url", "keep_fields": ["lang"]}]
+    (folder / "premask.yaml").write_text(json.dumps(settings(folder, inputs=inputs, output="out")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(folder):
+    assert main(["build", str(folder / "premask.yaml")]) == 0
+    return folder / "out"
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_init_writes_a_configuration_that_is_valid(tmp_path, capsys):
+    path = tmp_path / "premask.yaml"
+    assert main(["init", str(path)]) == 0
+    config = load_config(path)
+    assert config.name == "books"
+    assert main(["init", str(path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_plan_says_what_would_be_read_and_writes_nothing(folder, capsys):
+    before = tree(folder)
+    assert main(["plan", str(folder / "premask.yaml"), "--set", "output=elsewhere"]) == 0
+    out = capsys.readouterr().out
+    for word in ("jsonl", "units", "engine", "expected tokens", "disk"):
+        assert word in out
+    assert tree(folder) == before
+
+
+def test_plan_explains_what_would_be_redone(folder, dataset, capsys):
+    path = folder / "tokenizer.json"
+    assert main(["tokenizer", "train", str(folder / "premask.yaml"), "--out", str(path)]) == 0
+    config = folder / "own.yaml"
+    values = json.loads((folder / "premask.yaml").read_text())
+    config.write_text(json.dumps(values | {"tokenizer": {"path": str(path)}}))
+    capsys.readouterr()
+    assert main(["plan", str(config), "--explain"]) == 0
+    assert "will be reused" in capsys.readouterr().out
+    assert main(["plan", str(config), "--explain", "--set", "clean.unicode=none"]) == 0
+    assert "changed: clean" in capsys.readouterr().out
+
+
+def test_training_a_tokenizer_twice_gives_the_same_file(folder, tmp_path):
+    files = [tmp_path / "1.json", tmp_path / "2.json"]
+    for path in files:
+        assert main(["tokenizer", "train", str(folder / "premask.yaml"), "--out", str(path)]) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_verify_says_that_all_is_well(dataset, capsys):
+    capsys.readouterr()
+    assert main(["verify", str(dataset)]) == 0
+    assert "sound" in capsys.readouterr().out
+
+
+def test_inspect_shows_the_funnel_and_a_row(dataset, capsys):
+    capsys.readouterr()
+    assert main(["inspect", str(dataset)]) == 0
+    assert "kept" in capsys.readouterr().out
+    assert main(["inspect", str(dataset), "--row", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "jsonl @" in out
+    assert "plane 0" in out
+    assert "plane 1" in out
+    assert main(["inspect", str(dataset), "--row", "999999"]) == 2
+    assert main(["inspect", str(dataset), "--split", "validation", "--row", "0"]) == 0
+    assert "plane evaluation" in capsys.readouterr().out
+
+
+def test_a_sample_is_built_beside_and_tells_what_the_whole_would_cost(folder, capsys):
+    capsys.readouterr()
+    command = ["build", str(folder / "premask.yaml"), "--sample", "20%", "--set", "split.validation=0"]
+    assert main([*command, "--set", "output=sampled"]) == 0
+    out = capsys.readouterr().out
+    assert "the whole" in out
+    assert (folder / "sampled-sample/LATEST").exists()
+    assert not (folder / "sampled").exists()
+
+
+def test_the_kept_fields_stand_beside_the_documents(dataset):
+    from mlm_data.shards.reader import Dataset
+
+    documents = Dataset.open(dataset).shard("train", 0).documents
+    assert set(documents.column("keep.lang").to_pylist()) <= {"en", "de"}
+    assert all(url.startswith("u") for url in documents.column("id_field").to_pylist())
+
+
+def test_split_by_a_field_keeps_its_groups_together(folder, tmp_path):
+    from mlm_data.shards.reader import Dataset
+
+    for language in range(30):
+        write_jsonl(tmp_path / f"in/{language}.jsonl", range(language * 50, language * 50 + 4), lang=f"l{language}")
+    inputs = [{"path": "in/*.jsonl", "keep_fields": ["lang"]}]
+    values = settings(tmp_path, inputs=inputs, output="out", split={"validation": 0.2, "by": "lang"})
+    (tmp_path / "premask.yaml").write_text(json.dumps(values))
+    assert main(["build", str(tmp_path / "premask.yaml")]) == 0
+    dataset = Dataset.open(tmp_path / "out")
+    sides = {
+        split: {
+            value
+            for index in range(dataset.num_shards(split))
+            for value in dataset.shard(split, index).documents.column("keep.lang").to_pylist()
+        }
+        for split in ("train", "validation")
+    }
+    assert sides["train"]
+    assert sides["validation"]
+    assert not sides["train"] & sides["validation"]
+
+
+def test_options_that_are_out_of_range(folder, capsys):
+    for argv in (["build", "x.yaml", "--workers", "0"], ["build", "x.yaml", "--sample", "200%"], ["plan"], ["nothing"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(argv)
+        assert stopped.value.code == 2
+
+
+def test_the_debug_switch_shows_the_traceback(tmp_path):
+    from mlm_data.errors import ConfigError
+
+    with pytest.raises(ConfigError):
+        main(["plan", str(tmp_path / "none.yaml"), "--debug"])
+
+
+def test_a_broken_pipe_is_no_error_of_ours(dataset, monkeypatch):
+    monkeypatch.setattr("pipelines.show.inspect", lambda *args, **kwargs: (_ for _ in ()).throw(BrokenPipeError()))
+    monkeypatch.setattr("sys.stderr", open(os.devnull, "w"))  # noqa: SIM115
+    assert main(["inspect", str(dataset)]) == 141
