@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from mlm_data.config import BuildConfig, InputSettings
 from mlm_data.errors import ConfigError, InputError
 from mlm_data.hashing import hash_bytes
-from mlm_data.storage import explain, open_input
+from mlm_data.storage import explain, open_input, stat_identity
 from mlm_data.text.reading import check_encoding, find_encoding
 from mlm_data.text.tables import FILE_MAGIC, check_columns
 from mlm_data.types import Slice, Unit
@@ -306,7 +306,7 @@ def _look(config: BuildConfig, number: int, source: str, item: _Found) -> InputF
         kind = settings.format
         if kind == "auto":
             kind = _format(source, head, compression, item.path)
-        identity = f"{num_bytes}-{item.info.mtime_ns}"
+        identity = stat_identity(item.info)
         if config.cache.identity == "content":
             identity = _reading(item.path, lambda: _content_hash(stream))
         file = replace(file, format=kind, compression=compression, identity=identity)

@@ -191,6 +191,27 @@ def open_input(path: str) -> BinaryIO | pa.NativeFile:
         raise InputError(str(problem)) from error
 
 
+def file_info(path: str) -> pyarrow.fs.FileInfo:
+    """What is known of an input file, by path or URI; its type is NotFound where there is none.
+
+    Raises:
+        InputError: if the place can't be looked at.
+    """
+    try:
+        if "://" in path:
+            fs, inner = pyarrow.fs.FileSystem.from_uri(path)
+            return fs.get_file_info(inner)
+        return pyarrow.fs.LocalFileSystem().get_file_info(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        problem = explain(error, path, "read") if isinstance(error, OSError) else error
+        raise InputError(str(problem)) from error
+
+
+def stat_identity(info: pyarrow.fs.FileInfo) -> str:
+    """Size and time of the last change: another file where it differs."""
+    return f"{info.size}-{info.mtime_ns}"
+
+
 def explain(error: OSError, place: str, verb: str) -> StorageError:
     """An OSError as one line that says what to do."""
     number = error.errno

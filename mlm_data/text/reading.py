@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 
 from mlm_data.config import BuildConfig, InputSettings
-from mlm_data.errors import ConfigError
+from mlm_data.errors import ConfigError, InputError
 from mlm_data.hashing import string_buffers
+from mlm_data.storage import file_info, stat_identity
 from mlm_data.text import tables
 from mlm_data.text.batches import batch, large_strings, other_fields, quarantined
 from mlm_data.text.borders import (
@@ -66,7 +67,7 @@ def read_unit(unit: Unit, config: BuildConfig, *, batch_bytes: int = BATCH_BYTES
     `num_bytes_read` of a slice's batches add up to its bytes (decompressed), or to what its columns take in memory.
 
     Raises:
-        InputError: a file can't be opened or read, or has no column for the text.
+        InputError: a file can't be opened or read, has changed since it was planned, or has no column for the text.
     """
     for piece in unit.slices:
         yield from read_slice(piece, config, batch_bytes=batch_bytes)
@@ -75,6 +76,9 @@ def read_unit(unit: Unit, config: BuildConfig, *, batch_bytes: int = BATCH_BYTES
 def read_slice(piece: Slice, config: BuildConfig, *, batch_bytes: int = BATCH_BYTES) -> Iterator[Documents]:
     """`read_unit` for one slice."""
     settings = config.inputs[piece.input]
+    by_stat = config.cache.identity == "stat" and piece.identity
+    if by_stat and stat_identity(file_info(piece.path)) != piece.identity:
+        raise InputError(f"{piece.path}: changed after the build had begun: start it again")
     replace = config.clean.bad_bytes == "replace"
     if piece.format in ("parquet", "arrow"):
         yield from tables.read_table(piece, settings, batch_bytes=batch_bytes, replace=replace)

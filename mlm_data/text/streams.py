@@ -108,7 +108,7 @@ class _Decoder:
         self._name = compression
         self._read_raw = read_raw
         self._decoder: Any = None  # None: between two members
-        self._left = b""  # compressed bytes not yet fed
+        self._left = memoryview(b"")  # compressed bytes not yet fed
         self._feed = 4096
         self._members = 0
         self._done = False
@@ -131,7 +131,7 @@ class _Decoder:
             return b""
         if self._decoder is None:
             # Padding after the last member, as tar and tapes leave it, is not data.
-            raw = raw if self._members == 0 else raw.lstrip(b"\0")
+            raw = raw if self._members == 0 else memoryview(bytes(raw).lstrip(b"\0"))
             if not raw:
                 return b""
             self._decoder = self._make()
@@ -143,13 +143,13 @@ class _Decoder:
             self.damage = f"the {self._name} stream is corrupt: {error}"
             return b""
         if self._decoder.eof:
-            self._left = self._decoder.unused_data + self._left
+            self._left = memoryview(self._decoder.unused_data + self._left)
             self._decoder = None
         self._feed = max(64, min(FEED, len(raw) * AIM // max(1, len(out))))
         return out
 
-    def _next_raw(self) -> bytes:
+    def _next_raw(self) -> memoryview:
         if not self._left:
-            self._left = self._read_raw(1 << 20)
+            self._left = memoryview(self._read_raw(1 << 20))
         raw, self._left = self._left[: self._feed], self._left[self._feed :]
         return raw

@@ -5,9 +5,12 @@ import gzip
 import lzma
 import os
 import tempfile
+import types
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 import zstandard
@@ -69,6 +72,24 @@ TREE = ["a.md", "b.txt", "x/c.md", "x/y/d.md", "x/y/.e.md", ".git/f.md", "x/g[1]
 def test_globs(tmp_path, glob, expected, prefix):
     make(tmp_path, TREE)
     assert sources(configure(f"{prefix}{tmp_path}/{glob}")) == expected
+
+
+@pytest.mark.parametrize("glob", ["**/*.md", "**", "x/**", "z?/h.md", "*/**/*.md", "x/*.md"])
+def test_globs_in_a_bucket(tmp_path, glob, monkeypatch):
+    """A file system that is not local is listed in another way, and must give the same."""
+    make(tmp_path, TREE)
+    here = find_files(configure(f"{tmp_path}/{glob}"))[0]
+    bucket = pyarrow.fs.SubTreeFileSystem(str(tmp_path.parent), pyarrow.fs.LocalFileSystem())
+
+    def from_uri(uri):
+        return bucket, unquote(uri.removeprefix("test://"))
+
+    fake = types.SimpleNamespace(**{**vars(pyarrow.fs), "FileSystem": types.SimpleNamespace(from_uri=from_uri)})
+    monkeypatch.setattr(pyarrow, "fs", fake)
+    there = find_files(configure(f"test://{tmp_path.name}/{glob}"))[0]
+    assert [file.source for file in there] == [file.source for file in here]
+    assert [file.identity for file in there] == [file.identity for file in here]
+    assert there[0].path.startswith(f"test://{tmp_path.name}/")
 
 
 def test_links_to_folders_do_not_loop(tmp_path):

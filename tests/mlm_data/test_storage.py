@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mlm_data.errors import InputError, StorageError
-from mlm_data.storage import TEMPORARY, Folder, explain, open_input
+from mlm_data.storage import TEMPORARY, Folder, explain, file_info, open_input, stat_identity
 
 
 @pytest.fixture(params=["path", "uri"])
@@ -183,6 +183,17 @@ def test_open_input_names_the_file(tmp_path):
             open_input(place)
     with pytest.raises(InputError, match="nosuch://a"):
         open_input("nosuch://a")
+
+
+def test_identity_is_size_and_time(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"hello")
+    os.utime(path, ns=(1, 1_700_000_000_000_000_001))
+    for place in (str(path), f"file://{path}"):
+        assert stat_identity(file_info(place)) == "5-1700000000000000001"
+    assert "None" in stat_identity(file_info(str(tmp_path / "b")))
+    with pytest.raises(InputError, match="nosuch"):
+        file_info("nosuch://a")
 
 
 def test_unknown_reasons_are_shown():

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mlm_data.config import BuildConfig, parse_settings
 from mlm_data.errors import ConfigError, InputError
+from mlm_data.planning import plan_units
 from mlm_data.text.reading import check_encoding, read_slice, read_unit
 from mlm_data.types import Slice, Unit
 
@@ -485,6 +486,19 @@ def test_a_file_that_is_gone(tmp_path):
     with pytest.raises(InputError, match=r"a: can't read: no such file") as error:
         list(read_slice(piece, configure()))
     assert "\n" not in str(error.value)
+
+
+def test_a_file_that_changed_after_planning(tmp_path):
+    path = save(tmp_path / "a.md", b"one\n" * 9)
+    config = configure(path=str(path))
+    (unit,) = plan_units(config).units
+    assert [batch.table.num_rows for batch in read_unit(unit, config)] == [1]
+    path.write_bytes(b"one\n" * 8)
+    with pytest.raises(InputError, match=r"a\.md: changed after the build had begun: start it again"):
+        list(read_unit(unit, config))
+    path.unlink()
+    with pytest.raises(InputError, match=r"a\.md: changed"):
+        list(read_unit(unit, config))
 
 
 def test_a_remote_file_reads_as_a_local_one(tmp_path):
