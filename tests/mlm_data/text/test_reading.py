@@ -6,6 +6,8 @@ import json
 import lzma
 import os
 import re
+import subprocess
+import sys
 from itertools import pairwise
 
 import pyarrow as pa
@@ -526,3 +528,65 @@ def test_json_lines_of_law(corpora):
     found, bad = read(path, "jsonl", borders=[*range(0, path.stat().st_size, 3_000_000), path.stat().st_size])
     assert [text for _, text in found] == [json.loads(line)["text"] for line in path.open("rb")]
     assert not bad
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------
+
+MEASURE = """
+import resource, sys
+from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.text.reading import read_slice
+from mlm_data.types import Slice
+path, kind, compression, documents, size = sys.argv[1:]
+values = {"inputs": [{"path": path, "documents": documents}], "output": "o", "tokenizer": {"train": {}}}
+config = parse_settings(BuildConfig, values, where="test")
+piece = dict(input=0, source="s", path=path, format=kind, compression=compression, start=0, end=int(size))
+def read(piece):
+    return [batch.table["text"].nbytes for batch in read_slice(Slice(**piece, num_bytes=0, identity=""), config)]
+read(piece | {"end": 1} if not compression else piece | {"path": path + ".small"})
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+sizes = read(piece)
+print(sum(sizes), max(sizes), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)
+"""
+
+
+def measure(path, kind, compression="", documents="line"):
+    """(bytes of text, of the largest batch, of memory) for reading a file in a process of its own."""
+    arguments = [str(path), kind, compression, documents, str(path.stat().st_size)]
+    run = subprocess.run([sys.executable, "-c", MEASURE, *arguments], capture_output=True, text=True, check=True)
+    return [int(number) for number in run.stdout.split()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["jsonl", "line", "paragraph", "gzip"])
+def test_memory_does_not_grow_with_the_file(tmp_path, kind):
+    """400 MB of short documents stream through less than 100 MB."""
+    path = tmp_path / "large"
+    line = b"x" * 200
+    if kind == "jsonl":
+        line = b'{"id": 1, "text": "' + line + b'\\n"}'
+    lines = (line + (b"\n\n" if kind == "paragraph" else b"\n")) * 50_000
+    pack = gzip.compress if kind == "gzip" else bytes
+    (tmp_path / "large.small").write_bytes(pack(b"x\n"))
+    with path.open("wb") as file:
+        packed = pack(lines)
+        for _ in range(40):
+            file.write(packed)
+    form = {"jsonl": "jsonl"}.get(kind, "text")
+    documents = "paragraph" if kind == "paragraph" else "line"
+    num_bytes, largest, memory = measure(path, form, "gzip" if kind == "gzip" else "", documents)
+    assert num_bytes > 40 * 50_000 * 200
+    assert largest < 20 << 20
+    assert memory < 100 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["jsonl", "line", "paragraph"])
+def test_a_line_of_200_mb(tmp_path, kind):
+    path = tmp_path / "large"
+    body = b"words and more " * (200_000_000 // 15)
+    path.write_bytes(b'{"text": "' + body + b'"}\n{"text": "b"}\n' if kind == "jsonl" else body + b"\n\nb\n")
+    documents = "paragraph" if kind == "paragraph" else "line"
+    num_bytes, _, memory = measure(path, "jsonl" if kind == "jsonl" else "text", "", documents)
+    assert num_bytes > 200_000_000 - 15
+    assert memory < 5 * 200_000_000
