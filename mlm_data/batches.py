@@ -26,16 +26,22 @@ from numba.extending import intrinsic
 
 from mlm_data.errors import FormatError
 from mlm_data.kernels import kernel
+from mlm_data.open_shards import (
+    NUM_PLANE_COLUMNS,
+    NUM_ROW_COLUMNS,
+    SEGMENT_OFFSETS,
+    SEGMENTS,
+    SWAP_OFFSETS,
+    SWAP_PLACES,
+    SWAP_TOKENS,
+    TARGETS,
+    TOKENS,
+    OpenShards,
+)
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset, is_decoded
+from mlm_data.shards.reader import Dataset
 
 IGNORED = -100  # a target id that the loss skips
-MAPPED_SHARDS = 4096  # open at once where they are memory-mapped: each costs address space and two mappings of 65,530
-
-# Columns of the address table, and how many values may be read there.
-_TOKENS, _SEGMENT_OFFSETS, _SEGMENTS, _TARGETS, _SWAP_OFFSETS, _SWAP_PLACES, _SWAP_TOKENS = range(7)
-_NUM_ADDRESSES = 7
-
 _BATCH_ROWS = fmt.BATCH_ROWS
 _LOWEST_BIT = np.array([0, *(((byte & -byte).bit_length() - 1) for byte in range(1, 256))], np.int64)
 
@@ -56,32 +62,31 @@ class Batch:
 
 
 class BatchMaker:
-    """Makes batches of the rows that it is told, from shards that it keeps open.
+    """Makes batches of the rows that it is told, from shards that it keeps open. Not to be used by two threads at once.
 
-    Local uncompressed shards are memory-mapped, and thousands stay open; others are held in memory, `2 * window` at
-    most unless one batch needs more. Not to be used by two threads at once.
+    Args:
+        dataset: an open dataset.
+        split: whose rows.
+        planes: the planes that batches may ask for; all of the split's by default.
+        batch_rows: B.
+        window: W; where files can't be memory-mapped, 2 W shards are held in memory.
     """
 
-    def __init__(self, dataset: Dataset, *, split: str, batch_rows: int, window: int) -> None:
+    def __init__(
+        self, dataset: Dataset, *, split: str, planes: list[str] | None = None, batch_rows: int, window: int
+    ) -> None:
         manifest = dataset.manifest
         self.dataset, self.split, self.batch_rows = dataset, split, batch_rows
+        self.planes = planes or dataset.planes(split)
         self.length = manifest.sequence_length
         self.max_segments = batch_rows * manifest.max_segments
+        self.shards = OpenShards(dataset, split=split, planes=self.planes, window=window)
         self._roles = manifest.roles
         self._wide = fmt.token_type(manifest.vocab_size) == pa.uint32()
-        counts = dataset.shard_rows(split)
-        pieces = -(-int(counts.max(initial=1)) // fmt.BATCH_ROWS)
-        self._limit = 2 * window  # raised when the first shard turns out to be memory-mapped
-        capacity = min(2 * window, 2 * counts.size)
-        self._addresses = np.zeros((capacity, pieces, _NUM_ADDRESSES), np.int64)
-        self._last_used = np.full(capacity, -1, np.int64)  # -1: free
-        self._held: list[tuple[str, int, list[pa.RecordBatch]] | None] = [None] * capacity
-        self._slots: dict[str, Int32[np.ndarray, " shards"]] = {}  # plane -> slot of each shard, or -1
-        self._clock = 0
 
     def max_targets(self, planes: list[str]) -> int:
         """Length of the target arrays of a batch that reads these planes."""
-        return self.batch_rows * max(self.dataset.manifest.max_targets(plane) for plane in planes)
+        return self.batch_rows * max(1, *(self.dataset.manifest.max_targets(plane) for plane in planes))
 
     def make(
         self,
@@ -99,19 +104,21 @@ class BatchMaker:
         Raises:
             FormatError: if a file is damaged.
         """
-        self._clock += 1
-        slots = np.full(self.batch_rows, -1, np.int32)
+        self.shards.begin()
+        slots, plane_columns = np.full(self.batch_rows, -1, np.int32), np.zeros(self.batch_rows, np.int32)
         for plane, part in planes:
-            slots[part] = self._find(plane, shards[part])
+            slots[part] = self.shards.find(plane, shards[part])
+            plane_columns[part] = NUM_ROW_COLUMNS + NUM_PLANE_COLUMNS * self.planes.index(plane)
         all_shards, all_rows = np.full(self.batch_rows, -1, np.int32), np.full(self.batch_rows, -1, np.int32)
         all_shards[: shards.size], all_rows[: rows.size] = shards, rows
         num_places = self.batch_rows * self.length
-        max_targets = self.max_targets([plane for plane, _ in planes] or self.dataset.planes(self.split)[:1])
+        max_targets = self.max_targets([plane for plane, _ in planes] or self.planes[:1])
         input_ids, position_ids = np.empty(num_places, np.int32), np.empty(num_places, np.int32)
         cu_seqlens = np.empty(self.max_segments + 1, np.int32)
         target_places, target_ids = np.empty(max_targets, np.int32), np.empty(max_targets, np.int64)
         bad, num_targets, num_tokens = _assemble(
-            self._addresses, slots, all_rows, self.length, self._wide, self._roles.mask, self._roles.pad,
+            self.shards.addresses, slots, all_rows, plane_columns,
+            self.length, self._wide, self._roles.mask, self._roles.pad,
             input_ids, position_ids, cu_seqlens, target_places, target_ids,
         )  # fmt: skip
         if bad >= 0:
@@ -132,72 +139,6 @@ class BatchMaker:
             num_tokens=num_tokens,
         )
 
-    def _find(self, plane: str, shards: Int32[np.ndarray, " rows"]) -> Int32[np.ndarray, " rows"]:
-        """Slots of the shards, opened where they are not."""
-        if plane not in self._slots:
-            self._slots[plane] = np.full(self.dataset.num_shards(self.split), -1, np.int32)
-        table = self._slots[plane]
-        slots = table[shards]
-        here = slots >= 0
-        self._last_used[slots[here]] = self._clock  # before anything is thrown out
-        if not here.all():
-            for shard in np.unique(shards[~here]):
-                table[shard] = self._open(plane, int(shard))
-            slots = table[shards]
-        return slots
-
-    def _open(self, plane: str, index: int) -> int:
-        shard = self.dataset.shard(self.split, index)
-        rows = shard.batches(fmt.ROWS, ("tokens", "segment_lengths"))
-        masks = shard.batches(fmt.MASKS, plane=plane)
-        if self.dataset.folder.is_local and rows and not is_decoded(rows[0]):
-            self._limit = max(self._limit, MAPPED_SHARDS)
-        slot = self._free_slot()
-        for piece, (row_batch, mask_batch) in enumerate(zip(rows, masks, strict=True)):
-            self._addresses[slot, piece] = _addresses_of(row_batch, mask_batch, shard.where(fmt.MASKS))
-        self._held[slot] = (plane, index, rows + masks)
-        self._last_used[slot] = self._clock
-        return slot
-
-    def _free_slot(self) -> int:
-        oldest = int(self._last_used.argmin())
-        in_use = self._last_used[oldest] == self._clock
-        if self._last_used[oldest] >= 0 and (in_use or self._last_used.size < self._limit):
-            oldest = self._last_used.size  # grow: this batch needs them all, or there is room
-            more = self._last_used.size
-            self._addresses = np.concatenate([self._addresses, np.zeros_like(self._addresses)])
-            self._last_used = np.concatenate([self._last_used, np.full(more, -1, np.int64)])
-            self._held += [None] * more
-        held = self._held[oldest]
-        if held is not None:
-            plane, shard, _ = held
-            self._slots[plane][shard] = -1
-            self._held[oldest] = None
-        return oldest
-
-
-def _addresses_of(rows: pa.RecordBatch, masks: pa.RecordBatch, where: str) -> list[int]:
-    tokens, lengths = rows.columns
-    targets, places, swaps = masks.columns
-    if not places.offsets.equals(swaps.offsets):
-        columns = f"{masks.schema.names[1]} and {masks.schema.names[2]}"
-        raise FormatError(f"{where}: {columns} have different lengths: run premask verify")
-    return [
-        _address(tokens.flatten()),
-        _address(lengths.offsets),
-        _address(lengths.values),
-        targets.buffers()[1].address + targets.offset * targets.type.byte_width,
-        _address(places.offsets),
-        _address(places.values),
-        _address(swaps.values),
-    ]
-
-
-def _address(array: pa.Array) -> int:
-    """Where the first value of a primitive array lies; 0 for an empty one, which nobody reads."""
-    data = array.buffers()[1]
-    return 0 if data is None else data.address + array.offset * array.type.byte_width
-
 
 @intrinsic
 def _pointer(typing_context, address):
@@ -209,7 +150,7 @@ def _pointer(typing_context, address):
 
 @kernel
 def _assemble(
-    addresses, slots, rows, length, wide, mask_id, pad_id,
+    addresses, slots, rows, plane_columns, length, wide, mask_id, pad_id,
     input_ids, position_ids, cu_seqlens, target_places, target_ids,
 ):  # fmt: skip
     """Fill the arrays of one batch; returns (index of a bad row or -1, number of targets, number of tokens)."""
@@ -227,11 +168,12 @@ def _assemble(
             cu_seqlens[num_segments] = base + length
             continue
         line = addresses[slots[b], rows[b] // _BATCH_ROWS]
+        masks = line[plane_columns[b] :]
         row = rows[b] % _BATCH_ROWS
 
         # Segments: their lengths make the positions and the borders.
-        offsets = carray(_pointer(line[_SEGMENT_OFFSETS] + 4 * row), 2, np.int32)
-        lengths = carray(_pointer(line[_SEGMENTS] + 4 * offsets[0]), max(offsets[1] - offsets[0], 0), np.int32)
+        offsets = carray(_pointer(line[SEGMENT_OFFSETS] + 4 * row), 2, np.int32)
+        lengths = carray(_pointer(line[SEGMENTS] + 4 * offsets[0]), max(offsets[1] - offsets[0], 0), np.int32)
         used = 0
         for s in range(lengths.size + 1):
             size = lengths[s] if s < lengths.size else length - used
@@ -251,14 +193,14 @@ def _assemble(
             num_segments += 1
             cu_seqlens[num_segments] = base + used
 
-        swap_offsets = carray(_pointer(line[_SWAP_OFFSETS] + 4 * row), 2, np.int32)
+        swap_offsets = carray(_pointer(masks[SWAP_OFFSETS] + 4 * row), 2, np.int32)
         first, count = swap_offsets[0], max(swap_offsets[1] - swap_offsets[0], 0)
-        swap_places = carray(_pointer(line[_SWAP_PLACES] + 2 * first), count, np.uint16)
-        targets = carray(_pointer(line[_TARGETS] + row * (length // 8)), length // 8, np.uint8)
+        swap_places = carray(_pointer(masks[SWAP_PLACES] + 2 * first), count, np.uint16)
+        targets = carray(_pointer(masks[TARGETS] + row * (length // 8)), length // 8, np.uint8)
         row_ids = input_ids[base : base + length]
         if wide:
-            tokens = carray(_pointer(line[_TOKENS] + 4 * row * length), length, np.uint32)
-            swap_tokens = carray(_pointer(line[_SWAP_TOKENS] + 4 * first), count, np.uint32)
+            tokens = carray(_pointer(line[TOKENS] + 4 * row * length), length, np.uint32)
+            swap_tokens = carray(_pointer(masks[SWAP_TOKENS] + 4 * first), count, np.uint32)
             num_targets = _mask_row(
                 tokens,
                 targets,
@@ -272,8 +214,8 @@ def _assemble(
                 num_targets,
             )
         else:
-            narrow = carray(_pointer(line[_TOKENS] + 2 * row * length), length, np.uint16)
-            narrow_swaps = carray(_pointer(line[_SWAP_TOKENS] + 2 * first), count, np.uint16)
+            narrow = carray(_pointer(line[TOKENS] + 2 * row * length), length, np.uint16)
+            narrow_swaps = carray(_pointer(masks[SWAP_TOKENS] + 2 * first), count, np.uint16)
             num_targets = _mask_row(
                 narrow,
                 targets,

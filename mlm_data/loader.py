@@ -193,7 +193,13 @@ class _Stream:
     ) -> None:
         self.dataset, self.split, self.planes = dataset, settings["split"], settings["planes"]
         self.order = RowOrder(dataset.shard_rows(self.split), seed=settings["seed"], window=settings["window"])
-        self.maker = BatchMaker(dataset, split=self.split, batch_rows=batch_rows, window=settings["window"])
+        self.maker = BatchMaker(
+            dataset,
+            split=self.split,
+            planes=sorted(set(self.planes), key=dataset.planes(self.split).index),
+            batch_rows=batch_rows,
+            window=settings["window"],
+        )
         self.global_rows = batch_rows * world_size
         self._rank, self._batch_rows = rank, batch_rows
         self._lock = threading.Lock()

@@ -8,13 +8,14 @@ of any size; other sizes than `BATCH_ROWS` cost a copy.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
-from mlm_data.errors import FormatError
+from mlm_data.errors import FormatError, StorageError
 from mlm_data.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.storage import Folder
@@ -90,7 +91,7 @@ class Shard:
         Raises:
             FormatError: if the file is damaged, or holds no such plane.
         """
-        return tuple(_plane_view(batch, self.where(fmt.MASKS)) for batch in self.batches(fmt.MASKS, plane=plane))
+        return tuple(_plane_view(batch, self.where(fmt.MASKS)) for batch in self.batches(fmt.MASKS, planes=[plane]))
 
     @cached_property
     def documents(self) -> pa.Table:
@@ -106,15 +107,15 @@ class Shard:
         return table
 
     def batches(
-        self, kind: str, columns: Sequence[str] | None = None, *, plane: str | None = None
+        self, kind: str, columns: Sequence[str] | None = None, *, planes: Sequence[str] = ()
     ) -> list[pa.RecordBatch]:
-        """The record batches of `rows`, or of one plane of `masks`: `BATCH_ROWS` rows each but the last.
+        """The record batches of `rows`, or of some planes of `masks`: `BATCH_ROWS` rows each but the last.
 
         Raises:
             FormatError: if the file is damaged, or lacks a column.
         """
         if kind == fmt.MASKS:
-            schema = fmt.masks_schema(self._length, self._tokens, [plane or ""])
+            schema = fmt.masks_schema(self._length, self._tokens, list(planes))
         else:
             schema = fmt.rows_schema(self._length, self._tokens)
         schema = pa.schema([schema.field(name) for name in columns or schema.names])
@@ -237,9 +238,13 @@ def read_batches(
         FormatError: if it is missing, has another size than `num_bytes`, is no Arrow data, or lacks a column.
     """
     where = f"{folder.location}/{name}"
-    if not folder.exists(name):
-        raise FormatError(f"{where}: missing: run premask verify")
-    with folder.open(name) as stream:
+    try:
+        stream = folder.open(name)
+    except StorageError as error:
+        if folder.exists(name):
+            raise
+        raise FormatError(f"{where}: missing: run premask verify") from error
+    with stream:
         size = stream.size()
         if num_bytes is not None and size != num_bytes:
             raise FormatError(f"{where}: has {size} bytes, the manifest says {num_bytes}: run premask verify")
@@ -253,25 +258,28 @@ def read_batches(
 
 def _decode(stream: pa.NativeFile, columns: Sequence[str] | None, *, is_mapped: bool) -> list[pa.RecordBatch]:
     is_file = stream.read(len(fmt.FILE_MAGIC)) == fmt.FILE_MAGIC
+    open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
 
-    def batches(options: pa.ipc.IpcReadOptions | None = None) -> Iterator[pa.RecordBatch]:
-        stream.seek(0)
-        reader = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(stream, options=options)
+    def batches(reader: pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
         return map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
 
-    if columns is None:
-        return list(batches())
     stream.seek(0)
-    names = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(stream).schema.names
+    reader = open_ipc(stream)
+    if columns is None:
+        return list(batches(reader))
+    names = reader.schema.names
     missing = [name for name in columns if name not in names]
     if missing:
         raise KeyError(f"no column {missing[0]}")
     wanted = sorted(names.index(name) for name in columns)
-    first = next(iter(batches()), None) if is_mapped else None
-    if first is not None and not is_decoded(first):
-        # Nothing is copied here, while Arrow copies what it reads by column.
-        return [batch.select(wanted) for batch in batches()]
-    return list(batches(pa.ipc.IpcReadOptions(included_fields=wanted)))
+    if is_mapped:
+        every = batches(reader)
+        first = next(every, None)
+        if first is None or not is_decoded(first):
+            # Nothing is copied here, while Arrow copies what it reads by column.
+            return [batch.select(wanted) for batch in chain([first] if first else [], every)]
+    stream.seek(0)
+    return list(batches(open_ipc(stream, options=pa.ipc.IpcReadOptions(included_fields=wanted))))
 
 
 def is_decoded(batch: pa.RecordBatch) -> bool:

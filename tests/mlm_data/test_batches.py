@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlm_data import batches
+from mlm_data import open_shards
 from mlm_data.batches import Batch, BatchMaker
 from mlm_data.errors import FormatError
 from mlm_data.loader import Loader
@@ -112,8 +112,8 @@ def test_shapes_come_from_the_manifest(tmp_path):
 
 def test_few_shards_stay_open_and_nothing_changes(tmp_path, monkeypatch):
     dataset = Dataset.open(make_dataset(tmp_path, num_rows=60, shard_rows=3, planes=2))
-    roomy = BatchMaker(dataset, split="train", batch_rows=8, window=4)
-    monkeypatch.setattr(batches, "MAPPED_SHARDS", 0)
+    roomy = BatchMaker(dataset, split="train", batch_rows=8, window=10)
+    monkeypatch.setattr(open_shards, "MAPPED_SHARDS", 0)
     tight = BatchMaker(dataset, split="train", batch_rows=8, window=1)  # 2 shards, and more where a batch needs them
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -122,20 +122,16 @@ def test_few_shards_stay_open_and_nothing_changes(tmp_path, monkeypatch):
         one, other = roomy.make(shards, rows, parts), tight.make(shards, rows, parts)
         assert np.array_equal(one.input_ids, other.input_ids)
         assert np.array_equal(one.target_ids, other.target_ids)
-    assert tight._last_used.size <= 64
-    assert sum(held is not None for held in tight._held) == sum(
-        int((table >= 0).sum()) for table in tight._slots.values()
-    )
+    assert len(tight.shards) <= 8 < len(roomy.shards) == 20
 
 
-@pytest.mark.parametrize(("compression", "limit"), [("none", batches.MAPPED_SHARDS), ("zstd", 4)])
+@pytest.mark.parametrize(("compression", "limit"), [("none", open_shards.MAPPED_SHARDS), ("zstd", 4)])
 def test_only_mapped_shards_stay_open_in_thousands(tmp_path, compression, limit):
     dataset = Dataset.open(make_dataset(tmp_path, num_rows=64, shard_rows=2, compression=compression))
     maker = BatchMaker(dataset, split="train", batch_rows=2, window=2)
     for shard in range(32):
         maker.make(np.full(2, shard, np.int32), np.arange(2, dtype=np.int32), [("0", slice(0, 2))])
-    assert maker._limit == limit
-    assert sum(held is not None for held in maker._held) == min(limit, 32)
+    assert len(maker.shards) == min(limit, 32)
 
 
 def damage(field: str, place, value):
