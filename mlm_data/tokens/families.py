@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int64, UInt8
 from mlm_data.tokens.added import NONE, AddedTokens
 from mlm_data.tokens.ask import Answers, ByteModel, Pipeline, buffers, bytes_of, texts_of
 from mlm_data.tokens.bits import lean_kernel
+from mlm_data.tokens.bpe import BPE
 from mlm_data.tokens.classes import SURVIVES, VANISHES, pattern_classes, separated_classes
 from mlm_data.tokens.composing import NFC
 from mlm_data.tokens.emit import code_point
@@ -94,7 +95,35 @@ def find_family(reference: Reference) -> tuple[Family | None, str]:
             return None, f"{name} beside added tokens such as {(strange or added)[0]['content']!r}"
         nfc = bool(normalizer)
         return BytePattern(reference, tokens, digits=digits, nfc=nfc, prefix_space=prefix_space), f"{name} (byte-level)"
+    parts = pre_tokenizer.get("pretokenizers", [])
+    if [part["type"] for part in parts] == ["WhitespaceSplit", "Metaspace"] and model in ("Unigram", "BPE"):
+        metaspace = parts[1]
+        if metaspace["prepend_scheme"] != "always" or not metaspace["split"] or metaspace["replacement"] != "▁":
+            return None, f"Metaspace with prepend_scheme {metaspace['prepend_scheme']!r}"
+        strange = next((step for step in _steps(normalizer) if not _looks_inside_words(step)), None)
+        if strange is not None:
+            return None, f"words between spaces under a {strange['type']} normalizer"
+        if added:
+            return None, f"words between spaces beside added tokens such as {added[0]['content']!r}"
+        return Words(reference, isolates=False), f"words between spaces ({model})"
     return None, f"{model} after {pre_tokenizer.get('type', 'no')} pre-tokenizer"
+
+
+def _steps(normalizer: dict[str, Any]) -> list[dict[str, Any]]:
+    """A normalizer's steps, flat."""
+    if normalizer.get("type") == "Sequence":
+        return [inner for step in normalizer["normalizers"] for inner in _steps(step)]
+    return [normalizer] if normalizer else []
+
+
+def _looks_inside_words(step: dict[str, Any]) -> bool:
+    """Whether a normalizer changes nothing across a certain border, once words are split at white space."""
+    if step["type"] == "Replace":
+        pattern = step["pattern"]
+        if pattern.get("Regex") in (" {2,}", r"\s+", r"\s{2,}"):
+            return step["content"] == " "
+        return "String" in pattern and pattern["String"] != "" and not any(c.isspace() for c in pattern["String"])
+    return step["type"] in {"Precompiled", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Lowercase", "StripAccents", "Strip"}
 
 
 def _byte_pattern(pre_tokenizer: dict[str, Any]) -> tuple[str, int | None, bool] | None:
@@ -182,6 +211,7 @@ class BytePattern:
     ) -> None:
         self._table = pattern_classes()
         self._model = ByteModel(reference)
+        self._merges = BPE(reference)
         self._added = added
         self._digits = digits
         self._nfc = NFC(reference.raw_tokenizer.normalizer) if nfc else None
@@ -213,7 +243,8 @@ class BytePattern:
         self._table.learn(point)
 
     def ask(self, data: Bytes, starts: Places, lengths: Places) -> Answers:
-        return self._model.ask(bytes_of(data, starts, lengths))
+        answers = self._merges.ask(data, starts, lengths) if self._merges.usable else None
+        return self._model.ask(bytes_of(data, starts, lengths)) if answers is None else answers
 
 
 STRANGE, ASCII, PLAIN, TOO_LONG = 0, 1, 2, 3

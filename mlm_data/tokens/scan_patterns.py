@@ -27,6 +27,13 @@ LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
 HIGH = np.uint64(0x8080808080808080)
 CASE = np.uint64(0x2020202020202020)
 ONES = np.uint64(0x0101010101010101)
+SPACES, QUOTES = ONES * np.uint64(0x20), ONES * np.uint64(0x27)
+# Added to a byte below 128, these set its high bit from this character on.
+BELOW_A, BELOW_BRACE = ONES * np.uint64(128 - 97), ONES * np.uint64(128 - 123)
+BELOW_ZERO, BELOW_COLON = ONES * np.uint64(128 - 48), ONES * np.uint64(128 - 58)
+BELOW_TAB, BELOW_SHIFT_OUT = ONES * np.uint64(128 - 9), ONES * np.uint64(128 - 14)
+FAR = 60  # the last of 64 places whose start is certain: a contraction of 3 bytes may follow
+TRUSTED = np.uint64((1 << (FAR + 1)) - 1)
 
 
 @inlined
@@ -75,6 +82,63 @@ def end_of_kind(data, place, end, classes, wanted, most):
     return place, unknown
 
 
+@inlined
+def byte_mask(word):
+    """The high bits of eight bytes as the eight bits of a number: the first byte gives the lowest."""
+    return ((word >> np.uint64(7)) * np.uint64(0x0102040810204080)) >> np.uint64(56)
+
+
+@inlined
+def gpt2_starts(data, place):
+    """Where pieces start among the 64 ASCII bytes from `place` on, which starts one: a bit each; 0 if one isn't ASCII.
+
+    Bits above FAR are not to be trusted: they depend on what follows the 64 bytes. With the bits of letters L, digits
+    D, spaces S, all white space B and the rest O, a visible character starts a piece unless it continues its kind or
+    follows a space, and white space does unless it is inside a run, neither its first nor its last:
+
+        starts = ~B & ~(L & L<<1 | D & D<<1 | O & O<<1) & ~(S<<1)  |  B & (~(B<<1) | ~(B>>1))
+
+    An apostrophe that starts a piece may be a contraction, which ends elsewhere.
+    """
+    letters = np.uint64(0)
+    digits = np.uint64(0)
+    spaces = np.uint64(0)
+    blanks = np.uint64(0)
+    quotes = np.uint64(0)
+    foreign = np.uint64(0)
+    for j in range(8):
+        word = load64(data, place + 8 * j)
+        shift = np.uint64(8 * j)
+        foreign |= word & HIGH
+        low = word & LOW
+        folded = low | CASE
+        letters |= byte_mask((folded + BELOW_A) & ~(folded + BELOW_BRACE) & HIGH) << shift
+        digits |= byte_mask((low + BELOW_ZERO) & ~(low + BELOW_COLON) & HIGH) << shift
+        space = ~((low ^ SPACES) + LOW) & HIGH
+        spaces |= byte_mask(space) << shift
+        blanks |= byte_mask(((low + BELOW_TAB) & ~(low + BELOW_SHIFT_OUT) & HIGH) | space) << shift
+        quotes |= byte_mask(~((low ^ QUOTES) + LOW) & HIGH) << shift
+    if foreign != 0:
+        return np.uint64(0)
+    one = np.uint64(1)
+    others = ~(letters | digits | blanks)
+    same = (letters & (letters << one)) | (digits & (digits << one)) | (others & (others << one))
+    starts = ~blanks & ~same & ~(spaces << one)
+    starts |= blanks & (~(blanks << one) | ~(blanks >> one))
+    starts |= one
+    quotes &= starts
+    while quotes != 0:
+        at = trailing_zeros(quotes)
+        if at > FAR:
+            break
+        size = contraction(data, place + at, place + 64)
+        if size > 0:
+            starts &= ~(one << np.uint64(at + 1))
+            starts |= one << np.uint64(at + size)
+        quotes &= quotes - one
+    return starts
+
+
 @lean_kernel
 def scan_gpt2(data, offsets, classes, matches, slots, keys, arena, out, holes, hashes, ends, state):
     """Scan by GPT-2's pattern from the state's place until all is done or a buffer is full; see `emit.py`.
@@ -98,6 +162,21 @@ def scan_gpt2(data, offsets, classes, matches, slots, keys, arena, out, holes, h
                 match += 1
                 continue
             end = min(document_end, matches[match, 0])
+            if place + 64 <= end and num_holes + 64 < hashes.size:
+                starts = gpt2_starts(data, place) & TRUSTED
+                starts &= starts - np.uint64(1)  # the first start is `place`
+                if starts != 0:
+                    block = place
+                    while starts != 0:
+                        start = place
+                        place = block + trailing_zeros(starts)
+                        starts &= starts - np.uint64(1)
+                        num_ids, num_holes = emit(
+                            slots, keys, arena, data, start, place, out, num_ids, holes, hashes, num_holes
+                        )
+                        if num_ids >= enough:
+                            break
+                    continue
             start = place
             first = data[place]
             if first == 0x20:

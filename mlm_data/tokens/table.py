@@ -33,6 +33,9 @@ SLOT = 4  # words
 WORD_START = np.uint32(1 << 31)  # flag on an id: it begins a word
 INLINE_IDS = 1 << 20  # ids below this fit into a slot
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+# Of a key of n bytes, what counts of its first and of its second word.
+FIRST_MASK = np.array([(1 << 8 * min(n, 8)) - 1 for n in range(SHORT_KEY + 1)], np.uint64)
+SECOND_MASK = np.array([(1 << 8 * max(n - 8, 0)) - 1 for n in range(SHORT_KEY + 1)], np.uint64)
 
 
 class View(NamedTuple):
@@ -47,11 +50,9 @@ class View(NamedTuple):
 def piece_key(data, start, length):
     """First 16 bytes of a piece as two zero-padded words: uint64, uint64."""
     if start + 16 <= data.size:
-        if length <= 8:
-            return load64(data, start) & (ALL >> np.uint64(64 - 8 * length)), np.uint64(0)
-        k0 = load64(data, start)
-        rest = min(length - 8, 8)
-        return k0, load64(data, start + 8) & (ALL >> np.uint64(64 - 8 * rest))
+        # Without a branch on the length, which no processor could predict.
+        short = min(length, SHORT_KEY)
+        return load64(data, start) & FIRST_MASK[short], load64(data, start + 8) & SECOND_MASK[short]
     k0 = np.uint64(0)
     k1 = np.uint64(0)
     for i in range(min(length, 16)):
