@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
-from mlm_data.errors import FormatError, StorageError
+from mlm_data.errors import ConfigError, FormatError, StorageError
 from mlm_data.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.storage import Folder
@@ -190,10 +190,14 @@ class Dataset:
         return fmt.plane_names(self.manifest.num_planes, split=split)
 
     def locate(self, split: str, row: int) -> tuple[int, int]:
-        """Shard and row in the shard of a row counted through the split."""
+        """Shard and row in the shard of a row counted through the split.
+
+        Raises:
+            ConfigError: if there is no such row.
+        """
         ends = np.cumsum(self.shard_rows(split))
         if not 0 <= row < self.num_rows(split):
-            raise FormatError(f"row {row}: the {split} split has rows 0 to {self.num_rows(split) - 1}")
+            raise ConfigError(f"row {row}: the {split} split has rows 0 to {self.num_rows(split) - 1}")
         shard = int(np.searchsorted(ends, row, side="right"))
         return shard, row - int(ends[shard] - self.shard_rows(split)[shard])
 

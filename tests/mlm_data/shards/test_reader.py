@@ -2,17 +2,21 @@
 
 import hashlib
 import importlib.util
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mlm_data.errors import FormatError
+from mlm_data.errors import ConfigError, FormatError
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset, Shard, is_decoded, read_batches
 from mlm_data.storage import Folder
+from mlm_data.verify import verify
 from tests.synthetic import ROLES, make_dataset
 
 
@@ -156,8 +160,45 @@ def test_rows_are_counted_through_the_split(folder):
     assert dataset.shard_rows("train").tolist() == [12, 12, 6]
     assert [dataset.locate("train", row) for row in (0, 11, 12, 29)] == [(0, 0), (0, 11), (1, 0), (2, 5)]
     for row in (-1, 30):
-        with pytest.raises(FormatError, match="the train split has rows 0 to 29"):
+        with pytest.raises(ConfigError, match="the train split has rows 0 to 29"):
             dataset.locate("train", row)
+
+
+@given(
+    num_rows=st.integers(1, 12),
+    shard_rows=st.integers(1, 5),
+    length=st.sampled_from([16, 24, 64, 128]),
+    vocab_size=st.sampled_from([16, 65536, 65537]),
+    rates=st.lists(st.sampled_from([0.05, 0.3, 0.95]), min_size=1, max_size=3),
+    compression=st.sampled_from(["none", "zstd", "lz4"]),
+    seed=st.integers(0, 2**63 - 1),
+)
+@settings(max_examples=15, deadline=None)
+def test_what_is_written_is_read(num_rows, shard_rows, length, vocab_size, rates, compression, seed):
+    written = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = make_dataset(
+            place,
+            num_rows=num_rows,
+            validation_rows=2,
+            shard_rows=shard_rows,
+            sequence_length=length,
+            vocab_size=vocab_size,
+            planes=len(rates),
+            rate=tuple(rates),
+            compression=compression,
+            seed=seed,
+            change=lambda split, shard: written.append((split, shard)),
+        )
+        assert verify(Folder(folder)).problems == ()
+        dataset = Dataset.open(folder)
+        shards = [dataset.shard(split, i) for split in fmt.SPLITS for i in range(dataset.num_shards(split))]
+        for (split, wanted), shard in zip(written, shards, strict=True):
+            assert shard.split == split
+            assert_same(shard.rows, [wanted["rows"]])
+            for plane, masks in wanted["planes"].items():
+                assert_same(shard.masks(plane), [masks])
+            assert shard.documents.equals(wanted["documents"])
 
 
 def test_an_older_version_stays_readable(tmp_path):
