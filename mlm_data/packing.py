@@ -39,7 +39,7 @@ ALL = 2**20
 # (keep, equal) of `_row_by_row`, in the order in which they are tried; found on paragraphs, books, lines and reviews.
 STRATEGIES = ((4, True), (4, False), (3, False), (2, False), (5, True), (5, False), (2, True), (ALL, True))
 PAIR_STEPS = 1024  # lengths to look at for two segments that fill a row; dense histograms need few
-CROWDED = 0.75  # of the segments that the fewest possible rows may hold: above it they may be too many for some rows
+CROWDED = 0.4  # of the segments that the fewest possible rows may hold: above it they may be too many for some rows
 NUM_BANDS = 16  # of the histogram of segment lengths
 
 

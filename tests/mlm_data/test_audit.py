@@ -288,6 +288,20 @@ def test_swaps_out_of_place(build):
     assert any("swaps that are no target or out of order" in line for line in backwards.failures())
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("word_share", [1.0, 0.5])
+def test_any_single_flipped_bit_is_caught(kind, word_share):
+    """Set or cleared, on whatever place: some fixed count no longer holds."""
+    build = Build(documents=12, planes=1, kind=kind, word_share=word_share)
+    honest = build.masks["0"]
+    for r in range(len(build.rows)):
+        for p in range(build.rows.sequence_length):
+            targets = honest.targets.copy()
+            targets[r, p // 8] ^= np.uint8(1 << p % 8)
+            build.spoil("0", targets=targets)
+            assert sum(build.count().planes["0"].faults) > 0
+
+
 @pytest.mark.parametrize("content", [ROLES.cls, ROLES.mask, 7, VOCAB, 60_000])
 def test_swaps_to_what_is_no_ordinary_token(build, content):
     tokens = build.masks["0"].swap_tokens.copy()
