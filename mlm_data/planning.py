@@ -33,8 +33,9 @@ from mlm_data.config import BuildConfig, InputSettings
 from mlm_data.errors import ConfigError, InputError
 from mlm_data.hashing import hash_bytes
 from mlm_data.storage import explain, open_input, stat_identity
+from mlm_data.text.arrow_footer import MAGIC
 from mlm_data.text.reading import check_encoding, find_encoding
-from mlm_data.text.tables import FILE_MAGIC, check_columns
+from mlm_data.text.tables import check_columns
 from mlm_data.types import Slice, Unit
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ FORMATS = {"jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl", "parquet": "par
 FORMATS |= {"arrow": "arrow", "feather": "arrow", "ipc": "arrow", "arrows": "arrow"}
 TEXTS = {"txt", "text", "md", "markdown", "rst", "adoc", "org", "tex", "log", "wiki"}
 
-_MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"))
+_MAGICS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"))
 _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # a zstd stream may begin with such a frame
 _TOKEN = re.compile(r"\*+|\?|\[!?[^/]+?\]|.", re.DOTALL)  # of one part of a glob
 _WILD = re.compile(r"[*?\[]")
@@ -232,6 +233,8 @@ def _expand(pattern: str, number: int) -> list[_Found]:
             if matches(relative):
                 path = f"{scheme}://{quote(item.path)}" if scheme else item.path
                 found.append(_Found(relative, path, item))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place}: a name in that folder is not UTF-8: rename it, or write a narrower glob") from error
     except (OSError, pa.ArrowInvalid) as error:
         reason = explain(error, place, "list") if isinstance(error, OSError) else f"{place}: {error}"
         raise InputError(str(reason)) from error
@@ -314,7 +317,7 @@ def _look(config: BuildConfig, number: int, source: str, item: _Found) -> InputF
             if compression:
                 raise InputError(f"{item.path}: a {kind} file can't be read through {compression}: unpack it first")
             parts = _count_parts(stream, kind, settings, item.path)
-            is_stream = kind == "arrow" and not head.startswith(FILE_MAGIC)
+            is_stream = kind == "arrow" and not head.startswith(MAGIC)
             return replace(file, parts=parts, can_split=parts > 1 and not is_stream)
     if not compression:
         units, _ = find_encoding(head[:4], settings.encoding)
@@ -330,7 +333,7 @@ def _compression(source: str, head: bytes) -> str:
         return named
     if _SKIPPABLE.match(head):
         return "zstd"
-    return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
+    return next((name for magic, name in _MAGICS if head.startswith(magic)), "")
 
 
 def _format(source: str, head: bytes, compression: str, path: str) -> str:
@@ -342,7 +345,7 @@ def _format(source: str, head: bytes, compression: str, path: str) -> str:
         return FORMATS[extension]
     if head.startswith(b"PAR1"):
         return "parquet"
-    if head.startswith((FILE_MAGIC, b"\xff\xff\xff\xff")):
+    if head.startswith((MAGIC, b"\xff\xff\xff\xff")):
         return "arrow"
     is_wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
     if not compression and extension not in TEXTS and b"\0" in head and not is_wide:
@@ -357,7 +360,7 @@ def _count_parts(stream: pa.NativeFile, kind: str, settings: InputSettings, path
             file = pq.ParquetFile(stream)
             check_columns(file.schema_arrow, settings, path)
             return file.metadata.num_row_groups
-        is_file = stream.read(len(FILE_MAGIC)) == FILE_MAGIC
+        is_file = stream.read(len(MAGIC)) == MAGIC
         stream.seek(0)
         reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
         check_columns(reader.schema, settings, path)

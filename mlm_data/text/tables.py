@@ -17,12 +17,11 @@ from mlm_data.config import InputSettings
 from mlm_data.errors import InputError
 from mlm_data.hashing import string_buffers
 from mlm_data.storage import open_input
+from mlm_data.text.arrow_footer import MAGIC, batch_blocks, batch_rows
 from mlm_data.text.batches import batch, other_fields, quarantined
 from mlm_data.text.json_lines import BAD_UTF8, NOT_A_STRING
 from mlm_data.text.utf8 import are_utf8
 from mlm_data.types import Documents, Slice
-
-FILE_MAGIC = b"ARROW1"  # an IPC stream has none; it begins with a message's length
 
 
 def read_table(piece: Slice, settings: InputSettings, *, batch_bytes: int, replace: bool) -> Iterator[Documents]:
@@ -79,13 +78,12 @@ def _arrow_batches(
     stream: pa.NativeFile, piece: Slice, settings: InputSettings, batch_bytes: int
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     del batch_bytes
-    is_file = stream.read(len(FILE_MAGIC)) == FILE_MAGIC
+    is_file = stream.read(len(MAGIC)) == MAGIC
     stream.seek(0)
     if is_file:
         reader = pa.ipc.open_file(stream)
         check_columns(reader.schema, settings, piece.path)
-        # Row counts are in the batches' own metadata: the ones before this slice must be looked at.
-        first_row = sum(reader.get_batch(i).num_rows for i in range(piece.start))
+        first_row = int(batch_rows(stream, batch_blocks(stream)[: piece.start]).sum()) if piece.start else 0
         batches = (reader.get_batch(i) for i in range(piece.start, piece.end))
     else:
         reader = pa.ipc.open_stream(stream)

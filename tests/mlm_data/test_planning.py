@@ -107,6 +107,13 @@ def test_odd_names_work_as_uris(tmp_path):
         assert stream.read() == b"text\n"
 
 
+def test_names_that_are_no_utf8(tmp_path):
+    with open(os.path.join(os.fsencode(tmp_path), b"\xff.md"), "wb") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match="a name in that folder is not UTF-8"):
+        find_files(configure(tmp_path / "*"))
+
+
 def test_a_name_goes_before_the_source(tmp_path):
     make(tmp_path, ["one/a.md", "two/a.md"])
     both = configure({"path": f"{tmp_path}/one/*", "name": "first"}, {"path": f"{tmp_path}/two/*"})
