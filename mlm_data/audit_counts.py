@@ -357,7 +357,19 @@ def count_pairs(
 
 def _check_rows(rows: Rows, vocabulary: Vocabulary, sources: np.ndarray) -> UInt8[np.ndarray, " vocabulary"]:
     """Refuse rows that the kernels can't walk through; return the frequency band of every id."""
-    documents, vocab_size = rows.segment_documents, vocabulary.never.size
+    documents, offsets, vocab_size = rows.segment_documents, rows.segment_offsets, vocabulary.never.size
+    if sources.max(initial=0) >= kernels.NUM_SOURCES:
+        raise ValueError(f"source group {sources.max()}: take them from source_groups, 0 to {kernels.NUM_SOURCES - 1}")
+    _refuse(
+        {
+            "segment_offsets don't fit the segments": (
+                offsets.size != len(rows) + 1
+                or (np.diff(offsets) < 0).any()
+                or offsets[0] < 0
+                or offsets[-1] > min(rows.segment_lengths.size, documents.size)
+            )
+        }
+    )
     counts = kernels.count_tokens(read_only(rows.tokens), vocab_size)
     _refuse(
         {

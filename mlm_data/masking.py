@@ -181,11 +181,14 @@ def draw_plane(
 
     Raises:
         ConfigError: if random tokens are wanted and there are none to draw from.
+        ValueError: if rows name tokens or documents that aren't there (a bug of the caller).
     """
     if plane.random_share > 0 and random_ids.size == 0:
         raise ConfigError(
             "mask.random_share needs ordinary tokens to draw from, and the tokenizer has none: set it to 0"
         )
+    if rows.tokens.max(initial=0) >= vocab_size or rows.segment_documents.max(initial=-1) >= len(ids):
+        raise ValueError(f"rows name tokens from {vocab_size} on, or documents from {len(ids)} on, which aren't there")
     num_rows, length = rows.tokens.shape
     never = np.zeros(vocab_size, np.bool_)
     never[never_targets] = True

@@ -396,9 +396,19 @@ def test_damaged_arrays_are_refused(build):
     refused("shorter than its special", rows=replace(rows, segment_lengths=np.minimum(rows.segment_lengths, 1)))
     refused("document that isn't there", rows=replace(rows, segment_documents=rows.segment_documents + np.int32(9999)))
     refused("outside the vocabulary of 300", rows=replace(rows, tokens=rows.tokens + np.uint16(300)))
+    refused("segment_offsets", rows=replace(rows, segment_offsets=rows.segment_offsets + np.int32(1)))
+    refused("segment_offsets", rows=replace(rows, segment_offsets=rows.segment_offsets[1:]))
     refused("different shapes", masks=replace(masks, targets=masks.targets[1:]))
     refused("swap_offsets", masks=replace(masks, swap_offsets=masks.swap_offsets + np.int32(1)))
     refused("swap_offsets", masks=replace(masks, swap_offsets=masks.swap_offsets[::-1].copy()))
+
+
+def test_source_groups_come_from_source_groups(build):
+    assert build.sources.max() < 16
+    assert source_groups(["a.txt"]).tolist() == source_groups(["b.txt", "a.txt"]).tolist()[1:]
+    build.sources = build.sources + np.uint8(16)
+    with pytest.raises(ValueError, match="take them from source_groups"):
+        build.count()
 
 
 # ---------------------------------------------------------------- honest builds never fail

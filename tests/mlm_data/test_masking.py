@@ -432,6 +432,14 @@ def test_impossible_planes_are_refused(wrong, message):
         Plane(index=0, **wrong)
 
 
+def test_rows_that_name_what_is_not_there_are_refused():
+    rows, keys, copies = corpus([50, 60])
+    with pytest.raises(ValueError, match="documents from 1 on"):
+        draw(rows, keys[:1], copies[:1], Plane(index=0))
+    with pytest.raises(ValueError, match="tokens from 300 on"):
+        draw(replace(rows, tokens=rows.tokens + np.uint16(200)), keys, copies, Plane(index=0))
+
+
 def test_random_tokens_need_a_vocabulary():
     rows, keys, copies = corpus([50])
     with pytest.raises(ConfigError, match="random_share"):
