@@ -32,7 +32,7 @@ from torch._inductor.debug import DebugContext
 from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_map
+from torch.utils import _pytree as pytree
 
 from trainer.attention import make_attention
 from trainer.config import RECIPES, ModelSettings
@@ -136,8 +136,11 @@ def pretend_there_is_a_gpu() -> None:
     )
 
 
-def generate(graph: Graph, mode: FakeTensorMode) -> str:
-    """Inductor's program for a graph, as if its inputs lay on a GPU."""
+def generate(graph: Graph, mode: FakeTensorMode) -> tuple[str, int]:
+    """Inductor's program for a graph, as if its inputs lay on a GPU, and the bytes that its own kernels read and write.
+
+    Products and attention are not Inductor's own.
+    """
     module = graph.module
 
     def on_gpu(value):
@@ -148,7 +151,7 @@ def generate(graph: Graph, mode: FakeTensorMode) -> str:
     with mode:
         for node in module.graph.nodes:
             if "val" in node.meta:
-                node.meta["val"] = tree_map(on_gpu, node.meta["val"])
+                node.meta["val"] = pytree.tree_map(on_gpu, node.meta["val"])
             if "device" in node.kwargs:
                 node.kwargs = node.kwargs | {"device": CUDA}
     inputs = [node.meta["val"] for node in module.graph.nodes if node.op == "placeholder"]
@@ -159,7 +162,9 @@ def generate(graph: Graph, mode: FakeTensorMode) -> str:
         lowering = GraphLowering(module, example_inputs=inputs, is_backward=graph.backward)
         with V.set_graph_handler(lowering), V.set_debug_handler(DebugContext()), V.set_extern_kernel_nodes([]):
             lowering.run(*inputs)
-            return lowering.codegen()[0].value
+            program = lowering.codegen()[0].value
+            own = [node for node in lowering.scheduler.nodes if not node.is_extern()]
+            return program, sum(node.get_read_write_buffers_sizes() for node in own)
 
 
 LAUNCHES = {  # of a line in a generated program
@@ -173,6 +178,20 @@ NO_LAUNCH = (
     r"def call|assert_|del |raw_stream|with torch\.cuda|torch\.cuda\.set_device|return |args\.clear|[\w, ]+ = args$"
     r"|\w+ = empty_strided|\w+ = (buf\d+|\w+_\d+)(\[\d+\])?(;|$)|\w+ = reinterpret_tensor"
 )
+
+
+def saved_bytes(module: fx.GraphModule) -> int:
+    """What a forward graph leaves for the next layer and for its backward pass, without parameters and their copies."""
+    nodes = list(module.graph.nodes)
+    given = {node.meta["val"].untyped_storage()._cdata for node in nodes if node.op == "placeholder"}
+    made = {}
+    for node in pytree.arg_tree_leaves(nodes[-1].args):
+        value = node.meta["val"] if isinstance(node, fx.Node) else None
+        if isinstance(value, torch.Tensor) and ROWS * LENGTH in value.shape:
+            storage = value.untyped_storage()
+            if storage._cdata not in given:
+                made[storage._cdata] = storage.nbytes()
+    return sum(made.values())
 
 
 def launches(program: str) -> dict[str, int]:
@@ -231,13 +250,19 @@ def main(capabilities: list[int]) -> None:
     graphs = trace()
     pretend_there_is_a_gpu()
     mode = FakeTensorMode()
-    programs = [generate(graph, mode) for graph in graphs]
+    programs: list[str] = []
     counted: dict[str, dict[str, dict[str, int]]] = {}
-    for graph, program in zip(graphs, programs, strict=True):
-        counted.setdefault(graph.part, {})["backward" if graph.backward else "forward"] = launches(program)
+    moved: dict[str, dict[str, float]] = {}
+    saved = {graph.part: saved_bytes(graph.module) / (ROWS * LENGTH) for graph in graphs if not graph.backward}
+    for graph in graphs:
+        program, num_bytes = generate(graph, mode)
+        programs.append(program)
+        direction = "backward" if graph.backward else "forward"
+        counted.setdefault(graph.part, {})[direction] = launches(program)
+        moved.setdefault(graph.part, {})[direction] = num_bytes / (ROWS * LENGTH)
     with tempfile.TemporaryDirectory() as folder:
         kernels = compile_kernels(programs, capabilities, Path(folder)) if capabilities else {}
-    print(json.dumps({"launches": counted, "kernels": kernels}))
+    print(json.dumps({"launches": counted, "bytes_per_place": moved, "saved_per_place": saved, "kernels": kernels}))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainer.arithmetic import memory_bytes
+from trainer.config import RECIPES, ModelSettings
+
 pytest.importorskip("triton", reason="triton is not installed: pip install -e '.[dev]' on Linux")
 
 HERE = Path(__file__).resolve().parent
@@ -22,6 +25,8 @@ RECORDED = {
     "forward": {"triton": 9, "products": 4, "attention": 1},
     "backward": {"triton": 11, "products": 8, "attention": 1, "sums": 2},
 }
+# Bytes that Inductor's kernels read and write for one place in one layer (at 8,192 places, weights' copies included).
+RECORDED_BYTES = {"forward": 38_505, "backward": 61_674}
 PARTS = ("embed", "first block", "local block", "global block", "features")
 
 
@@ -54,6 +59,19 @@ def test_a_layer_starts_no_more_kernels_than_recorded(proof, block, direction):
     assert found["attention"] == 1
     for kind, count in found.items():
         assert count <= RECORDED[direction].get(kind, 0), (kind, found)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_layer_moves_no_more_bytes_than_recorded(proof, direction):
+    assert proof["bytes_per_place"]["local block"][direction] <= RECORDED_BYTES[direction]
+
+
+def test_a_layer_keeps_what_the_arithmetic_says(proof):
+    shape = ModelSettings(**RECIPES["base"]()["model"])
+    said = memory_bytes(shape, vocab_size=1, places=1, targets=1)["activations"] / shape.layers
+    for block in ("first block", "local block", "global block"):
+        assert said <= proof["saved_per_place"][block] <= said + 64  # statistics of norms and softmax
+    assert said == 22 * 768 + 6 * 1152
 
 
 def test_local_and_global_layers_cost_the_same_launches(proof):

@@ -1,0 +1,112 @@
+"""What a training step must cost: operations, bytes and the least time, by arithmetic. Nothing here is a measurement.
+
+Useful operations of a forward pass, counting 2 for each multiply-add; a step costs three times that:
+
+    products       2 T (4 D^2 + 3 D F) per layer: qkv, attention's output, and GeGLU's two matrices
+    attention      4 D per pair of places that see each other: q k^T and p v
+    head           2 N (D^2 + D V), at N target places only
+
+    base, 8 rows of one segment of 1,024 places, 15 % targets, V = 50,368
+    products  22 x 2 x 8,192 x 5.01e6 = 1.81e12                  attention  8 global 2.06e11 + 14 local 4.40e10
+    head      2 x 1,229 x 3.93e7 = 9.65e10                       a step     6.46e12
+
+Norms, rotations, GeGLU and the rest cost bytes instead: what Inductor's kernels read and write for a layer of
+ModernBERT-base is counted in tests/trainer/test_gpu_proof.py. The roofline (Williams et al. 2009) says that a step
+can't be faster than its products at the peak of the matrix units, nor than its bytes at the peak of the memory.
+
+Padding counts as a segment here, as the kernels see it; leave it out of `lengths` to count useful places only.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from trainer.config import ModelSettings
+from trainer.encoder import padded_vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """A device's peaks as its maker states them."""
+
+    flops: float  # bf16 matrix products without sparsity, float32 sums, per second
+    memory: float  # bytes per second
+    source: str
+
+
+# By the beginning of `torch.cuda.get_device_name()`; the first that fits.
+PEAKS = {
+    "NVIDIA H200": Peak(flops=989.4e12, memory=4.8e12, source="NVIDIA H200 datasheet"),
+    "NVIDIA H100 PCIe": Peak(flops=756e12, memory=2.0e12, source="NVIDIA H100 datasheet, PCIe"),
+    "NVIDIA H100": Peak(flops=989.4e12, memory=3.35e12, source="NVIDIA H100 datasheet, SXM"),
+    "NVIDIA A100-SXM4-80GB": Peak(flops=312e12, memory=2.039e12, source="NVIDIA A100 datasheet, 80GB SXM"),
+    "NVIDIA A100": Peak(flops=312e12, memory=1.555e12, source="NVIDIA A100 datasheet, 40GB"),
+    "NVIDIA L4": Peak(flops=121e12, memory=0.3e12, source="NVIDIA L4 datasheet, half of the sparse figure"),
+    "NVIDIA GeForce RTX 4090": Peak(flops=165.2e12, memory=1.008e12, source="NVIDIA Ada GPU architecture, appendix A"),
+}
+
+
+def peak_of(name: str) -> Peak | None:
+    """The stated peaks of a device by its name; None if they are not in our table.
+
+    >>> peak_of("NVIDIA H100 80GB HBM3").memory
+    3350000000000.0
+    """
+    return next((peak for start, peak in PEAKS.items() if name.startswith(start)), None)
+
+
+def seen_pairs(lengths: Iterable[int], window: int | None = None) -> int:
+    """Pairs (i, j) of places in one segment, with |i - j| <= window where there is one.
+
+    >>> seen_pairs([3, 4]), seen_pairs([3, 4], window=1)
+    (25, 17)
+    """
+    total = 0
+    for length in lengths:
+        if window is None or length <= window + 1:
+            total += length * length
+        else:
+            total += length * (2 * window + 1) - window * (window + 1)
+    return total
+
+
+def step_flops(shape: ModelSettings, *, vocab_size: int, lengths: list[int], targets: int) -> dict[str, float]:
+    """Useful operations of one step (forward and backward) over segments of these lengths, by kind.
+
+    What is computed again (flash attention's scores in the backward pass, activation checkpoints) does not count, nor
+    does the optimizer.
+    """
+    width, places = shape.width, sum(lengths)
+    num_wide = len(range(0, shape.layers, shape.global_every))
+    pairs = num_wide * seen_pairs(lengths) + (shape.layers - num_wide) * seen_pairs(lengths, shape.window)
+    forward = {
+        "products": 2.0 * shape.layers * places * (4 * width**2 + 3 * width * shape.intermediate),
+        "attention": 4.0 * width * pairs,
+        "head": 2.0 * targets * (width**2 + width * padded_vocabulary(vocab_size)),
+    }
+    return {kind: 3 * flops for kind, flops in forward.items()}
+
+
+def num_parameters(shape: ModelSettings, vocab_size: int) -> int:
+    """Parameters of the encoder with its tied decoder, padding of the vocabulary included."""
+    width, vocab = shape.width, padded_vocabulary(vocab_size)
+    layer = 4 * width**2 + 3 * width * shape.intermediate + 2 * width
+    return shape.layers * layer - width + vocab * (width + 1) + width**2 + 3 * width
+
+
+def memory_bytes(
+    shape: ModelSettings, *, vocab_size: int, places: int, targets: int, adamw: bool = True
+) -> dict[str, int]:
+    """Bytes on the device at the end of the forward pass, in bf16 with float32 weights, without checkpointing.
+
+    A place keeps 22 D + 6 F bytes in each layer: the residual stream (4 D), both norms' outputs (4 D), qkv (6 D), the
+    rotated q and k (4 D), attention's output before and after its matrix (4 D), and GeGLU's input and output (6 F).
+    """
+    parameters = num_parameters(shape, vocab_size)
+    chunk = min(targets, 2048)
+    return {
+        "weights": 4 * parameters,
+        "gradients": 4 * parameters,
+        "optimizer": (8 if adamw else 4) * parameters,
+        "activations": places * shape.layers * (22 * shape.width + 6 * shape.intermediate),
+        "logits": 2 * chunk * padded_vocabulary(vocab_size),
+    }
