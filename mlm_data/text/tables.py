@@ -51,6 +51,8 @@ def check_columns(schema: pa.Schema, settings: InputSettings, path: str) -> None
         nearest = difflib.get_close_matches(field, schema.names, n=1, cutoff=0.4)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"columns: {', '.join(schema.names[:20])}"
         raise InputError(f"{path}: no column {field!r} for the text: {hint} Set text_field")
+    if schema.names.count(field) > 1:
+        raise InputError(f"{path}: {schema.names.count(field)} columns are called {field!r}: rename all but one")
     kind = schema.field(field).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (_is_text(kind) or pa.types.is_null(kind)):
@@ -80,34 +82,33 @@ def _arrow_batches(
     del batch_bytes
     is_file = stream.read(len(MAGIC)) == MAGIC
     stream.seek(0)
-    if is_file:
-        reader = pa.ipc.open_file(stream)
-        check_columns(reader.schema, settings, piece.path)
-        first_row = int(batch_rows(stream, batch_blocks(stream)[: piece.start]).sum()) if piece.start else 0
-        batches = (reader.get_batch(i) for i in range(piece.start, piece.end))
-    else:
-        reader = pa.ipc.open_stream(stream)
-        check_columns(reader.schema, settings, piece.path)
-        first_row = 0
-        batches = iter(reader)
-    columns = _present(reader.schema, settings)
-    for rows in batches:
-        yield first_row, rows.select(columns)
+    open_reader = pa.ipc.open_file if is_file else pa.ipc.open_stream
+    schema = open_reader(stream).schema
+    check_columns(schema, settings, piece.path)
+    wanted = sorted(schema.get_field_index(name) for name in _present(schema, settings))
+    first_row = 0
+    if is_file and piece.start:
+        first_row = int(batch_rows(stream, batch_blocks(stream)[: piece.start]).sum())
+    stream.seek(0)
+    reader = open_reader(stream, options=pa.ipc.IpcReadOptions(included_fields=wanted))
+    for rows in (reader.get_batch(i) for i in range(piece.start, piece.end)) if is_file else reader:
+        yield first_row, rows
         first_row += rows.num_rows
 
 
 def _present(schema: pa.Schema, settings: InputSettings) -> list[str]:
     wanted = dict.fromkeys((settings.text_field, *other_fields(settings)))
-    return [name for name in wanted if name in schema.names]
+    return [name for name in wanted if schema.names.count(name) == 1]
 
 
 def _cut(rows: pa.RecordBatch, text_field: str, batch_bytes: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Parts of about `batch_bytes` of text each."""
     column = rows.column(text_field)
-    if pa.types.is_dictionary(column.type) or pa.types.is_null(column.type) or rows.num_rows < 2:
+    if pa.types.is_null(column.type) or rows.num_rows < 2:
         yield 0, rows
         return
-    ends = np.cumsum(pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+    lengths = pc.binary_length(column.cast(pa.large_binary()))
+    ends = np.cumsum(pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False), dtype=np.int64)
     start = 0
     while start < rows.num_rows:
         before = int(ends[start - 1]) if start else 0
@@ -126,7 +127,7 @@ def _documents(piece: Slice, settings: InputSettings, first_row: int, rows: pa.R
         quarantined(piece, int(place), NOT_A_STRING, f"field {settings.text_field!r} holds null")
         for place in places[~is_text]
     ]
-    raw = column.filter(is_text).cast(pa.large_binary())
+    raw = column.cast(pa.large_binary()).filter(is_text)
     data, offsets = string_buffers(raw)
     is_good = are_utf8(data, offsets[:-1], offsets[1:])
     places = places[is_text]
@@ -151,7 +152,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _as_strings(rows: pa.RecordBatch, name: str) -> pa.Array:
-    if name not in rows.schema.names:
+    if name not in rows.schema.names:  # or there are several
         return pa.nulls(rows.num_rows, pa.string())
     column = rows.column(name)
     if pa.types.is_nested(column.type):

@@ -393,8 +393,9 @@ TEXTS = ["one", "zwei \u00fc", None, "", "five", "six \U0001f600", None, "eight"
         pa.array(TEXTS, pa.large_string()),
         pa.array(TEXTS).dictionary_encode(),
         pa.array([text and text.encode() for text in TEXTS], pa.binary()),
+        pa.array(TEXTS, pa.string_view()),
     ],
-    ids=["string", "large_string", "dictionary", "binary"],
+    ids=["string", "large_string", "dictionary", "binary", "view"],
 )
 def test_tables(scratch, kind, column):
     form, parts = write_table(scratch, pa.table({"n": range(8), "body": column}), kind)
@@ -459,6 +460,14 @@ def test_a_table_without_the_text(scratch, kind):
         read(scratch, form, borders=[0, parts])
     with pytest.raises(InputError, match="column 'n' is int64, not text"):
         read(scratch, form, borders=[0, parts], text_field="n")
+
+
+def test_a_table_with_two_texts(scratch):
+    form, parts = write_table(
+        scratch, pa.Table.from_arrays([["a"], ["b"], ["c"], ["d"]], ["text", "text", "n", "n"]), "file"
+    )
+    with pytest.raises(InputError, match="2 columns are called 'text': rename all but one"):
+        read(scratch, form, borders=[0, parts])
 
 
 @pytest.mark.parametrize("kind", ["parquet", "file", "stream"])
