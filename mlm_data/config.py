@@ -34,7 +34,7 @@ class InputSettings(Settings):
     format: Literal["auto", "text", "jsonl", "parquet", "arrow"] = "auto"
     documents: Literal["file", "line", "paragraph"] = "file"  # text only; a paragraph ends at an empty line
     encoding: str = "utf-8"  # a byte order mark wins over it
-    text_field: str = "text"
+    text_field: str = "text"  # "a.b" means field b of the object in field a; so for the two below
     id_field: str | None = None
     keep_fields: tuple[str, ...] = ()
 

@@ -1,7 +1,8 @@
 """Parquet files by row group; Arrow files by record batch, Arrow streams whole. `offset` is the row in the file.
 
 The text column may be a string or bytes, dictionary-encoded or not. Other fields become strings: strings as they are,
-lists and structs as compact JSON, everything else as Arrow prints it (1, 1.5, true, 2024-01-31).
+lists and structs as compact JSON, everything else as Arrow prints it (1, 1.5, true, 2024-01-31). Where there is no
+column "a.b", that means field b of the struct a.
 """
 
 import difflib
@@ -47,13 +48,13 @@ def check_columns(schema: pa.Schema, settings: InputSettings, path: str) -> None
         InputError: names the nearest column.
     """
     field = settings.text_field
-    if field not in schema.names:
+    if not _top_level(schema, field):
         nearest = difflib.get_close_matches(field, schema.names, n=1, cutoff=0.4)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"columns: {', '.join(schema.names[:20])}"
         raise InputError(f"{path}: no column {field!r} for the text: {hint} Set text_field")
     if schema.names.count(field) > 1:
         raise InputError(f"{path}: {schema.names.count(field)} columns are called {field!r}: rename all but one")
-    kind = schema.field(field).type
+    kind = _column(pa.RecordBatch.from_pylist([], schema=schema), field).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (_is_text(kind) or pa.types.is_null(kind)):
         raise InputError(f"{path}: column {field!r} is {kind}, not text: set text_field to a column of strings")
@@ -85,7 +86,7 @@ def _arrow_batches(
     open_reader = pa.ipc.open_file if is_file else pa.ipc.open_stream
     schema = open_reader(stream).schema
     check_columns(schema, settings, piece.path)
-    wanted = sorted(schema.get_field_index(name) for name in _present(schema, settings))
+    wanted = sorted({schema.get_field_index(name) for name in _present(schema, settings)})
     first_row = 0
     if is_file and piece.start:
         first_row = int(batch_rows(stream, batch_blocks(stream)[: piece.start]).sum())
@@ -97,13 +98,35 @@ def _arrow_batches(
 
 
 def _present(schema: pa.Schema, settings: InputSettings) -> list[str]:
-    wanted = dict.fromkeys((settings.text_field, *other_fields(settings)))
-    return [name for name in wanted if schema.names.count(name) == 1]
+    """The columns that hold the wanted fields."""
+    wanted = [_top_level(schema, name) for name in (settings.text_field, *other_fields(settings))]
+    return list(dict.fromkeys(name for name in wanted if name))
+
+
+def _top_level(schema: pa.Schema, name: str) -> str:
+    """The column of a field: its own, or for "a.b" the struct a that has a field b; "" if there is none."""
+    if name in schema.names:
+        return name
+    head, _, rest = name.partition(".")
+    if not rest or schema.names.count(head) != 1:
+        return ""
+    kind = schema.field(head).type
+    return head if pa.types.is_struct(kind) and _top_level(pa.schema(list(kind)), rest) else ""
+
+
+def _column(rows: pa.RecordBatch, name: str) -> pa.Array:
+    """A field's values, wherever `_top_level` finds it."""
+    if name in rows.schema.names:
+        return rows.column(name)
+    head, _, rest = name.partition(".")
+    struct = rows.column(head)
+    inner = pa.RecordBatch.from_arrays(struct.flatten(), schema=pa.schema(list(struct.type)))
+    return _column(inner, rest)
 
 
 def _cut(rows: pa.RecordBatch, text_field: str, batch_bytes: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Parts of about `batch_bytes` of text each."""
-    column = rows.column(text_field)
+    column = _column(rows, text_field)
     if pa.types.is_null(column.type) or rows.num_rows < 2:
         yield 0, rows
         return
@@ -118,7 +141,7 @@ def _cut(rows: pa.RecordBatch, text_field: str, batch_bytes: int) -> Iterator[tu
 
 
 def _documents(piece: Slice, settings: InputSettings, first_row: int, rows: pa.RecordBatch, replace: bool) -> Documents:
-    column = rows.column(settings.text_field)
+    column = _column(rows, settings.text_field)
     places = np.arange(first_row, first_row + len(column))
     is_text = column.is_valid().to_numpy(zero_copy_only=False)
     if pa.types.is_null(column.type):
@@ -152,9 +175,9 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _as_strings(rows: pa.RecordBatch, name: str) -> pa.Array:
-    if name not in rows.schema.names:  # or there are several
+    if not _top_level(rows.schema, name) or rows.schema.names.count(name) > 1:
         return pa.nulls(rows.num_rows, pa.string())
-    column = rows.column(name)
+    column = _column(rows, name)
     if pa.types.is_nested(column.type):
         values = (None if value is None else _compact_json(value) for value in column.to_pylist())
         return pa.array(values, pa.string())

@@ -208,6 +208,48 @@ def test_names_may_repeat_and_be_anything():
     assert [column.to_pylist() for column in fields.others] == [["a"], ["2"], ["3"], ["1"]]
 
 
+def look_up(value, name):
+    """A field of an object, or of an object in it, by Python."""
+    head, dot, rest = name.partition(".")
+    if name in value or not dot or not isinstance(value.get(head), dict):
+        return value.get(name)
+    return look_up(value[head], rest)
+
+
+nested_keys = st.sampled_from(["a", "b", "c", "a.b", "b.c", "a.b.c", "", "."])
+nested = st.recursive(
+    st.none() | st.sampled_from(["s", "\u00fc", "\ud800"]) | st.lists(st.just({"b": "x"}), max_size=1),
+    lambda inner: st.dictionaries(nested_keys, inner, max_size=4),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.dictionaries(nested_keys, nested, max_size=4), max_size=4), st.booleans())
+def test_fields_of_fields(objects, escapes):
+    """By the kernel, and by Python where a key has an escape."""
+    names = ["a.b", "a.b.c", "b.c", "a", ".", "a..b"]
+    lines = [json.dumps({"text": "t"} | value).encode() for value in objects]
+    if escapes:
+        lines = [line.replace(b'"text"', rb'"t\u0065xt"') for line in lines]
+    fields = read(lines, *names)
+    assert len(fields.text) == len(lines)
+    for name, column in zip(names, fields.others, strict=True):
+        for value, found in zip(objects, column.to_pylist(), strict=True):
+            twin = look_up(value, name)
+            if isinstance(twin, str):
+                assert found == twin.replace("\ud800", "\ufffd")
+            else:
+                assert found == (None if twin is None else json.dumps(twin, separators=(",", ":")))
+
+
+def test_a_text_in_an_object():
+    lines = [b'{"doc": {"text": "a", "n": 1}}', b'{"doc": {"n": 1}}', b'{"doc": [1]}', b'{"doc": {"text": 2}}']
+    data, starts, ends = places(lines)
+    fields = read_fields(data, starts, ends, text_field="doc.text", other_fields=["doc.n"])
+    assert (fields.text.to_pylist(), fields.others[0].to_pylist()) == (["a"], ["1"])
+    assert [reason for _, reason, _ in fields.problems] == ["no_text_field", "no_text_field", "text_not_a_string"]
+
+
 def test_nothing_to_read():
     fields = read([], "x")
     assert fields.text.equals(pa.array([], pa.large_string()))

@@ -439,6 +439,24 @@ def test_other_columns_become_strings(scratch, kind):
     assert set(batch.table.schema.types[2:]) == {pa.string()}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_fields_of_structs(scratch, kind):
+    inner = [{"text": "a", "n": 1, "deep": {"x": "y"}}, {"text": None, "n": 2, "deep": None}, None]
+    form, parts = write_table(scratch, pa.table({"doc": inner, "doc.z": ["1", "2", "3"]}), kind)
+    config = configure(text_field="doc.text", keep_fields=("doc.n", "doc.deep.x", "doc.z", "doc.none", "doc"))
+    (batch,) = read_slice(piece_of(scratch, form, end=parts), config)
+    assert batch.table.to_pydict() == {
+        "text": ["a"],
+        "offset": [0],
+        "keep.doc.n": ["1"],
+        "keep.doc.deep.x": ["y"],
+        "keep.doc.z": ["1"],
+        "keep.doc.none": [None],
+        "keep.doc": ['{"text":"a","n":1,"deep":{"x":"y"}}'],
+    }
+    assert [item.reason for item in batch.quarantined] == ["text_not_a_string"] * 2
+
+
 def test_bytes_of_a_table_may_be_bad(scratch):
     form, parts = write_table(scratch, pa.table({"text": pa.array([b"ok", b"\xff", None, b"\xc3\xa9"])}), "parquet")
     bad = [(1, "bad_utf8"), (2, "text_not_a_string")]
