@@ -236,6 +236,8 @@ class WordTable:
         grown = [size * array.itemsize for size, array in zip(sizes, self.view, strict=True) if size > array.size]
         if not grown:
             return True
+        if sizes[0] == slots.size:
+            grown.append(slots.nbytes)
         if sum(grown) + self.num_bytes > self.budget_bytes:
             return False
         if sizes[1] > keys.size:
@@ -246,6 +248,9 @@ class WordTable:
             larger = np.zeros(sizes[0], np.uint64)
             rehash(slots, larger, keys)
             slots = larger
+        else:
+            # Readers of the old arrays must not find slots that point into the new ones.
+            slots = slots.copy()
         self.view = View(slots, keys, arena)
         return True
 
