@@ -18,10 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import rfc8785
 
+from mlm_data.config import CleanSettings
 from mlm_data.hashing import hash128, ids_from_arrow, ids_to_arrow
 from mlm_data.shards.format import token_type
 from mlm_data.storage import Folder
 from mlm_data.text import normalize, reading
+from mlm_data.tokens.engine import Engine
 from mlm_data.types import Documents, Quarantined, Unit
 from pipelines import metrics
 from pipelines.context import Context
@@ -136,6 +138,8 @@ def _write(unit: Unit, context: Context, work: Folder, key: str, parts: dict[str
     engine, settings = context.engine(), context.config.clean
     fields, has_id_field = kept_fields(context)
     schema = prepared_schema(token_type(context.reference().vocab_size), fields, has_id_field=has_id_field)
+    reference = context.reference()
+    forbidden = np.setdiff1d(reference.special_ids, [reference.roles.unk])  # what no raw text may become
     sources = list(dict.fromkeys(piece.source for piece in unit.slices))
     quarantined: list[Quarantined] = []
     counts: Counter[str] = Counter()
@@ -147,7 +151,9 @@ def _write(unit: Unit, context: Context, work: Folder, key: str, parts: dict[str
                 counts["bytes_read"] += documents.num_bytes_read
                 counts["documents_read"] += documents.table.num_rows + len(documents.quarantined)
                 if documents.table.num_rows:
-                    batch = _prepare_batch(documents, sources.index(documents.source), schema, engine, settings)
+                    batch = _prepare_batch(
+                        documents, sources.index(documents.source), schema, engine, settings, forbidden
+                    )
                     counts["tokens_tokenized"] += len(batch.column("tokens").values)
                     file.write_batch(batch)
 
@@ -165,9 +171,13 @@ def _write(unit: Unit, context: Context, work: Folder, key: str, parts: dict[str
     work.create(fill, lambda _: f"{key}.arrow", durable=False)
 
 
-def _prepare_batch(documents: Documents, source: int, schema: pa.Schema, engine: Any, settings: Any) -> pa.RecordBatch:
+def _prepare_batch(
+    documents: Documents, source: int, schema: pa.Schema, engine: Engine, settings: CleanSettings, forbidden: np.ndarray
+) -> pa.RecordBatch:
     texts = normalize.normalize(documents.table.column("text"), settings)
     encoded = engine.encode(texts)
+    if np.isin(encoded.ids, forbidden).any():
+        raise AssertionError(f"{documents.source}: the engine made a special id of raw text: this is a bug of ours")
     offsets = pa.array(encoded.offsets, pa.int64())
     columns = {
         "id": ids_to_arrow(hash128(texts)),
