@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +72,53 @@ def save(run: Path, checkpoint: Checkpoint) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return final
+
+
+class Saver:
+    """Saves checkpoints in another thread: training goes on while the disk is written.
+
+    `save` copies the tensors first. What went wrong is raised by the next `save`, or by `wait`.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(self, run: Path, checkpoint: Checkpoint, *, keep: int, best: int | None) -> None:
+        """Hand over a checkpoint; old ones are removed when it is written."""
+        self.wait()
+        copied = Checkpoint(
+            step=checkpoint.step,
+            model=_copies(checkpoint.model),
+            optimizer=_copies(checkpoint.optimizer),
+            state=json.loads(json.dumps(checkpoint.state, allow_nan=False)),
+        )
+        self._thread = threading.Thread(target=self._write, args=(run, copied, keep, best), name="premask-checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the last checkpoint is written.
+
+        Raises:
+            StorageError: if it could not be.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _write(self, run: Path, checkpoint: Checkpoint, keep: int, best: int | None) -> None:
+        try:
+            save(run, checkpoint)
+            prune(run, keep=keep, best=best)
+        except BaseException as error:  # raised by `wait`, in the thread that can act on it
+            self._error = error
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def steps(run: Path) -> list[int]:

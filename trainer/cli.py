@@ -5,6 +5,7 @@ A mistake of the user is one line on standard error and exit code 2; --debug sho
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -83,7 +84,7 @@ def _run(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     with _Screen(console) as screen:
         result = train(settings, say=screen.say, watch=screen.watch)
-    if result["stopped"]:
+    if result["stopped"] or int(os.environ.get("RANK", "0")):
         return 0
     seen = result["validation"]
     if seen:
@@ -101,7 +102,7 @@ def _eval(options: argparse.Namespace) -> int:
     from trainer.data import open_dataset
     from trainer.evaluate import report
 
-    folder = Path(options.run)
+    folder = runs.newest(Path(options.run))
     facts = runs.read(folder)
     chosen = machine.choose(_settings_of(folder, facts, compile_mode="off"), precision=facts["precision"])
     trained = runs.load(folder, chosen)
@@ -138,7 +139,7 @@ def _fill(options: argparse.Namespace) -> int:
 
     if options.top < 1:
         raise ConfigError(f"--top must be at least 1, got {options.top}")
-    folder = Path(options.run)
+    folder = runs.newest(Path(options.run))
     facts = runs.read(folder)
     chosen = machine.choose(_settings_of(folder, facts, compile_mode="off"), precision=facts["precision"])
     trained = runs.load(folder, chosen, rows=1)

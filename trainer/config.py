@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlm_data.config import Settings, apply_overrides, parse_settings, read_yaml
 from mlm_data.errors import ConfigError
@@ -62,7 +62,7 @@ class ScheduleSettings(Settings):
     kind: Literal["wsd", "linear", "cosine"] = "wsd"
     shape: Literal["linear", "1-sqrt"] = "linear"  # of wsd's decay
     warmup_steps: int = Field(default=40, ge=0)
-    decay_share: float = Field(default=0.5, gt=0, le=1)
+    decay_share: float = Field(default=0.5, ge=0, le=1)
     floor: float = Field(default=0.0, ge=0, lt=1)  # factor at the end
 
 
@@ -81,6 +81,25 @@ class BudgetSettings(Settings):
         return self
 
 
+class MixSettings(Settings):
+    """Another dataset to draw micro-batches from: same tokenizer, same length."""
+
+    data: str
+    weight: float = Field(default=1.0, gt=0)  # micro-batches for each one of `data`
+
+
+class PhaseSettings(Settings):
+    """What one phase changes; the rest is as in the run."""
+
+    data: str
+    tokens: float = Field(gt=0)  # token places
+    planes: tuple[int, ...] | None = None
+    batch_rows: int | None = Field(default=None, ge=1)
+    rope_theta: float | None = Field(default=None, gt=1)
+    lr_factor: float = Field(default=1.0, gt=0)  # on all learning rates
+    schedule: Literal["constant", "decay"] | ScheduleSettings = "constant"  # decay: from the first step to the floor
+
+
 class RunSettings(Settings):
     """One run, whole."""
 
@@ -92,9 +111,14 @@ class RunSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     budget: BudgetSettings
-    batch_rows: int = Field(default=32, ge=1)  # rows of one micro-batch
-    accumulate: int = Field(default=1, ge=1)  # micro-batches per step
+    batch_rows: int = Field(default=32, ge=1)  # rows of one micro-batch, of each rank
+    accumulate: int | dict[int, int] = 1  # micro-batches per step; or a ramp, {0: 1, 200: 2}: from step 200 on two
+    mix: tuple[MixSettings, ...] = ()  # more datasets; `data` itself has weight 1
+    phases: tuple[PhaseSettings, ...] = ()  # one after the other, each with its own data and budget
+    start: str | None = None  # begin with the weights and the optimizer's state of this run
+    ema: float | None = Field(default=None, gt=0, lt=1)  # decay of an average of the weights, used to evaluate and fill
     seed: int = Field(default=0, ge=0, lt=2**63)
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"  # with several ranks; auto: ddp
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of matrix products; auto: the faster
     compile: Literal["auto", "on", "off"] = "auto"  # auto: where a C++ compiler is there
@@ -104,6 +128,24 @@ class RunSettings(Settings):
     evaluate_rows: int = Field(default=512, ge=1)  # of the validation split, at most, while training
     checkpoint_every: int = Field(default=200, ge=1)
     keep: int = Field(default=3, ge=1)  # checkpoints; the best by validation loss stays besides
+
+    @field_validator("accumulate")
+    @classmethod
+    def _ramp(cls, value: int | dict[int, int]) -> int | dict[int, int]:
+        ramp = value if isinstance(value, dict) else {0: value}
+        if 0 not in ramp or min(ramp) < 0 or min(ramp.values()) < 1:
+            raise ValueError(f"give a number, or a ramp that begins at step 0, such as {{0: 1, 200: 2}}, got {value}")
+        return value
+
+    def micro_batches(self, step: int) -> int:
+        """Micro-batches of the step after `step` steps."""
+        if isinstance(self.accumulate, int):
+            return self.accumulate
+        return self.accumulate[max(first for first in self.accumulate if first <= step)]
+
+    def rows_at(self, step: int) -> int:
+        """Rows of one rank in the step after `step` steps."""
+        return self.batch_rows * self.micro_batches(step)
 
 
 def tiny() -> dict[str, Any]:
@@ -188,6 +230,43 @@ def resolve(
         merged["budget"] = chosen["budget"]
     where = str(file) if file is not None else f"recipe {name}"
     return parse_settings(RunSettings, merged, where=where)
+
+
+def phases_of(settings: RunSettings) -> list[RunSettings]:
+    """The phases of a run as runs of their own, each beginning where the one before ended; without any, itself."""
+    if not settings.phases:
+        return [settings]
+    runs = []
+    for number, phase in enumerate(settings.phases):
+        schedule = phase.schedule
+        if not isinstance(schedule, ScheduleSettings):
+            warm = settings.schedule.warmup_steps if number == 0 else 0
+            shape = settings.schedule.model_dump() | {"warmup_steps": warm, "kind": "wsd"}
+            share = 1.0 if schedule == "decay" else 0.0
+            schedule = ScheduleSettings(**shape | {"decay_share": share})
+        optimizer = settings.optimizer.model_copy(
+            update={
+                "lr": settings.optimizer.lr * phase.lr_factor,
+                "muon_lr": settings.optimizer.muon_lr * phase.lr_factor,
+            }
+        )
+        model = settings.model
+        if phase.rope_theta is not None:
+            model = model.model_copy(update={"rope_theta": phase.rope_theta})
+        changes = {
+            "data": phase.data,
+            "out": f"{settings.out}/phase-{number}",
+            "start": f"{settings.out}/phase-{number - 1}" if number else settings.start,
+            "planes": phase.planes,
+            "batch_rows": phase.batch_rows or settings.batch_rows,
+            "budget": BudgetSettings(tokens=phase.tokens),
+            "schedule": schedule,
+            "optimizer": optimizer,
+            "model": model,
+            "phases": (),
+        }
+        runs.append(settings.model_copy(update=changes))
+    return runs
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

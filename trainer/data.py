@@ -1,8 +1,9 @@
 """From the loader's numpy batches to tensors on the device, and plain arrays of a dataset's rows."""
 
+import dataclasses
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,8 +12,11 @@ from torch import Tensor
 
 from mlm_data.batches import IGNORED, Batch
 from mlm_data.errors import ConfigError
+from mlm_data.loader import Loader
 from mlm_data.shards.format import TRAIN
 from mlm_data.shards.reader import Dataset
+from trainer.config import RunSettings
+from trainer.parallel import ALONE, Parallel
 
 
 class Tensors(NamedTuple):
@@ -117,3 +121,81 @@ def never_targets(dataset: Dataset) -> Int64[np.ndarray, " ids"]:
     """Ids that play a part: [CLS], [SEP], [PAD], [MASK], [UNK], as far as there are such."""
     roles = dataset.manifest.roles
     return np.array(sorted({i for i in (roles.cls, roles.sep, roles.pad, roles.mask, roles.unk) if i >= 0}), np.int64)
+
+
+class Stream:
+    """Batches for a run: of one dataset, or of several in fixed proportions.
+
+    Micro-batch n comes from the dataset that is furthest behind its share of n + 1; ties go to the first. With weights
+    2 and 1 that is A B A, A B A, ...: no randomness, exact at every prefix, and the state is the loaders' states.
+
+    Raises:
+        ConfigError: if the datasets do not fit together.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        settings: RunSettings,
+        *,
+        state: list[dict[str, Any]] | None = None,
+        parallel: Parallel = ALONE,
+    ) -> None:
+        parts = [(dataset, 1.0)] + [(open_dataset(part.data), part.weight) for part in settings.mix]
+        for other, _ in parts[1:]:
+            _check_fit(dataset, other)
+        total = sum(weight for _, weight in parts)
+        self._shares = [weight / total for _, weight in parts]
+        self._loaders = [
+            Loader(
+                part,
+                planes=settings.planes,
+                batch_rows=settings.batch_rows,
+                seed=None if state else settings.seed,
+                state=state[number] if state else None,
+                rank=parallel.rank,
+                world_size=parallel.world,
+                prefetch=2,
+            )
+            for number, (part, _) in enumerate(parts)
+        ]
+        self.target_size = max(size for loader in self._loaders for size in loader.target_sizes)
+        self._borders = max(settings.batch_rows * part.manifest.max_segments for part, _ in parts) + 1
+
+    def next(self) -> Batch:
+        """The next micro-batch of this rank."""
+        taken = [loader.rows_consumed for loader in self._loaders]
+        step = self._loaders[0].global_rows
+        behind = [share * (sum(taken) + step) - count for share, count in zip(self._shares, taken, strict=True)]
+        batch = next(self._loaders[int(np.argmax(behind))])
+        return batch if len(self._loaders) == 1 else self._filled(batch)
+
+    def _filled(self, batch: Batch) -> Batch:
+        """A batch with the array lengths that all datasets of the mixture share."""
+        more = self.target_size - batch.target_places.size
+        borders = np.pad(
+            batch.cu_seqlens, (0, self._borders - batch.cu_seqlens.size), constant_values=batch.input_ids.size
+        )
+        places = np.pad(batch.target_places, (0, more))
+        ids = np.pad(batch.target_ids, (0, more), constant_values=IGNORED)
+        return dataclasses.replace(batch, cu_seqlens=borders, target_places=places, target_ids=ids)
+
+    def state(self) -> list[dict[str, Any]]:
+        """Where each loader is, as plain types."""
+        return [loader.state() for loader in self._loaders]
+
+    def close(self) -> None:
+        for loader in self._loaders:
+            loader.close()
+
+
+def _check_fit(dataset: Dataset, other: Dataset) -> None:
+    for name, one, two in (
+        ("sequence_length", dataset.manifest.sequence_length, other.manifest.sequence_length),
+        ("tokenizer", dataset.manifest.tokenizer["sha256"], other.manifest.tokenizer["sha256"]),
+    ):
+        if one != two:
+            raise ConfigError(
+                f"mix: {other.folder.location} has {name} {two}, {dataset.folder.location} has {one}: "
+                "mix datasets of one length and one tokenizer"
+            )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int32, Int64
+from torch import nn
 
 from mlm_data import seeds
 from mlm_data.batches import IGNORED, Batch
@@ -18,7 +19,8 @@ from mlm_data.loader import evaluation
 from mlm_data.shards.reader import Dataset
 from trainer.data import Tensors, never_targets, pieces, token_rows, unigram_counts
 from trainer.encoder import Encoder
-from trainer.step import head_loss
+from trainer.parallel import ALONE, Parallel
+from trainer.step import Forward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,13 @@ class Score:
 
 
 def score(
-    model: Encoder, batches: Iterable[Batch], *, target_size: int, device: torch.device, max_rows: int | None = None
+    forward: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    target_size: int,
+    device: torch.device,
+    max_rows: int | None = None,
+    parallel: Parallel = ALONE,
 ) -> Score:
     """Loss and hits over batches.
 
@@ -59,13 +67,12 @@ def score(
     for batch in batches:
         if max_rows is not None and rows >= max_rows:
             break
-        rows += batch.rows.size
+        rows += batch.rows.size * parallel.world
         tensors = Tensors.of(batch, device)
-        x_TD = model(tensors.input_ids, tensors.position_ids, tensors.cu_seqlens)
         for places, ids in pieces(tensors, target_size):
-            loss, hits = head_loss(model, x_TD, places, ids, gradient=False)
+            loss, hits = forward(tensors, places, ids, gradient=False)
             sums += torch.stack([loss, hits, (ids >= 0).sum()]).double()
-    loss_sum, hits, targets = sums.tolist()
+    loss_sum, hits, targets = parallel.sum_(sums).tolist()
     return Score(loss_sum=loss_sum, hits=int(hits), targets=int(targets))
 
 
@@ -177,7 +184,7 @@ def report(
     batches = list(_take(stream, max_rows))
     result: dict[str, Any] = {
         "dataset": dataset.digest,
-        "model": score(model, batches, target_size=target_size, device=device).to_dict(),
+        "model": score(Forward(model), batches, target_size=target_size, device=device).to_dict(),
     }
     if not baselines:
         return result
@@ -185,7 +192,7 @@ def report(
     result["unigram"] = unigram_score(truths, unigram_counts(dataset)).to_dict()
     guess = NeighbourTable(dataset).predict(left, right)
     result["two_neighbours"] = {"accuracy": float((guess == truths).mean()), "targets": int(truths.size)}
-    mixed = score(model, shuffled(batches, dataset), target_size=target_size, device=device)
+    mixed = score(Forward(model), shuffled(batches, dataset), target_size=target_size, device=device)
     result["shuffled_context"] = mixed.to_dict()
     result["nats_below_unigram"] = result["unigram"]["loss"] - result["model"]["loss"]
     result["nats_lost_by_shuffling"] = mixed.loss - result["model"]["loss"]

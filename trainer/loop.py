@@ -14,7 +14,7 @@ before a step depends on it.
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlm_data.loader import Loader, evaluation
+from mlm_data.loader import evaluation
 from mlm_data.shards.format import VALIDATION
 from trainer import checkpoint as ck
 from trainer import machine as mc
+from trainer import parallel as pl
 from trainer import runs
-from trainer.config import RunSettings
-from trainer.data import Tensors, check_rows, open_dataset, unigram_counts
+from trainer.config import RunSettings, phases_of
+from trainer.data import Stream, Tensors, check_rows, open_dataset, unigram_counts
 from trainer.encoder import PADDED_BIAS
 from trainer.evaluate import Score, score
-from trainer.optim import Optimizer
-from trainer.runlog import Clock, Log
+from trainer.optim import Average, Optimizer
+from trainer.runlog import COMPILE_STEPS, Clock, Log
 from trainer.schedule import decay_start, factor
-from trainer.step import Stepper, StepStats
+from trainer.step import Forward, Stepper, StepStats
 
 MEASURED_STEPS = 20  # after which a budget in minutes becomes a number of steps
 OVERHEAD = 1.03  # evaluation and checkpoints, as a factor on the time of steps
@@ -74,23 +75,43 @@ def train(
 ) -> dict[str, Any]:
     """Begin a run, or go on with it where its last checkpoint is. Returns the final state as plain types.
 
+    With phases, every phase is a run in a folder of its own, RUN/phase-0, RUN/phase-1, ..., that begins with the
+    weights and the optimizer's state of the phase before; those that are finished are passed over.
+
     Raises:
         PremaskError: for anything a user can mend.
     """
-    return _Run(settings, say=say, watch=watch).train()
+    with pl.joined(settings) as parallel:
+        if not parallel.leads:
+            say = watch = lambda _: None
+        result: dict[str, Any] = {}
+        for number, phase in enumerate(phases_of(settings)):
+            if settings.phases:
+                say(f"phase {number}: {phase.data}")
+            result = _Run(phase, parallel, say=say, watch=watch).train()
+            if result["stopped"]:
+                break
+        return result
 
 
 class _Run:
-    def __init__(self, settings: RunSettings, *, say: Callable[[str], None], watch: Callable[[Progress], None]) -> None:
-        self.settings, self._say, self._watch = settings, say, watch
+    def __init__(
+        self,
+        settings: RunSettings,
+        parallel: pl.Parallel,
+        *,
+        say: Callable[[str], None],
+        watch: Callable[[Progress], None],
+    ) -> None:
+        self.settings, self.parallel, self._say, self._watch = settings, parallel, say, watch
         self.folder = Path(settings.out)
         self.dataset = open_dataset(settings.data)
-        check_rows(self.dataset, settings.batch_rows)
-        self.places_per_step = settings.batch_rows * settings.accumulate * self.dataset.manifest.sequence_length
-        self.facts = runs.begin(self.folder, settings, self.dataset)
+        check_rows(self.dataset, settings.batch_rows * parallel.world)
+        self.facts = runs.begin(self.folder, settings, self.dataset, world=parallel.world)
+        parallel.wait()  # until all have looked, before one writes
         if self.facts["horizon"] is None:
             self.facts["horizon"] = self._fixed_horizon()
-        self.machine = mc.choose(settings, precision=self.facts["precision"])
+        self.machine = mc.choose(settings, precision=self.facts["precision"], parallel=parallel)
         self.facts["precision"] = str(self.machine.precision).removeprefix("torch.")
         for note in self.machine.notes:
             say(note)
@@ -106,34 +127,52 @@ class _Run:
         found, notes = ck.latest(self.folder)
         for note in notes:
             say(note)
-        self.state = State()
-        if found is None:
-            self._draw_weights()
-        self.optimizer = Optimizer(self.model, settings.optimizer)
         resumed = found is not None and "loader" in found.state  # an imported model has no step behind it
         if resumed:
-            self._restore(found)
-        elif found is not None:
-            self.model.load_state_dict(found.model)
-            say(f"starting from the imported weights of {self.facts['imported']}")
-        runs.write(self.folder, self.facts, self.dataset.tokenizer())
-        self.loader = Loader(
-            self.dataset,
-            planes=settings.planes,
-            batch_rows=settings.batch_rows,
-            seed=None if resumed else settings.seed,
-            state=found.state["loader"] if resumed else None,
-            prefetch=2,
-        )
-        self.target_size = max(self.loader.target_sizes)
-        self.stepper = Stepper(self.model, self.optimizer, table_rows=settings.log_every)
+            runs.load_weights(self.model, found.model, where=self.folder)
+        begun_from = found if resumed else self._begin(found)
         if self.machine.compile:
             mc.compile_parts(self.model)
-        self._log = Log(self.folder, self.state.step)
+        forward = pl.wrap(Forward(self.model), self.model.blocks, parallel)
+        self.optimizer = Optimizer(self.model, settings.optimizer, parallel)
+        self.average = Average(self.optimizer.parameters, settings.ema) if settings.ema else None
+        if begun_from is not None and "run" in begun_from.state:
+            self.optimizer.load_state(begun_from.optimizer)
+            if self.average:
+                self.average.load_state(begun_from.optimizer)
+        self.state = State()
+        if resumed:
+            self.state = State(**found.state["run"])
+            torch.set_rng_state(torch.tensor(found.state["rng"], dtype=torch.uint8))
+            say(f"resumed from step {found.step}")
+        if parallel.leads:
+            runs.write(self.folder, self.facts, self.dataset.tokenizer())
+        self.stream = Stream(
+            self.dataset, settings, state=found.state["loader"] if resumed else None, parallel=parallel
+        )
+        self.stepper = Stepper(forward, self.optimizer, table_rows=settings.log_every, parallel=parallel)
+        self._validate = forward.module if parallel.kind == "ddp" else forward
+        self._saver = ck.Saver()
+        self._saved = self.state.step if resumed else None  # step of the newest checkpoint; the same on all ranks
+        self._log = Log(self.folder, self.state.step) if parallel.leads else None
         self._clock = Clock()
         self._rates: list[float] = []  # of the steps whose figures are still on the device
         self._last: StepStats | None = None
-        self._stop = False
+        self._asked = self._stop = False
+
+    def _begin(self, imported: ck.Checkpoint | None) -> ck.Checkpoint | None:
+        """First weights: drawn, imported, or those at the end of another run, which comes back with its state."""
+        other = None
+        if imported is not None:
+            self._say(f"starting from the imported weights of {self.facts['imported']}")
+        elif self.settings.start is not None:
+            other = runs.last_checkpoint(Path(self.settings.start), self.facts["tokenizer"])
+            self._say(f"starting from {self.settings.start}, step {other.step}")
+        else:
+            self._draw_weights()
+            return None
+        runs.load_weights(self.model, (imported or other).model, where=self.folder)
+        return other
 
     def _draw_weights(self) -> None:
         """Draw the weights; the output bias starts as the logarithm of the unigram frequencies."""
@@ -144,56 +183,58 @@ class _Run:
         with torch.no_grad():
             self.model.decoder_bias.copy_(bias)
 
-    def _restore(self, found: ck.Checkpoint) -> None:
-        self.model.load_state_dict(found.model)
-        self.optimizer.load_state(found.optimizer)
-        self.state = State(**found.state["run"])
-        torch.set_rng_state(torch.tensor(found.state["rng"], dtype=torch.uint8))
-        self._say(f"resumed from step {found.step}")
-
     def _checkpoint(self) -> None:
         self._read_stats()
+        self._saved = self.state.step
+        optimizer = self.optimizer.state()
+        if self.average:
+            optimizer |= self.average.state()
+        model = pl.whole(dict(self.model.named_parameters()))
+        if not self.parallel.leads:
+            return
         checkpoint = ck.Checkpoint(
             step=self.state.step,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state(),
+            model=model,
+            optimizer=optimizer,
             state={
-                "run": vars(self.state),
-                "loader": self.loader.state(),
+                "run": dict(vars(self.state)),
+                "loader": self.stream.state(),
                 "rng": torch.get_rng_state().tolist(),
                 "versions": self.facts["versions"],
             },
         )
-        ck.save(self.folder, checkpoint)
-        ck.prune(self.folder, keep=self.settings.keep, best=self.state.best and self.state.best["step"])
+        best = self.state.best and self.state.best["step"]
+        self._saver.save(self.folder, checkpoint, keep=self.settings.keep, best=best)
 
     # The number of steps.
 
     def _fixed_horizon(self) -> dict[str, int] | None:
-        budget = self.settings.budget
+        budget, settings = self.settings.budget, self.settings
         if budget.minutes is not None:
             return None
-        total = budget.steps or max(1, round((budget.tokens or 0) / self.places_per_step))
-        return {"total": total, "begin": decay_start(total, self.settings.schedule), "corrections": 0}
+        total = budget.steps
+        if total is None:
+            places, total = 0, 0
+            while places < (budget.tokens or 0):
+                places += settings.rows_at(total) * self.parallel.world * self.dataset.manifest.sequence_length
+                total += 1
+        return {"total": total, "begin": decay_start(total, settings.schedule), "corrections": 0}
 
     def _decide_horizon(self) -> None:
         """Turn a budget in minutes into a number of steps; written down before any step depends on it."""
         minutes, step, horizon = self.settings.budget.minutes, self.state.step, self.facts["horizon"]
-        if minutes is None or self._clock.counted < MEASURED_STEPS - 5:
+        if minutes is None or self._clock.counted < MEASURED_STEPS - COMPILE_STEPS:
             return
-        left = max(1, int((minutes * 60 - self.state.seconds) / (OVERHEAD * (self._clock.seconds_per_step or 1.0))))
-        if horizon is None:
-            total = step + left
-            self.facts["horizon"] = {
-                "total": total,
-                "begin": decay_start(total, self.settings.schedule),
-                "corrections": 0,
-            }
-        elif not horizon["corrections"] and step == horizon["begin"]:
-            self.facts["horizon"] = {"total": step + left, "begin": step, "corrections": 1}
-        else:
+        correct = horizon is not None and not horizon["corrections"] and step == horizon["begin"]
+        if horizon is not None and not correct:
             return
-        runs.write(self.folder, self.facts)
+        per_step = self.parallel.largest(self._clock.seconds_per_step or 1.0, self.machine.device)
+        seconds = self.parallel.largest(self.state.seconds, self.machine.device)
+        total = step + max(1, int((minutes * 60 - seconds) / (OVERHEAD * per_step)))
+        begin = step if correct else decay_start(total, self.settings.schedule)
+        self.facts["horizon"] = {"total": total, "begin": begin, "corrections": int(correct)}
+        if self.parallel.leads:
+            runs.write(self.folder, self.facts)
 
     @property
     def _total(self) -> int:
@@ -206,27 +247,47 @@ class _Run:
     # Training.
 
     def train(self) -> dict[str, Any]:
+        """Steps until the end, or until SIGTERM; see the module's docstring."""
         settings, state = self.settings, self.state
         if self.machine.compile and state.step < self._total:
             self._say("compiling: about half a minute, the first time")
-        with _on_sigterm(self._ask_to_stop):
-            while state.step < self._total and not self._stop:
-                batches = [Tensors.of(next(self.loader), self.machine.device) for _ in range(settings.accumulate)]
-                self._rates.append(self._rate())
-                self.stepper.run(batches, self._rates[-1])
-                state.step += 1
-                self._after_step()
-            if state.step not in ck.steps(self.folder):
-                self._checkpoint()
+        try:
+            with _on_sigterm(self._ask_to_stop):
+                while state.step < self._total and not self._stops():
+                    count = settings.micro_batches(state.step)
+                    batches = [Tensors.of(self.stream.next(), self.machine.device) for _ in range(count)]
+                    self._rates.append(self._rate())
+                    self.stepper.run(batches, self._rates[-1])
+                    if self.average:
+                        self.average.update(self.stepper.last_skip)
+                    state.step += 1
+                    self._after_step()
+                if state.step != self._saved:
+                    self._checkpoint()
+        finally:
+            self._saver.wait()
+            self.stream.close()
+            if self._log:
+                self._log.close()
+        self.parallel.wait()
         if self._stop:
             self._say(f"stopped at step {state.step}: start it again to go on")
-        self.loader.close()
-        self._log.close()
         return {"stopped": self._stop, "total": self._total} | vars(state)
+
+    def _stops(self) -> bool:
+        """Whether a rank was asked to stop; ranks agree where they read figures anyway."""
+        if self.parallel.world == 1:
+            self._stop = self._asked
+        elif self._early() or self.state.step % self.settings.log_every == 0:
+            self._stop = self.parallel.largest(float(self._asked), self.machine.device) > 0
+        return self._stop
+
+    def _early(self) -> bool:
+        return self.state.step <= MEASURED_STEPS
 
     def _after_step(self) -> None:
         settings, state = self.settings, self.state
-        early = state.step <= MEASURED_STEPS
+        early = self._early()
         if early or state.step % settings.log_every == 0:
             self._read_stats()
         state.seconds += self._clock.step()
@@ -245,7 +306,8 @@ class _Run:
         stats = self.stepper.read()
         first = self.state.step - len(stats) + 1
         for number, (one, rate) in enumerate(zip(stats, self._rates, strict=True), start=first):
-            self._log.step(number, one, rate)
+            if self._log:
+                self._log.step(number, one, rate)
             if one.skipped:
                 self.state.skipped.append(number)
                 self._say(f"step {number}: the gradient is not finite: skipped")
@@ -256,22 +318,22 @@ class _Run:
         self._read_stats()
         if self.dataset.num_rows(VALIDATION) == 0:
             return
-        result = score(
-            self.model,
-            evaluation(self.dataset, self.settings.batch_rows),
-            target_size=self.target_size,
-            device=self.machine.device,
-            max_rows=self.settings.evaluate_rows,
-        )
-        self.state.validation = {
-            "step": self.state.step,
-            "loss_sum": result.loss_sum,
-            "hits": result.hits,
-            "targets": result.targets,
-        }
+        ranks = {"rank": self.parallel.rank, "world_size": self.parallel.world}
+        with self.average.applied() if self.average else nullcontext():
+            result = score(
+                self._validate,
+                evaluation(self.dataset, self.settings.batch_rows, **ranks),
+                target_size=self.stream.target_size,
+                device=self.machine.device,
+                max_rows=self.settings.evaluate_rows,
+                parallel=self.parallel,
+            )
+        sums = {"loss_sum": result.loss_sum, "hits": result.hits, "targets": result.targets}
+        self.state.validation = {"step": self.state.step, **sums}
         if self.state.best is None or result.loss < self.state.best["loss"]:
             self.state.best = {"step": self.state.step, "loss": result.loss}
-        self._log.validation(self.state.step, result)
+        if self._log:
+            self._log.validation(self.state.step, result)
 
     def _show(self) -> None:
         state, last = self.state, self._last
@@ -279,6 +341,8 @@ class _Run:
         total = self.facts["horizon"] and self._total
         seen = state.validation
         targets = max(1, last.targets) if last else 1
+        rows = self.settings.rows_at(max(0, state.step - 1)) * self.parallel.world
+        places = rows * self.dataset.manifest.sequence_length
         self._watch(
             Progress(
                 step=state.step,
@@ -287,13 +351,13 @@ class _Run:
                 accuracy=last.hits / targets if last else 0.0,
                 validation=Score(**{name: seen[name] for name in ("loss_sum", "hits", "targets")}) if seen else None,
                 rate=self._rate() if state.step < self._total else 0.0,
-                tokens_per_second=self.places_per_step / per_step if per_step else None,
+                tokens_per_second=places / per_step if per_step else None,
                 seconds_left=(total - state.step) * per_step * OVERHEAD if total and per_step else None,
             )
         )
 
     def _ask_to_stop(self) -> None:
-        self._stop = True
+        self._asked = True  # may come at any moment, also while ranks agree
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from mlm_data.errors import ConfigError
 from trainer.config import RunSettings
 from trainer.encoder import Encoder
 from trainer.loss import compiled_kernel
+from trainer.parallel import ALONE, Parallel
 
 # glibc gives freed blocks above these sizes back to the kernel, and every step faults them in again: 10 to 40 % of a
 # step on 2 cores (measured). Only what is set before the process starts counts.
@@ -37,7 +38,7 @@ def launch(argv: list[str]) -> None:
     os.execve(sys.executable, [sys.executable, "-m", "trainer", *argv], os.environ | ALLOCATOR)  # noqa: S606
 
 
-def choose(settings: RunSettings, *, precision: str | None = None) -> Machine:
+def choose(settings: RunSettings, *, precision: str | None = None, parallel: Parallel = ALONE) -> Machine:
     """Choose device, precision and compilation.
 
     Args:
@@ -50,10 +51,11 @@ def choose(settings: RunSettings, *, precision: str | None = None) -> Machine:
     there = torch.cuda.is_available()
     if settings.device == "cuda" and not there:
         raise ConfigError("device: cuda is asked for, and torch sees none: install a CUDA build of torch, or use cpu")
-    device = torch.device("cuda" if there and settings.device != "cpu" else "cpu")
+    device = torch.device(f"cuda:{parallel.local_rank}" if there and settings.device != "cpu" else "cpu")
     wanted = settings.precision if settings.precision != "auto" else precision
     if wanted is None:
-        wanted = "bfloat16" if device.type == "cuda" else faster_precision()
+        fast = device.type == "cuda" or parallel.largest(faster_precision() == "bfloat16", device) > 0
+        wanted = "bfloat16" if fast else "float32"
         notes.append(f"matrix products in {wanted}: the faster here")
     if device.type == "cuda" and wanted != "bfloat16":
         raise ConfigError("precision: attention on CUDA needs bfloat16: remove precision, or use device=cpu")

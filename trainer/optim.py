@@ -11,17 +11,21 @@ products are faster.
 
 Every group has a name: it shows in checkpoints and logs. Norms, biases and the embedding are never decayed.
 
-A step gets two device scalars: `scale`, by which all gradients are multiplied (clipping, and one over the number of
-targets), and `skip`, 1 where the gradients are not finite. A skipped step leaves weights and state as they were.
-Nothing here waits for the device.
+All gradients are multiplied by one device scalar: clipping, and one over the number of targets. Where they are not
+finite, another device scalar, `skip`, is 1, and weights and state stay as they were. Nothing here waits for the device.
+
+Under FSDP2 parameters are sharded; the optimizer works on this rank's shards, which are plain tensors, and only the
+norm is summed over ranks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from trainer.config import OptimizerSettings
+from trainer.parallel import ALONE, Parallel, join_shards, own_shard
 
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # Jordan et al.: steepest at zero, while staying near 1
 ITERATIONS = 5
@@ -31,12 +35,15 @@ EPS = 1e-7
 class Optimizer:
     """All parameters of a model, in named groups, behind one `step`."""
 
-    def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
-        groups = split_groups(model, settings.kind)
-        self.names = {name: [key for key, _ in members] for name, members in groups.items()}
-        self.parameters = [parameter for members in groups.values() for _, parameter in members]
-        self._clip = settings.clip
-        self._keys = {id(parameter): key for members in groups.values() for key, parameter in members}
+    def __init__(self, model: nn.Module, settings: OptimizerSettings, parallel: Parallel = ALONE) -> None:
+        whole = split_groups(model, settings.kind)
+        self.names = {name: [key for key, _ in members] for name, members in whole.items()}
+        self._whole = {key: parameter for members in whole.values() for key, parameter in members}
+        self._parallel, self._clip = parallel, settings.clip
+        self._sharded = parallel.kind == "fsdp"
+        self.parameters = {key: self._shard(parameter) for key, parameter in self._whole.items()}
+        groups = {name: [(key, self.parameters[key]) for key, _ in members] for name, members in whole.items()}
+        self._keys = {id(parameter): key for key, parameter in self.parameters.items()}
         self.muon: Muon | None = None
         if "muon" in groups:
             members = groups.pop("muon")
@@ -59,17 +66,35 @@ class Optimizer:
         )
         self._base_lr = settings.lr
 
+    def _shard(self, parameter: nn.Parameter) -> nn.Parameter:
+        """This rank's part of a parameter, sharing its memory."""
+        return nn.Parameter(parameter.detach().to_local()) if self._sharded else parameter
+
     def zero_grad(self) -> None:
-        for parameter in self.parameters:
+        for parameter in self._whole.values():
             parameter.grad = None
+
+    def _gradients(self) -> list[Tensor]:
+        """This rank's gradients, summed over all ranks' targets."""
+        if self._sharded:
+            for key, parameter in self._whole.items():
+                self.parameters[key].grad = parameter.grad.to_local()
+        grads = [parameter.grad for parameter in self.parameters.values()]
+        if self._parallel.world > 1:
+            torch._foreach_mul_(grads, self._parallel.scale)
+        return grads
+
+    def _norm(self, grads: list[Tensor]) -> Tensor:
+        square = torch.stack(torch._foreach_norm(grads)).square().sum()
+        return (self._parallel.sum_(square) if self._sharded else square).sqrt()
 
     def step(self, factor: float, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Update all parameters from the *sums* of gradients over `targets` targets.
 
         Returns two device scalars: the norm of the mean gradient before clipping, and 1 where the step was skipped.
         """
-        grads = [parameter.grad for parameter in self.parameters]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))) / targets
+        grads = self._gradients()
+        norm = self._norm(grads) / targets
         skip = (~torch.isfinite(norm)).float()
         torch._foreach_mul_(grads, (self._clip / norm).clamp(max=1.0) / targets)
         if self.muon is not None:
@@ -84,8 +109,10 @@ class Optimizer:
         """All state as named tensors: `<kind>/<parameter>`."""
         tensors = {}
         for parameter, state in self.adamw.state.items():
+            key = self._keys[id(parameter)]
             for kind, value in state.items():
-                tensors[f"{kind}/{self._keys[id(parameter)]}"] = value
+                cut = self._sharded and kind != "step"
+                tensors[f"{kind}/{key}"] = join_shards(value, self._whole[key]) if cut else value
         if self.muon is not None:
             tensors |= {f"momentum/{name}": buffer for name, buffer in self.muon.buffers.items()}
         return tensors
@@ -100,11 +127,66 @@ class Optimizer:
             for parameter in group["params"]:
                 found = by_key.get(self._keys[id(parameter)])
                 if found:
-                    self.adamw.state[parameter] = {kind: value.to(parameter.device) for kind, value in found.items()}
+                    whole = self._whole[self._keys[id(parameter)]]
+                    self.adamw.state[parameter] = {
+                        kind: (own_shard(value, whole) if self._sharded and kind != "step" else value).to(
+                            parameter.device
+                        )
+                        for kind, value in found.items()
+                    }
         if self.muon is not None:
             for key, buffer in self.muon.buffers.items():
                 if key in by_key:
                     buffer.copy_(by_key[key]["momentum"])
+
+
+class Average:
+    """An exponential moving average of the weights: a = decay a + (1 - decay) w after every step that is not skipped.
+
+    In the first steps the decay is smaller, (1 + n) / (10 + n) after n steps, so that the first weights are soon
+    forgotten.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], decay: float) -> None:
+        self._parameters, self._decay = parameters, decay
+        self._values = {key: parameter.detach().clone() for key, parameter in parameters.items()}
+        self._steps = torch.zeros((), dtype=torch.float32)
+
+    @torch.no_grad()
+    def update(self, skip: Tensor) -> None:
+        """After a step; `skip` is the step's device scalar."""
+        self._steps += 1
+        moved = 1 - min(self._decay, (1 + self._steps.item()) / (10 + self._steps.item()))
+        weight = (1 - skip) * moved
+        values, parameters = list(self._values.values()), list(self._parameters.values())
+        torch._foreach_add_(values, torch._foreach_mul(torch._foreach_sub(parameters, values), weight))
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the parameters hold the average."""
+        kept = {key: parameter.detach().clone() for key, parameter in self._parameters.items()}
+        self._fill(self._values)
+        try:
+            yield
+        finally:
+            self._fill(kept)
+
+    @torch.no_grad()
+    def _fill(self, values: Mapping[str, Tensor]) -> None:
+        for key, parameter in self._parameters.items():
+            parameter.copy_(values[key])
+
+    def state(self) -> dict[str, Tensor]:
+        """Named tensors for a checkpoint."""
+        return {f"ema/{key}": value for key, value in self._values.items()} | {"ema_steps/all": self._steps}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`; a state without an average leaves it as it is."""
+        for key, value in self._values.items():
+            if f"ema/{key}" in tensors:
+                value.copy_(tensors[f"ema/{key}"])
+        if "ema_steps/all" in tensors:
+            self._steps.copy_(tensors["ema_steps/all"])
 
 
 class Muon:

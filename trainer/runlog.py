@@ -1,6 +1,7 @@
 """What a run writes for people: log.jsonl and TensorBoard; and its clock."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,13 @@ class Log:
         count = max(1, stats.targets)
         # JSON has no NaN: a skipped step says so instead.
         values = {"loss": stats.loss_sum / count, "accuracy": stats.hits / count, "norm": stats.norm}
-        finite = {name: value for name, value in values.items() if abs(value) < float("inf")}
+        finite = _finite(values)
         self._write({"step": step, **finite, "targets": stats.targets, "rate": rate, "skipped": stats.skipped})
         self._scalars("train", finite | {"rate": rate}, step)
 
     def validation(self, step: int, score: Score) -> None:
         """One evaluation on the validation split."""
-        values = {"loss": score.loss, "accuracy": score.accuracy, "perplexity": score.perplexity}
+        values = _finite({"loss": score.loss, "accuracy": score.accuracy, "perplexity": score.perplexity})
         self._write({"step": step, "validation": values | {"targets": score.targets}})
         self._scalars("validation", values, step)
 
@@ -86,6 +87,10 @@ class Log:
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{group}/{name}", value, step)
+
+
+def _finite(values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

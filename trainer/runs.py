@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mlm_data.config import parse_settings
 from mlm_data.errors import CheckpointError, StorageError
@@ -20,10 +21,10 @@ from trainer.machine import Machine
 
 FORMAT = 1
 FACTS, TOKENIZER = "run.json", "tokenizer.json"
-FIXED = ("model", "optimizer", "schedule", "budget", "batch_rows", "accumulate", "planes", "seed")
+FIXED = ("model", "optimizer", "schedule", "budget", "planes", "seed", "mix", "ema")
 
 
-def begin(folder: Path, settings: RunSettings, dataset: Dataset) -> dict[str, Any]:
+def begin(folder: Path, settings: RunSettings, dataset: Dataset, *, world: int = 1) -> dict[str, Any]:
     """The facts of a run: those of run.json where there is one, checked; fresh ones otherwise. Writes nothing.
 
     Raises:
@@ -38,6 +39,8 @@ def begin(folder: Path, settings: RunSettings, dataset: Dataset) -> dict[str, An
         "vocab_size": dataset.manifest.vocab_size,
         "sequence_length": dataset.manifest.sequence_length,
         "precision": None,  # measured at the beginning, then kept
+        "rows_per_step": [settings.rows_at(step) * world for step in sorted(_ramp(settings))],
+        "ramp": sorted(_ramp(settings)),
         "horizon": None,  # total steps and first step of the decay
         "versions": {name: version(name) for name in ("premask", "torch")},
     }
@@ -61,7 +64,60 @@ def begin(folder: Path, settings: RunSettings, dataset: Dataset) -> dict[str, An
             raise CheckpointError(
                 f"{folder}: {name} was {before}, now it is {now}: leave it as it was, or choose another out"
             )
+    for name in ("rows_per_step", "ramp"):  # other ranks and micro-batches may share them out in another way
+        if facts[name] != fresh[name]:
+            raise CheckpointError(
+                f"{folder}: rows per step (ranks x batch_rows x accumulate) were {facts['rows_per_step']}, "
+                f"now they are {fresh['rows_per_step']}: change batch_rows or accumulate, or choose another out"
+            )
     return facts
+
+
+def _ramp(settings: RunSettings) -> list[int]:
+    """Steps at which the number of micro-batches changes."""
+    return list(settings.accumulate) if isinstance(settings.accumulate, dict) else [0]
+
+
+def newest(folder: Path) -> Path:
+    """The folder itself, or that of its newest phase."""
+    phases = [path for path in folder.glob("phase-*") if ck.steps(path)]
+    return max(phases, key=lambda path: int(path.name.removeprefix("phase-")), default=folder)
+
+
+def last_checkpoint(folder: Path, tokenizer: str) -> ck.Checkpoint:
+    """The newest whole checkpoint of a run that another begins with.
+
+    Raises:
+        CheckpointError: if there is none, or it belongs to another tokenizer.
+    """
+    folder = newest(folder)
+    facts = read(folder)
+    if facts["tokenizer"] != tokenizer:
+        raise CheckpointError(
+            f"{folder}: was trained with another tokenizer: build the dataset with {folder / TOKENIZER}"
+        )
+    found, _ = ck.latest(folder)
+    if found is None:
+        raise CheckpointError(f"{folder}: no checkpoint yet: let it train for a while")
+    return found
+
+
+def best_weights(checkpoint: ck.Checkpoint) -> dict[str, Tensor]:
+    """The weights to use: their moving average where the run has one."""
+    averages = {key: value for key, value in checkpoint.optimizer.items() if key.startswith("ema/")}
+    return {key.removeprefix("ema/"): value for key, value in averages.items()} or checkpoint.model
+
+
+def load_weights(model: Encoder, weights: dict[str, Tensor], *, where: Path) -> None:
+    """Put weights into a model.
+
+    Raises:
+        CheckpointError: if they are another model's.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{where}: the weights do not fit the model: {str(error).splitlines()[-1]}") from error
 
 
 def _adopt(folder: Path, imported: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +173,7 @@ def load(folder: Path, machine: Machine, *, rows: int | None = None) -> Trained:
     Raises:
         CheckpointError: if there is none, or its weights do not fit its settings or its tokenizer.
     """
+    folder = newest(folder)
     facts = read(folder)
     settings = parse_settings(RunSettings, facts["settings"], where=str(folder / FACTS))
     found, notes = ck.latest(folder)
@@ -126,10 +183,7 @@ def load(folder: Path, machine: Machine, *, rows: int | None = None) -> Trained:
     model = make_model(
         settings.model, facts["vocab_size"], facts["sequence_length"], machine, rows=rows or settings.batch_rows
     )
-    try:
-        model.load_state_dict(found.model)
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder}: the weights of step {found.step} do not fit run.json: {error}") from error
+    load_weights(model, best_weights(found), where=folder)
     return Trained(
         folder=folder,
         model=model,

@@ -10,12 +10,13 @@ and micro-batches have different numbers of targets, and a mean of means would w
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.data import Tensors
 from trainer.encoder import Encoder
 from trainer.loss import target_loss
 from trainer.optim import Optimizer
+from trainer.parallel import ALONE, Parallel, without_sync
 
 
 class StepStats(NamedTuple):
@@ -28,12 +29,43 @@ class StepStats(NamedTuple):
     skipped: bool
 
 
-class Stepper:
-    """One model and optimizer; `run` does a step and remembers its figures on the device."""
+class Forward(nn.Module):
+    """An encoder and its loss as one module: what DDP and FSDP2 wrap, so that all their hooks see all parameters."""
 
-    def __init__(self, model: Encoder, optimizer: Optimizer, *, table_rows: int) -> None:
-        self.model, self.optimizer = model, optimizer
-        device = model.decoder_bias.device
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(
+        self, batch: Tensors, places_N: Tensor, ids_N: Tensor, *, gradient: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Loss sum and hits of a batch at these target places; without `gradient` it can't be differentiated."""
+        encoder = self.encoder
+        x_TD = encoder(batch.input_ids, batch.position_ids, batch.cu_seqlens)
+        features_ND = encoder.features(x_TD, places_N)
+        with torch.set_grad_enabled(gradient):
+            return target_loss(
+                features_ND,
+                encoder.embedding.weight,
+                encoder.decoder_bias,
+                ids_N,
+                compute=encoder.compute,
+                kernel=encoder.loss_kernel,
+            )
+
+
+class Stepper:
+    """One model and optimizer; `run` does a step and remembers its figures on the device.
+
+    Args:
+        forward: a `Forward`, as `parallel.wrap` returned it.
+    """
+
+    def __init__(
+        self, forward: nn.Module, optimizer: Optimizer, *, table_rows: int, parallel: Parallel = ALONE
+    ) -> None:
+        self.forward, self.optimizer, self._parallel = forward, optimizer, parallel
+        device = next(forward.parameters()).device
         self._table = torch.zeros(table_rows, 5, dtype=torch.float64, device=device)
         self._used = 0
 
@@ -41,14 +73,18 @@ class Stepper:
         """One step over the micro-batches, with learning rates times `factor`."""
         self.optimizer.zero_grad()
         sums = torch.zeros(3, dtype=torch.float64, device=self._table.device)
-        for batch in batches:
-            sums += self._accumulate(batch)
+        with without_sync(self.forward, self._parallel):
+            for batch in batches[:-1]:
+                sums += self._accumulate(batch)
+        sums += self._accumulate(batches[-1])
+        self._parallel.sum_(sums)
         norm, skip = self.optimizer.step(factor, sums[2].float())
         self._table[self._used] = torch.cat([sums, torch.stack([norm, skip]).double()])
         self._used += 1
+        self.last_skip = skip
 
     def _accumulate(self, batch: Tensors) -> Tensor:
-        loss, hits = batch_loss(self.model, batch, batch.target_places, batch.target_ids)
+        loss, hits = self.forward(batch, batch.target_places, batch.target_ids)
         loss.backward()
         return torch.stack([loss.detach(), hits, (batch.target_ids >= 0).sum()]).double()
 
@@ -57,25 +93,3 @@ class Stepper:
         rows = self._table[: self._used].tolist()
         self._used = 0
         return [StepStats(row[0], int(row[1]), int(row[2]), row[3], row[4] > 0) for row in rows]
-
-
-def batch_loss(model: Encoder, batch: Tensors, places_N: Tensor, ids_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss sum and hits of a batch, at these target places."""
-    x_TD = model(batch.input_ids, batch.position_ids, batch.cu_seqlens)
-    return head_loss(model, x_TD, places_N, ids_N)
-
-
-def head_loss(
-    model: Encoder, x_TD: Tensor, places_N: Tensor, ids_N: Tensor, *, gradient: bool = True
-) -> tuple[Tensor, Tensor]:
-    """Loss sum and hits at target places, from hidden states; without `gradient` it can't be differentiated."""
-    features_ND = model.features(x_TD, places_N)
-    with torch.set_grad_enabled(gradient):
-        return target_loss(
-            features_ND,
-            model.embedding.weight,
-            model.decoder_bias,
-            ids_N,
-            compute=model.compute,
-            kernel=model.loss_kernel,
-        )

@@ -15,6 +15,7 @@ from trainer import runs
 from trainer.data import never_targets, token_rows, unigram_counts
 from trainer.fill import masked_logits
 from trainer.loss import plain_target_loss
+from trainer.step import Forward
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_neighbours_stop_at_borders(opened):
 def test_the_score_is_that_of_whole_logits(model, opened):
     stream = evaluation(opened, 4)
     for target_size in (stream.target_size, 7, 200):
-        score = ev.score(model, stream, target_size=target_size, device=torch.device("cpu"))
+        score = ev.score(Forward(model), stream, target_size=target_size, device=torch.device("cpu"))
         loss_sum, hits, targets = 0.0, 0, 0
         for batch in stream:
             ids, positions, borders = (

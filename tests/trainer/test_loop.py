@@ -159,7 +159,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_reported(settings, monkeypatch
         sums = accumulate(self, batch)
         calls.append(batch)
         if len(calls) == 3:
-            self.model.head.dense.weight.grad.fill_(float("nan"))
+            self.forward.encoder.head.dense.weight.grad.fill_(float("nan"))
         return sums
 
     monkeypatch.setattr(Stepper, "_accumulate", poisoned)

@@ -16,7 +16,7 @@ from trainer.encoder import Encoder
 from trainer.evaluate import score
 from trainer.loss import softmax_gradient
 from trainer.optim import Optimizer
-from trainer.step import Stepper, batch_loss
+from trainer.step import Forward, Stepper
 
 CPU = torch.device("cpu")
 # Operations whose result the host must wait for on a GPU.
@@ -57,7 +57,7 @@ def parts(settings, dataset):
     opened = Dataset.open(dataset)
     model = runs.make_model(chosen.model, opened.manifest.vocab_size, 64, machine, rows=4)
     model.initialize(torch.Generator().manual_seed(0))
-    stepper = Stepper(model, Optimizer(model, chosen.optimizer), table_rows=64)
+    stepper = Stepper(Forward(model), Optimizer(model, chosen.optimizer), table_rows=64)
     return model, stepper, Loader(opened, batch_rows=4), opened
 
 
@@ -83,7 +83,7 @@ def test_blocks_compile_whole_once_per_kind_and_never_again(parts, monkeypatch):
     with torch._dynamo.config.patch(error_on_recompile=True):
         for _ in range(25):  # into the next epochs, and through an evaluation
             stepper.run([Tensors.of(next(loader), CPU)], 0.5)
-        result = score(model, evaluation(opened, 4), target_size=target_size, device=CPU)
+        result = score(Forward(model), evaluation(opened, 4), target_size=target_size, device=CPU)
         stepper.run([Tensors.of(next(loader), CPU)], 0.5)
     assert result.targets > 0
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 5
@@ -93,7 +93,7 @@ def test_blocks_compile_whole_once_per_kind_and_never_again(parts, monkeypatch):
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
 def test_a_step_waits_for_nothing(parts, kind):
     model, _, loader, _ = parts
-    stepper = Stepper(model, Optimizer(model, OptimizerSettings(kind=kind)), table_rows=8)
+    stepper = Stepper(Forward(model), Optimizer(model, OptimizerSettings(kind=kind)), table_rows=8)
     batches = [Tensors.of(next(loader), CPU) for _ in range(3)]
     with Recorder() as recorder:
         stepper.run(batches[:2], 1.0)
@@ -124,7 +124,7 @@ def test_the_cuda_path_runs_on_meta_and_holds_nothing_quadratic():
             torch.empty(targets, dtype=torch.int64),
         )
     with Recorder() as recorder:
-        loss, hits = batch_loss(model, batch, batch.target_places, batch.target_ids)
+        loss, hits = Forward(model)(batch, batch.target_places, batch.target_ids)
         loss.backward()
     assert loss.dtype == torch.float32
     assert loss.device.type == hits.device.type == "meta"
