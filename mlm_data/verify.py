@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Integer
 
 from mlm_data.errors import FormatError, NewerFormatError, PremaskError
 from mlm_data.hashing import table_hash
@@ -409,7 +409,7 @@ def _num_nulls(column: pa.ChunkedArray) -> int:
 
 
 def _rows_where(
-    problem: str, wrong: Bool[np.ndarray, " items"], row_of: Int32[np.ndarray, " items"] | None, first: int
+    problem: str, wrong: Bool[np.ndarray, " items"], row_of: Integer[np.ndarray, " items"] | None, first: int
 ) -> Iterator[str]:
     """One line for all rows with a problem."""
     if wrong.any():
@@ -417,7 +417,7 @@ def _rows_where(
         yield f"row {first + rows[0]}: {problem}" + (f" ({rows.size} such rows)" if rows.size > 1 else "")
 
 
-def _borders(rows: Rows) -> tuple[Int32[np.ndarray, " segments"], Int32[np.ndarray, " segments"]]:
+def _borders(rows: Rows) -> tuple[Integer[np.ndarray, " segments"], Integer[np.ndarray, " segments"]]:
     """First and last place of every segment in its row."""
     ends = np.cumsum(rows.segment_lengths, dtype=np.int64)
     before = np.concatenate([[0], ends])[rows.segment_offsets[:-1]]

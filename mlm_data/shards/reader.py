@@ -297,10 +297,9 @@ def _fit(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return table.cast(schema).combine_chunks().to_batches()[0]
 
 
-def fixed_view(array: pa.Array, width: int, dtype: np.dtype) -> np.ndarray:
+def fixed_view(array: pa.Array, width: int, dtype: str) -> np.ndarray:
     """A FixedSizeBinary or FixedSizeList array as [rows, width], without a copy."""
-    dtype = np.dtype(dtype)
-    flat = np.frombuffer(array.buffers()[-1], dtype)
+    flat = np.frombuffer(array.buffers()[-1], np.dtype(dtype))
     return flat[array.offset * width : (array.offset + len(array)) * width].reshape(len(array), width)
 
 
@@ -318,12 +317,12 @@ def _rows_view(batch: pa.RecordBatch, where: str) -> Rows:
         columns = "segment_lengths, segment_documents and segment_starts"
         raise FormatError(f"{where}: {columns} have different lengths: run premask verify")
     return Rows(
-        tokens=fixed_view(tokens, length, np.dtype(str(tokens.type.value_type))),
+        tokens=fixed_view(tokens, length, str(tokens.type.value_type)),
         segment_offsets=offsets,
         segment_lengths=lengths,
         segment_documents=parallel[0][1],
         segment_starts=parallel[1][1],
-        word_starts=fixed_view(batch.column("word_starts"), length // 8, np.uint8),
+        word_starts=fixed_view(batch.column("word_starts"), length // 8, "uint8"),
     )
 
 
@@ -335,7 +334,7 @@ def _plane_view(batch: pa.RecordBatch, where: str) -> PlaneMasks:
         columns = f"{batch.schema.names[1]} and {batch.schema.names[2]}"
         raise FormatError(f"{where}: {columns} have different lengths: run premask verify")
     return PlaneMasks(
-        targets=fixed_view(bits, bits.type.byte_width, np.uint8),
+        targets=fixed_view(bits, bits.type.byte_width, "uint8"),
         swap_offsets=offsets,
         swap_places=values,
         swap_tokens=ids,
