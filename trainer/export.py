@@ -76,6 +76,8 @@ ONLY = {
 def export_hf(run: Path, out: Path) -> list[str]:
     """Write the model of a run's newest whole checkpoint for HF transformers; the folder appears whole or not at all.
 
+    Of a run in phases the newest counts, and of averaged weights the average, as in `runs.load`.
+
     Returns:
         One line for each newer checkpoint that is damaged and was passed over.
 
@@ -83,6 +85,7 @@ def export_hf(run: Path, out: Path) -> list[str]:
         CheckpointError: if `run` is no training run, or has no checkpoint.
         StorageError: if `out` holds something, or can't be written.
     """
+    run = runs.newest(run)
     facts = runs.read(run)
     shape = runs.shape_of(run, facts)
     tokenizer = runs.load_tokenizer(run, facts)
@@ -93,7 +96,7 @@ def export_hf(run: Path, out: Path) -> list[str]:
         raise StorageError(f"{out}: holds something already: choose an empty folder")
     positions = facts.get("positions") or facts["sequence_length"]
     files = tokenizer_files(tokenizer, positions) | {CONFIG: _json(hf_config(shape, tokenizer, positions))}
-    tensors = to_hf(found.model, tokenizer.vocab_size)
+    tensors = to_hf(runs.best_weights(found), tokenizer.vocab_size)
     temporary = out.absolute().parent / f"{TEMPORARY}{uuid.uuid4().hex}"
     try:
         temporary.mkdir(parents=True)

@@ -198,6 +198,26 @@ def test_an_export_loads_in_transformers_and_gives_the_same(trained, tmp_path):
         assert difference(logits, hf(input_ids=ids[None]).logits[0]) <= TOLERANCE
 
 
+def test_of_phases_the_last_is_exported_and_of_weights_their_average(tmp_path):
+    tokenizer = from_bytes(wordpiece())
+    data = make_dataset(
+        tmp_path / "data", vocab_size=tokenizer.vocab_size, tokenizer=tokenizer.json_bytes, roles=tokenizer.roles
+    )
+    step = 4 * 64  # token places
+    phases = [{"data": str(data), "tokens": 2 * step}, {"data": str(data), "tokens": 3 * step, "rope_theta": 1e6}]
+    train(settings(data, tmp_path / "run", phases=phases, ema=0.5))
+    export_hf(tmp_path / "run", tmp_path / "hf")
+    own = runs.load(tmp_path / "run", PLAIN, rows=1)
+    assert own.step == 3
+    found = ck.load(own.folder, 3)
+    exported = safetensors.torch.load_file(tmp_path / "hf/model.safetensors")
+    for name, tensor in to_hf(own.model.state_dict(), tokenizer.vocab_size).items():
+        assert torch.equal(exported[name], tensor), name
+    assert not torch.equal(exported["model.final_norm.weight"], found.model["final_norm.weight"])
+    config = json.loads((tmp_path / "hf/config.json").read_bytes())
+    assert config["global_rope_theta"] == config["rope_parameters"]["full_attention"]["rope_theta"] == 1e6
+
+
 def test_the_configuration_speaks_to_transformers_4_and_5(trained, tmp_path):
     export_hf(trained, tmp_path / "hf")
     config = json.loads((tmp_path / "hf/config.json").read_bytes())
