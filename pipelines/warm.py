@@ -1,0 +1,68 @@
+"""`python -m pipelines.warm`: compile every kernel once, so that the first build and the first batch start at once.
+
+It builds a tiny dataset from the language reference that comes with Python, once for each family of tokenizers, in a
+temporary folder, and reads it. Machine code is cached beside the source; worker images run this when they are made.
+"""
+
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.demo_corpus import topics
+from mlm_data.loader import Loader, evaluation
+from mlm_data.shards.reader import Dataset
+from pipelines.build import build
+from pipelines.check import check_dataset
+
+FAMILIES = (
+    {"kind": "wordpiece", "vocab_size": 600},
+    {"kind": "wordpiece", "vocab_size": 600, "lowercase": False},
+    {"kind": "bpe", "vocab_size": 600},
+    {"kind": "unigram", "vocab_size": 600},
+)
+KINDS = ("token", "whole_word", "span", "token")
+
+
+def warm(folder: Path) -> None:
+    """Build, check and read a small dataset for each family of tokenizers and each kind of masks."""
+    with (folder / "topics.jsonl").open("w", encoding="utf-8") as file:
+        for document in list(topics())[:40]:
+            file.write(json.dumps(document) + "\n")
+    (folder / "topics.txt").write_text(
+        "\n\n".join(document["text"] for document in topics())[:100_000], encoding="utf-8"
+    )
+    for number, (family, kind) in enumerate(zip(FAMILIES, KINDS, strict=True)):
+        output = folder / str(number)
+        values = {
+            "inputs": [
+                {"path": str(folder / "topics.jsonl")},
+                {"path": str(folder / "topics.txt"), "documents": ("file", "line", "paragraph", "paragraph")[number]},
+            ],
+            "output": str(output),
+            "tokenizer": {"train": family},
+            "clean": {"min_chars": 10},
+            "pack": {"sequence_length": 128},
+            "mask": {"planes": 2, "kind": kind, "rate": 0.2},
+            "split": {"validation": 0.2},
+        }
+        build(parse_settings(BuildConfig, values, where="warm"), workers=1)
+        check_dataset(str(output))
+        dataset = Dataset.open(output)
+        with Loader(dataset, batch_rows=4) as batches:
+            next(batches)
+        next(iter(evaluation(dataset, 4)))
+
+
+def main() -> int:
+    """Compile, quietly."""
+    logging.getLogger().setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        warm(Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
