@@ -112,10 +112,17 @@ def _flat(
 
 def buffers(texts: pa.LargeStringArray) -> tuple[UInt8[np.ndarray, " bytes"], Int64[np.ndarray, " texts+1"]]:
     """An array's bytes and its offsets into them, zero-copy."""
-    if not len(texts):
-        return np.empty(0, np.uint8), np.zeros(1, np.int64)
-    _, offsets, data = texts.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    if data is None or not data.size:
-        return np.empty(0, np.uint8), bounds
-    return np.frombuffer(data, np.uint8), bounds
+    data, bounds = np.empty(0, np.uint8), np.zeros(1, np.int64)
+    if len(texts):
+        _, offsets, memory = texts.buffers()
+        bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        if memory is not None and memory.size:
+            data = np.frombuffer(memory, np.uint8)
+    return frozen(data), frozen(bounds)
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """The array as a read-only one: numba compiles a kernel once more for arrays that may be written to."""
+    result = array.view()
+    result.setflags(write=False)
+    return result
