@@ -355,3 +355,59 @@ def test_other_tokenizers_take_the_plain_way(trained, differing, kind, change, w
 def test_the_plan_is_told_why(trained):
     engine = make_engine(trained("bpe"))
     assert (engine.name, engine.why) == ("words", "the word table knows GPT-2's pattern (byte-level)")
+
+
+def readable(corpora: Path):
+    """Every file of the corpora as texts of at most 64 KiB; what isn't UTF-8 is read as far as it goes."""
+    for path in sorted(corpora.rglob("*")):
+        if not path.is_file() or "tok" in path.relative_to(corpora).parts[:1]:
+            continue
+        text = path.read_bytes().decode("utf-8", "replace")
+        if path.suffix == ".jsonl":
+            lines = text.split("\n")
+            yield from (json.loads(line).get("text", line) if line.startswith("{") else line for line in lines)
+        else:
+            yield from (text[i : i + 65536] for i in range(0, len(text), 65536))
+
+
+@pytest.mark.slow
+@pytest.mark.corpora
+@pytest.mark.parametrize("name", [*KNOWN, "wordpiece", "bpe", "unigram"])
+def test_every_text_of_the_corpora(corpora, trained, differing, name):
+    reference = known(corpora, name) if name in KNOWN else trained(name)
+    engine, batch, size, texts = make_engine(reference, "words"), [], 0, 0
+    for text in (*readable(corpora), None):
+        if text is not None:
+            batch.append(text)
+            size += len(text)
+        if size > 4 << 20 or text is None:
+            assert not differing(reference, engine, batch)
+            texts += len(batch)
+            batch, size = [], 0
+    assert engine.num_left == 0
+    print(f"{name}: {texts} texts, 0 differences; {engine.num_asked} pieces asked, {engine.num_left} texts left to HF")
+
+
+RANDOM = {
+    "BERT": ["bert-uncased", "bert-cased"],
+    "GPT-2's pattern": ["roberta", "olmo"],
+    "cl100k's pattern": ["cl100k", "qwen"],
+    "Metaspace": ["t5", "unigram"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.corpora
+@pytest.mark.parametrize("family", RANDOM)
+def test_a_million_random_texts(corpora, trained, border_texts, differing, family):
+    names = RANDOM[family]
+    total = 1_000_000
+    for name in names:
+        if name in KNOWN:
+            reference = known(corpora, name)
+        else:
+            reference = trained("unigram") if name == "unigram" else trained("bpe", BPE[name])
+        engine = make_engine(reference, "words")
+        for seed in range(total // len(names) // 10_000):
+            assert not differing(reference, engine, border_texts(10_000 + seed, 10_000, TEXTS))
+        print(f"{family}, {name}: {total // len(names)} random texts, 0 differences; {engine.num_left} left to HF")
