@@ -110,3 +110,37 @@ def memory_bytes(
         "activations": places * shape.layers * (22 * shape.width + 6 * shape.intermediate),
         "logits": 2 * chunk * padded_vocabulary(vocab_size),
     }
+
+
+# Bytes that Inductor's kernels read and write for one place in one layer of ModernBERT-base, and for one place outside
+# the layers, forward and backward: tests/trainer/test_gpu_proof.py counts them in the generated programs.
+# They hold at 8,192 places: what a step moves only once is in there, and `least_seconds` takes it out again.
+COUNTED_PLACES = 8192
+BASE_LAYER_BYTES = 38_505 + 61_674
+BASE_OTHER_BYTES = 25_045 + 62_869 + 5_813 + 14_672
+WEIGHT_BYTES = 12  # per parameter of a layer: float32 to bf16 for the products, and the gradient back
+OPTIMIZER_BYTES = 48  # per parameter: norm 4, scaling 8, AdamW 28, the gradient added up and cleared 8
+LOGIT_BYTES = 14  # per logit in bf16: product 2, kernel 6, two products back 4, the bias's sum 2
+
+
+def least_seconds(
+    shape: ModelSettings, *, vocab_size: int, lengths: list[int], targets: int, peak: Peak
+) -> dict[str, float]:
+    """Seconds of one step of ModernBERT-base at the stated peaks, by what bounds them: an AdamW step can't be faster.
+
+    Products, attention and head are bound by operations, all else by memory; nothing overlaps, for one kernel runs
+    after the other. The bytes hold for base's widths only.
+    """
+    flops = step_flops(shape, vocab_size=vocab_size, lengths=lengths, targets=targets)
+    places, width, vocab = sum(lengths), shape.width, padded_vocabulary(vocab_size)
+    weights = WEIGHT_BYTES * (4 * width**2 + 3 * width * shape.intermediate)
+    table = 4 * vocab * width  # counted as read once and written twice; only the rows of a step's tokens are read
+    moved = {
+        "layers": shape.layers * (places * (BASE_LAYER_BYTES - weights / COUNTED_PLACES) + weights),
+        "embedding and head": places * (BASE_OTHER_BYTES - 3 * table / COUNTED_PLACES + 4 * width) + 2 * table,
+        "logits": targets * vocab * LOGIT_BYTES,
+        "optimizer": num_parameters(shape, vocab_size) * OPTIMIZER_BYTES,
+    }
+    return {kind: count / peak.flops for kind, count in flops.items()} | {
+        f"{kind}, memory": count / peak.memory for kind, count in moved.items()
+    }

@@ -1,10 +1,13 @@
 """The arithmetic of a step against torch's own counter, the model itself, and pairs counted one by one."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.arithmetic import memory_bytes, num_parameters, peak_of, seen_pairs, step_flops
+from trainer.arithmetic import PEAKS, least_seconds, memory_bytes, num_parameters, peak_of, seen_pairs, step_flops
 from trainer.attention import make_attention
 from trainer.config import RECIPES, ModelSettings
 from trainer.encoder import Encoder
@@ -63,3 +66,34 @@ def test_peaks_are_found_by_name():
     assert peak_of("NVIDIA H100 PCIe").flops == 756e12
     assert peak_of("NVIDIA H100 80GB HBM3").flops == 989.4e12
     assert peak_of("some other device") is None
+
+
+@pytest.mark.parametrize("device", ["NVIDIA H100", "NVIDIA A100-SXM4-80GB"])
+@pytest.mark.parametrize("length", [512, 1024, 4096, 8192])
+def test_the_table_in_the_documentation_is_this_arithmetic(device, length):
+    """A row of docs/gpu.md, computed again."""
+    peak = PEAKS[device]
+    step = {"vocab_size": 50_368, "lengths": [length] * (32_768 // length), "targets": 9830}
+    seconds = least_seconds(BASE, peak=peak, **step)
+    total = sum(seconds.values())
+    memory = sum(value for kind, value in seconds.items() if kind.endswith("memory"))
+    others = memory - seconds["layers, memory"]
+    milliseconds = [seconds[kind] for kind in ("products", "attention", "head", "layers, memory")] + [others, total]
+    cells = [
+        device.split()[1].split("-")[0],
+        f"{length:,}",
+        *(f"{value * 1000:.1f}" for value in milliseconds),
+        f"{32_768 / total:,.0f}",
+        f"{sum(step_flops(BASE, **step).values()) / total / peak.flops:.0%}",
+        f"{32_768 / ((total - memory) / 0.65 + memory / 0.8):,.0f}",
+    ]
+    page = (Path(__file__).resolve().parents[2] / "docs/gpu.md").read_text()
+    assert f"| {' | '.join(cells)} |" in page
+
+
+def test_the_memory_in_the_documentation_is_this_arithmetic():
+    page = re.sub(r"\s+", " ", (Path(__file__).resolve().parents[2] / "docs/gpu.md").read_text())
+    for places, targets, said in ((32_768, 9830, "18.4 GiB."), (96 * 1024, 29_491, "comes to 50.4 GiB.")):
+        total = sum(memory_bytes(BASE, vocab_size=50_368, places=places, targets=targets).values())
+        assert f"{total / 2**30:.1f} GiB." in said
+        assert said in page

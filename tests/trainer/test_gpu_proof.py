@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.arithmetic import memory_bytes
+from trainer.arithmetic import BASE_LAYER_BYTES, BASE_OTHER_BYTES, memory_bytes
 from trainer.config import RECIPES, ModelSettings
 
 pytest.importorskip("triton", reason="triton is not installed: pip install -e '.[dev]' on Linux")
@@ -64,6 +64,12 @@ def test_a_layer_starts_no_more_kernels_than_recorded(proof, block, direction):
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_a_layer_moves_no_more_bytes_than_recorded(proof, direction):
     assert proof["bytes_per_place"]["local block"][direction] <= RECORDED_BYTES[direction]
+
+
+def test_the_arithmetic_knows_these_bytes(proof):
+    others = sum(sum(proof["bytes_per_place"][part].values()) for part in ("embed", "features"))
+    assert sum(RECORDED_BYTES.values()) == BASE_LAYER_BYTES
+    assert others == pytest.approx(BASE_OTHER_BYTES, abs=2)
 
 
 def test_a_layer_keeps_what_the_arithmetic_says(proof):
