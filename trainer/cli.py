@@ -1,4 +1,4 @@
-"""The command `premask-train`: run, eval, fill.
+"""The command `premask-train`.
 
 A mistake of the user is one line on standard error and exit code 2; --debug shows the traceback.
 """
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlm_data.errors import ConfigError, PremaskError
+from trainer import tools
 
 QUIET_SECONDS = 10.0  # between two lines where the output is no terminal
 
@@ -54,17 +55,16 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     run = add("run", _run, "Train, or go on with a run where its last checkpoint is.")
-    run.add_argument("file", nargs="?", help="a YAML file with the run's settings")
-    run.add_argument("--recipe", help="tiny, small, base or large")
-    run.add_argument("--data", help="the dataset's folder, or folder@digest")
-    run.add_argument("--out", help="the run's folder")
-    run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="for example budget.minutes=4")
+    _add_settings(run)
 
     evaluate = add("eval", _eval, "Loss, perplexity and accuracy on the evaluation plane.")
     evaluate.add_argument("run", help="the run's folder")
     evaluate.add_argument("--data", help="another dataset with the same tokenizer")
     evaluate.add_argument("--baselines", action="store_true", help="also what trivial predictors reach")
     evaluate.add_argument("--max-rows", type=int, help="of the validation split")
+    evaluate.add_argument("--by", action="store_true", help="also by source, word start, frequency and length")
+    evaluate.add_argument("--blimp", metavar="FOLDER", help="also the share of BLiMP's pairs that are judged rightly")
+    evaluate.add_argument("--blimp-pairs", type=int, metavar="N", help="only the first N pairs of each paradigm")
     evaluate.add_argument("--json", action="store_true")
 
     fill = add("fill", _fill, "The most probable tokens for each [MASK] of a text.")
@@ -72,15 +72,49 @@ def _parser() -> argparse.ArgumentParser:
     fill.add_argument("text", nargs="+", help='for example "The cat sat on the [MASK]."')
     fill.add_argument("--top", type=int, default=5)
     fill.add_argument("--json", action="store_true")
+
+    probe = add("probe", tools.probe, "A linear probe on a labelled JSONL file: is the encoder any good?")
+    probe.add_argument("run", help="the run's folder")
+    probe.add_argument("file", help="JSONL with a text and a label on each line")
+    probe.add_argument("--text-field", default="text")
+    probe.add_argument("--label-field", default="label")
+    probe.add_argument("--json", action="store_true")
+
+    export = add("export", tools.export, "Write the model for HF transformers, as ModernBertForMaskedLM.")
+    export.add_argument("run", help="the run's folder")
+    export.add_argument("out", help="a new folder")
+    export.add_argument("--to", choices=["hf"], default="hf")
+
+    begin = add("import", tools.begin, "Begin a run from a ModernBERT checkpoint of HF transformers.")
+    begin.add_argument("folder", help="a folder with config.json and model.safetensors")
+    begin.add_argument("--out", required=True, help="the run's folder")
+
+    plot = add("plot", tools.plot, "Curves of one or more runs in one HTML file.")
+    plot.add_argument("runs", nargs="+", help="the runs' folders")
+    plot.add_argument("--out", default="curves.html")
+
+    plan = add("plan", tools.plan, "Parameters, memory, shapes, steps and arithmetic of a run; starts nothing.")
+    _add_settings(plan)
+
+    which = add("which-docs", tools.which_docs, "Which documents were in a step, and where they came from.")
+    which.add_argument("run", help="the run's folder")
+    which.add_argument("step", type=int)
+    which.add_argument("--json", action="store_true")
     return parser
 
 
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", nargs="?", help="a YAML file with the run's settings")
+    command.add_argument("--recipe", help="tiny, small, base or large")
+    command.add_argument("--data", help="the dataset's folder, or folder@digest")
+    command.add_argument("--out", help="the run's folder")
+    command.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="for example batch_rows=16")
+
+
 def _run(options: argparse.Namespace) -> int:
-    from trainer.config import resolve
     from trainer.loop import train
 
-    given = {name: getattr(options, name) for name in ("data", "out") if getattr(options, name) is not None}
-    settings = resolve(recipe_name=options.recipe, file=options.file, values=given, overrides=options.set)
+    settings = tools.settings_of(options)
     console = Console(highlight=False)
     with _Screen(console) as screen:
         result = train(settings, say=screen.say, watch=screen.watch)
@@ -98,15 +132,13 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _eval(options: argparse.Namespace) -> int:
-    from trainer import machine, runs
+    from trainer.blimp import evaluate as blimp
+    from trainer.breakdown import breakdown
     from trainer.data import open_dataset
     from trainer.evaluate import report
 
-    folder = runs.newest(Path(options.run))
-    facts = runs.read(folder)
-    chosen = machine.choose(_settings_of(folder, facts, compile_mode="off"), precision=facts["precision"])
-    trained = runs.load(folder, chosen)
-    _print_notes(trained.notes)
+    trained, chosen = tools.open_run(options.run)
+    folder, facts = trained.folder, trained.facts
     location = options.data or f"{trained.settings.data.rpartition('@')[0] or trained.settings.data}@{facts['dataset']}"
     dataset = open_dataset(location)
     if dataset.manifest.tokenizer["sha256"] != facts["tokenizer"]:
@@ -120,6 +152,11 @@ def _eval(options: argparse.Namespace) -> int:
         max_rows=options.max_rows,
     )
     result = {"run": str(folder), "step": trained.step} | result
+    if options.by:
+        rows = {"batch_rows": trained.settings.batch_rows, "max_rows": options.max_rows}
+        result["by"] = breakdown(trained.model, dataset, device=chosen.device, **rows)
+    if options.blimp:
+        result["blimp"] = blimp(trained, Path(options.blimp), limit=options.blimp_pairs)
     if options.json:
         print(json.dumps(result))
         return 0
@@ -130,20 +167,25 @@ def _eval(options: argparse.Namespace) -> int:
             f"{result['nats_below_unigram']:.2f} nats below the unigram frequencies; "
             f"shuffling the visible context costs {result['nats_lost_by_shuffling']:.2f} nats"
         )
+    for way, lines in result.get("by", {}).items():
+        table = Table(way.replace("_", " "), "targets", "loss (nats)", "accuracy")
+        for line in lines:
+            table.add_row(line["name"], f"{line['targets']:,}", f"{line['loss']:.3f}", f"{line['accuracy']:.3f}")
+        console.print(table)
+    if options.blimp:
+        table = Table("BLiMP paradigm", "judged rightly")
+        for name, share in result["blimp"].items():
+            table.add_row(name, f"{share:.3f}")
+        console.print(table)
     return 0
 
 
 def _fill(options: argparse.Namespace) -> int:
-    from trainer import machine, runs
     from trainer.fill import fill, to_json
 
     if options.top < 1:
         raise ConfigError(f"--top must be at least 1, got {options.top}")
-    folder = runs.newest(Path(options.run))
-    facts = runs.read(folder)
-    chosen = machine.choose(_settings_of(folder, facts, compile_mode="off"), precision=facts["precision"])
-    trained = runs.load(folder, chosen, rows=1)
-    _print_notes(trained.notes)
+    trained, _ = tools.open_run(options.run, rows=1)
     console = Console(highlight=False)
     for text in options.text:
         guesses = fill(trained, text, top=options.top)
@@ -155,19 +197,6 @@ def _fill(options: argparse.Namespace) -> int:
             words = "   ".join(f"{one.token} {one.probability:.0%}" for one in blank)
             console.print(Text(f"  {number}. {words}" if len(guesses) > 1 else f"  {words}"))
     return 0
-
-
-def _settings_of(folder: Path, facts: dict[str, Any], *, compile_mode: str) -> Any:
-    from mlm_data.config import parse_settings
-    from trainer.config import RunSettings
-
-    values = facts["settings"] | {"compile": compile_mode, "device": "auto", "precision": "auto"}
-    return parse_settings(RunSettings, values, where=str(folder / "run.json"))
-
-
-def _print_notes(notes: Sequence[str]) -> None:
-    for note in notes:
-        print(f"premask-train: {note}", file=sys.stderr)
 
 
 def _table_of(result: dict[str, Any]) -> Table:

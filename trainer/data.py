@@ -2,10 +2,11 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
@@ -107,6 +108,25 @@ def token_rows(
             used = np.bincount(row_of, lengths, minlength=count)
             segments[np.arange(length) >= used[:, None]] = 0
             yield rows.tokens.astype(np.int32), segments
+
+
+def documents_of_step(settings: RunSettings, facts: Mapping[str, Any], step: int) -> pa.Table:
+    """Which documents were in step 1, 2, ... of a run, of all ranks; columns as of `Loader.documents_between`.
+
+    Raises:
+        ConfigError: for a mixture of datasets, whose streams have no common rows.
+    """
+    if settings.mix:
+        raise ConfigError("which-docs: a run on a mixture has no single stream of rows")
+    folder = settings.data.rpartition("@")[0] or settings.data
+    dataset = open_dataset(f"{folder}@{facts['dataset']}")
+    sizes = dict(zip(facts["ramp"], facts["rows_per_step"], strict=True))
+
+    def rows(number: int) -> int:
+        return sizes[max(first for first in sizes if first <= number)]
+
+    loader = Loader(dataset, planes=settings.planes, batch_rows=settings.batch_rows, seed=settings.seed)
+    return loader.documents_between(sum(rows(number) for number in range(step - 1)), rows(step - 1))
 
 
 def unigram_counts(dataset: Dataset, *, max_tokens: int = 20_000_000) -> Int64[np.ndarray, " vocab"]:

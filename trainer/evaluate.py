@@ -128,7 +128,7 @@ def unigram_score(truths: Int64[np.ndarray, " n"], counts: Int64[np.ndarray, " v
 
 
 class NeighbourTable:
-    """Left and right token -> most frequent middle, from the training tokens; then left alone, then the commonest.
+    """Left and right token -> most frequent middle, from the training tokens; the commonest token for an unseen pair.
 
     A count table by sorting: (left, right, middle) as one integer each, runs counted, the longest of each pair kept.
     """
@@ -144,19 +144,16 @@ class NeighbourTable:
         common = ~np.isin(np.arange(vocab), never_targets(dataset))  # a special is never a target
         every = every[common[every % vocab]]
         self._pairs = _most_frequent(every, vocab)
-        self._lefts = _most_frequent(every // vocab // vocab * vocab + every % vocab, vocab)
         self._commonest = int(np.bincount(every % vocab).argmax())
 
     def predict(self, left: Int32[np.ndarray, " n"], right: Int32[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """The most frequent middle of each pair."""
         guess = np.full(left.size, self._commonest, np.int64)
-        for (keys, values), wanted in (
-            (self._lefts, left.astype(np.int64)),
-            (self._pairs, left * self._vocab + right),
-        ):
-            found = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
-            hit = (keys[found] == wanted) & (left >= 0) & (right >= 0)
-            guess[hit] = values[found[hit]]
+        keys, values = self._pairs
+        wanted = left * self._vocab + right
+        found = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
+        hit = (keys[found] == wanted) & (left >= 0) & (right >= 0)
+        guess[hit] = values[found[hit]]
         return guess
 
 

@@ -33,7 +33,7 @@ from trainer.data import Stream, Tensors, check_rows, open_dataset, unigram_coun
 from trainer.encoder import PADDED_BIAS
 from trainer.evaluate import Score, score
 from trainer.optim import Average, Optimizer
-from trainer.runlog import COMPILE_STEPS, Clock, Log
+from trainer.runlog import COMPILE_STEPS, Clock, Log, Spikes
 from trainer.schedule import decay_start, factor
 from trainer.step import Forward, Stepper, StepStats
 
@@ -156,6 +156,7 @@ class _Run:
         self._saved = self.state.step if resumed else None  # step of the newest checkpoint; the same on all ranks
         self._log = Log(self.folder, self.state.step) if parallel.leads else None
         self._clock = Clock()
+        self._spikes = Spikes()
         self._rates: list[float] = []  # of the steps whose figures are still on the device
         self._last: StepStats | None = None
         self._asked = self._stop = False
@@ -311,6 +312,8 @@ class _Run:
             if one.skipped:
                 self.state.skipped.append(number)
                 self._say(f"step {number}: the gradient is not finite: skipped")
+            elif self._spikes.sees(one.loss_sum / max(1, one.targets)):
+                self._say(f"step {number}: the loss jumped: see premask-train which-docs {self.folder} {number}")
             self._last = one
         self._rates.clear()
 

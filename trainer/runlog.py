@@ -2,7 +2,9 @@
 
 import json
 import math
+import statistics
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,22 @@ class Clock:
     def seconds_per_step(self) -> float | None:
         """Mean; None until a step was measured."""
         return self._step_seconds / self.counted if self.counted else None
+
+
+class Spikes:
+    """Notices a loss that is far above the last ones: by six of their standard deviations, and by a fifth."""
+
+    def __init__(self, window: int = 50) -> None:
+        self._seen: deque[float] = deque(maxlen=window)
+
+    def sees(self, loss: float) -> bool:
+        """Whether this loss is a spike. A spike is not remembered, so that the next one is seen too."""
+        if len(self._seen) == self._seen.maxlen:
+            mean = statistics.fmean(self._seen)
+            if loss > 1.2 * mean and loss > mean + 6 * statistics.pstdev(self._seen, mean):
+                return True
+        self._seen.append(loss)
+        return False
 
 
 class Log:

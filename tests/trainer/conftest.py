@@ -56,3 +56,39 @@ def settings(dataset, tmp_path):
         return resolve(recipe_name="tiny", values=values, overrides=[*SMALL, *overrides])
 
     return make
+
+
+TEXTS = ["open the file for reading and writing", "the cat sat on the mat", "import numpy as np"] * 20
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> bytes:
+    """A tiny WordPiece tokenizer.json."""
+    import pyarrow as pa
+
+    from mlm_data.config import TokenizerTraining
+    from mlm_data.tokens.reference import from_bytes
+    from mlm_data.tokens.train import train_tokenizer
+
+    texts = iter([pa.array(TEXTS, pa.large_string())])
+    return from_bytes(train_tokenizer(texts, TokenizerTraining(vocab_size=100))).json_bytes
+
+
+@pytest.fixture
+def run(settings, tmp_path, tokenizer):
+    """The settings of a trained run whose tokenizer is a real one."""
+    from mlm_data.tokens.reference import from_bytes
+    from trainer.loop import train
+
+    reference = from_bytes(tokenizer)
+    data = make_dataset(
+        tmp_path / "words",
+        num_rows=24,
+        validation_rows=8,
+        vocab_size=reference.vocab_size,
+        tokenizer=tokenizer,
+        roles=reference.roles,
+    )
+    chosen = settings("budget.steps=3", data=data)
+    train(chosen)
+    return chosen

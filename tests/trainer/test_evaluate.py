@@ -63,7 +63,7 @@ def test_unigram_counts_and_score(opened):
 
 
 def test_the_table_of_neighbours_is_the_plain_one(opened):
-    pairs, lefts, middles = defaultdict(Counter), defaultdict(Counter), Counter()
+    pairs, middles = defaultdict(Counter), Counter()
     special = set(never_targets(opened).tolist())
     for tokens, slices in every_row(opened):
         for piece in slices:
@@ -71,7 +71,6 @@ def test_the_table_of_neighbours_is_the_plain_one(opened):
             for left, middle, right in zip(part, part[1:], part[2:], strict=False):
                 if middle not in special:
                     pairs[left, right][middle] += 1
-                    lefts[left][middle] += 1
                     middles[middle] += 1
 
     def best(counter: Counter) -> int:
@@ -81,7 +80,7 @@ def test_the_table_of_neighbours_is_the_plain_one(opened):
     left, right, _ = ev.evaluation_targets(evaluation(opened, 4))
     guesses = table.predict(left, right)
     for a, b, guess in zip(left.tolist(), right.tolist(), guesses.tolist(), strict=True):
-        options = pairs.get((a, b)) or lefts.get(a) or middles
+        options = pairs.get((a, b)) or middles
         assert guess == best(options)
 
 

@@ -1,0 +1,143 @@
+"""The smaller commands: curves, plans, documents of a step, breakdowns, export and import."""
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mlm_data.errors import InputError
+from mlm_data.loader import Loader, evaluation
+from mlm_data.shards.reader import Dataset
+from trainer import cli
+from trainer.breakdown import breakdown, target_losses
+from trainer.evaluate import score
+from trainer.plot import plot
+from trainer.runlog import Spikes
+from trainer.step import Forward
+from trainer.tools import open_run
+
+
+def call(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    return ended.value.code
+
+
+def test_curves_are_whole_svg(run, tmp_path):
+    out = tmp_path / "curves.html"
+    assert call("plot", run.out, run.out, "--out", out) == 0
+    text = out.read_text()
+    charts = [f"<svg{part.split('</svg>')[0]}</svg>" for part in text.split("<svg")[1:]]
+    assert len(charts) == 4
+    for chart in charts:
+        lines = ET.fromstring(chart).findall("polyline")
+        assert len(lines) >= 2
+        points = [tuple(map(float, point.split(","))) for point in lines[0].get("points").split()]
+        assert all(0 <= x <= 900 and 0 <= y <= 320 for x, y in points)
+    assert "http" not in text
+    with pytest.raises(InputError, match="its log has no steps"):
+        plot([tmp_path], out)
+
+
+def test_a_plan_says_the_numbers(run, dataset, tmp_path, capsys):
+    options = ("--data", dataset, "--out", tmp_path / "planned", "--set", "batch_rows=4", "--set", "budget.steps=20")
+    assert call("plan", *options) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "40 rows of 64, 2 planes" in text
+    assert "20 steps, 5,120 places, 2.00 epochs" in text
+    assert not (tmp_path / "planned").exists()
+    phases = f"phases=[{{data: {dataset}, tokens: 512}}, {{data: {dataset}, tokens: 1024}}]"
+    assert call("plan", *options, "--set", phases) == 0
+    assert "phase 1" in capsys.readouterr().out
+
+
+def test_documents_of_a_step_are_those_of_its_rows(run, capsys):
+    assert call("which-docs", run.out, 2, "--json") == 0
+    lines = json.loads(capsys.readouterr().out)
+    dataset = Dataset.open(run.data)
+    loader = Loader(dataset, batch_rows=4)
+    next(loader)
+    batch = next(loader)
+    wanted = set()
+    for shard, row in zip(batch.shards.tolist(), batch.rows.tolist(), strict=True):
+        first = int(dataset.shard_rows("train")[:shard].sum())
+        wanted |= {segment.id for segment in dataset.where("train", first + row)}
+    assert {line["id"] for line in lines} == wanted
+    assert call("which-docs", run.out, 0) == 2
+    assert "counted from 1" in capsys.readouterr().err
+
+
+def test_a_breakdown_adds_up(run):
+    trained, machine = open_run(run.out)
+    dataset = Dataset.open(run.data)
+    device = torch.device("cpu")
+    whole = score(Forward(trained.model), evaluation(dataset, 4), target_size=64, device=machine.device)
+    found = breakdown(trained.model, dataset, batch_rows=4, device=device)
+    assert set(found) == {"source", "word_start", "frequency", "length"}
+    for lines in found.values():
+        assert sum(line["targets"] for line in lines) == whole.targets
+        assert sum(line["targets"] * line["loss"] for line in lines) == pytest.approx(whole.loss_sum, rel=1e-5)
+        assert sum(line["targets"] * line["accuracy"] for line in lines) == pytest.approx(whole.hits)
+    # Word starts and lengths, plainly.
+    starts = inside = 0
+    for row in range(dataset.num_rows("validation")):
+        view = dataset.row("validation", row)
+        for place in view.planes["evaluation"].targets.tolist():
+            starts += bool(view.word_starts[place])
+            inside += not view.word_starts[place]
+    counted = {line["name"]: line["targets"] for line in found["word_start"]}
+    assert counted == {"begins a word": starts, "inside a word": inside}
+
+
+def test_target_losses_are_one_for_each_target(run):
+    trained, _ = open_run(run.out)
+    batch = next(iter(evaluation(Dataset.open(run.data), 4)))
+    losses, hits = target_losses(trained.model, batch, torch.device("cpu"))
+    assert losses.shape == hits.shape == (batch.num_targets,)
+    assert np.isfinite(losses).all()
+
+
+def test_export_and_import_are_commands(run, tmp_path, capsys):
+    assert call("export", run.out, tmp_path / "hf") == 0
+    assert call("import", tmp_path / "hf", "--out", tmp_path / "again") == 0
+    capsys.readouterr()
+    for folder in (run.out, tmp_path / "again"):
+        assert call("fill", folder, "the [MASK] sat", "--json") == 0
+    one, two = (json.loads(line)["blanks"] for line in capsys.readouterr().out.splitlines())
+    for a, b in zip(one[0], two[0], strict=True):
+        assert a["token"] == b["token"]
+        assert a["probability"] == pytest.approx(b["probability"], rel=1e-4)
+    assert call("export", run.out, tmp_path / "hf") == 2
+    assert "choose an empty folder" in capsys.readouterr().err
+
+
+def test_eval_breaks_down_and_judges_pairs(run, tmp_path, capsys):
+    folder = tmp_path / "blimp"
+    folder.mkdir()
+    (folder / "word_order.jsonl").write_text('{"sentence_good": "the cat sat", "sentence_bad": "cat the sat"}\n')
+    assert call("eval", run.out, "--by", "--blimp", folder, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["blimp"]) == {"word_order", "mean"}
+    assert found["by"]["word_start"]
+    assert call("eval", run.out, "--by", "--blimp", folder) == 0
+    assert "judged rightly" in capsys.readouterr().out
+
+
+def test_a_probe_is_a_command(run, tmp_path, capsys):
+    path = Path(tmp_path / "labelled.jsonl")
+    lines = [{"t": f"{word} {'the ' * n}", "l": word} for word in ("cat", "file") for n in range(30)]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    assert call("probe", run.out, path, "--text-field", "t", "--label-field", "l") == 0
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_spikes_are_noticed_once_there_is_something_to_compare_with():
+    spikes = Spikes(window=10)
+    assert not any(spikes.sees(3.0 + 0.01 * (n % 3)) for n in range(10))
+    assert not spikes.sees(3.1)
+    assert spikes.sees(4.5)
+    assert spikes.sees(4.5)
+    assert not spikes.sees(3.0)

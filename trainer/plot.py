@@ -1,0 +1,146 @@
+"""Curves of one or more runs in one HTML file: inline SVG, no script, nothing to download.
+
+The training loss is smoothed by a running mean over a fiftieth of the steps; validation is drawn as it is, with a point
+for each evaluation.
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlm_data.errors import InputError
+from trainer.runlog import read_log
+
+COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 900, 320, 60, 40, 30, 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One line of a chart."""
+
+    name: str
+    x: list[float]
+    y: list[float]
+    colour: str
+    points: bool = False  # mark each point; for few
+
+
+def plot(runs: Sequence[Path], out: Path) -> None:
+    """Write the HTML file.
+
+    Raises:
+        InputError: if a run has no steps in its log.
+    """
+    charts: dict[str, list[Curve]] = {"loss (nats)": [], "accuracy": [], "gradient norm": [], "learning rate": []}
+    for number, run in enumerate(runs):
+        colour = COLOURS[number % len(COLOURS)]
+        lines = [line for path in _folders(run) for line in read_log(path)]
+        steps = [line for line in lines if "validation" not in line and "loss" in line]
+        if not steps:
+            raise InputError(f"{run}: its log has no steps: is it a training run that has begun?")
+        x = _through(steps)
+        for chart, key in (("loss (nats)", "loss"), ("accuracy", "accuracy"), ("gradient norm", "norm")):
+            y = [line.get(key, float("nan")) for line in steps]
+            charts[chart].append(Curve(name=f"{run.name}, training", x=x, y=_smooth(y), colour=colour))
+        charts["learning rate"].append(Curve(name=run.name, x=x, y=[line["rate"] for line in steps], colour=colour))
+        seen = [line for line in lines if "validation" in line and "loss" in line["validation"]]
+        for chart, key in (("loss (nats)", "loss"), ("accuracy", "accuracy")):
+            values = [line["validation"][key] for line in seen]
+            curve = Curve(name=f"{run.name}, validation", x=_through(seen), y=values, colour=colour, points=True)
+            charts[chart].append(curve)
+    body = "\n".join(f"<h2>{html.escape(title)}</h2>\n{svg(curves)}" for title, curves in charts.items())
+    out.write_text(PAGE.format(title=html.escape(", ".join(run.name for run in runs)), body=body), encoding="utf-8")
+
+
+def _folders(run: Path) -> list[Path]:
+    """A run's folder, or those of its phases."""
+    phases = sorted(run.glob("phase-*"), key=lambda path: int(path.name.removeprefix("phase-")))
+    return phases or [run]
+
+
+def _through(lines: list[dict]) -> list[float]:
+    """Steps counted through phases, each of which counts from 1."""
+    result, base, last = [], 0, 0
+    for line in lines:
+        if line["step"] < last:
+            base += last
+        last = line["step"]
+        result.append(float(base + last))
+    return result
+
+
+def _smooth(values: list[float]) -> list[float]:
+    width = max(1, len(values) // 50)
+    array = np.array(values)
+    known = np.where(np.isfinite(array), array, 0.0)
+    sums, counts = (np.cumsum(np.append(0.0, part)) for part in (known, np.isfinite(array).astype(float)))
+    first = np.maximum(np.arange(len(values)) + 1 - width, 0)
+    last = np.arange(len(values)) + 1
+    with np.errstate(invalid="ignore"):
+        return ((sums[last] - sums[first]) / (counts[last] - counts[first])).tolist()
+
+
+def svg(curves: Sequence[Curve]) -> str:
+    """A line chart with axes, ticks and a legend."""
+    curves = [curve for curve in curves if any(np.isfinite(curve.y))]
+    if not curves:
+        return "<p>nothing recorded</p>"
+    xs = np.array([x for curve in curves for x in curve.x])
+    ys = np.array([y for curve in curves for y in curve.y if np.isfinite(y)])
+    x_ticks, y_ticks = _ticks(0.0, xs.max()), _ticks(ys.min(), ys.max())
+    x0, x1, y0, y1 = 0.0, max(xs.max(), x_ticks[-1]), y_ticks[0], y_ticks[-1]
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = LEFT + (x - x0) / (x1 - x0 or 1) * (WIDTH - LEFT - RIGHT)
+        return across, HEIGHT - BOTTOM - (y - y0) / (y1 - y0 or 1) * (HEIGHT - BOTTOM - TOP)
+
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
+    for tick in y_ticks:
+        _, y = at(x0, tick)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for tick in x_ticks:
+        x, _ = at(tick, y0)
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
+    for number, curve in enumerate(curves):
+        places = [at(x, y) for x, y in zip(curve.x, curve.y, strict=True) if np.isfinite(y)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        dash = ' stroke-dasharray="6 3"' if curve.points else ""
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{curve.colour}" stroke-width="1.6"{dash}/>')
+        if curve.points:
+            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{curve.colour}"/>' for x, y in places]
+        y = TOP + 14 + 16 * number
+        parts.append(f'<line x1="{WIDTH - 230}" x2="{WIDTH - 205}" y1="{y}" y2="{y}" stroke="{curve.colour}"{dash}/>')
+        parts.append(f'<text x="{WIDTH - 200}" y="{y + 4}">{html.escape(curve.name)}</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">step</text></svg>')
+    return "\n".join(parts)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers around [low, high], about six.
+
+    >>> _ticks(0.0, 93.0)
+    [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]
+    """
+    span = (high - low) or abs(high) or 1.0
+    raw = span / 5
+    magnitude = 10 ** np.floor(np.log10(raw))
+    step = float(min((m * magnitude for m in (1, 2, 5, 10)), key=lambda value: abs(value - raw)))
+    first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
+    return [float(round(step * n, 12)) for n in range(int(first), int(max(last, first + 1)) + 1)]
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 15px system-ui, sans-serif; max-width: 960px; margin: 2em auto; color: #111; background: #fff; }}
+svg {{ width: 100%; height: auto; }} svg text {{ font-size: 12px; fill: #444; }} .grid {{ stroke: #e5e5e5; }}
+</style></head>
+<body><h1>{title}</h1>
+{body}
+</body></html>
+"""
