@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from mlm_data.config import parse_settings
+from mlm_data.config import SpecialTokens, parse_settings
 from mlm_data.errors import CheckpointError, StorageError
 from mlm_data.shards.reader import Dataset
 from mlm_data.storage import Folder
-from mlm_data.tokens.reference import Reference, from_bytes
+from mlm_data.tokens.reference import ROLES, Reference, from_bytes
 from trainer import checkpoint as ck
 from trainer.attention import make_attention
 from trainer.config import ModelSettings, RunSettings
@@ -37,6 +38,7 @@ def begin(folder: Path, settings: RunSettings, dataset: Dataset, *, world: int =
         "dataset": dataset.digest,
         "tokenizer": dataset.manifest.tokenizer["sha256"],
         "vocab_size": dataset.manifest.vocab_size,
+        "roles": {role: getattr(dataset.manifest.roles, role) for role in ROLES},
         "sequence_length": dataset.manifest.sequence_length,
         "precision": None,  # measured at the beginning, then kept
         "rows_per_step": [settings.rows_at(step) * world for step in sorted(_ramp(settings))],
@@ -203,7 +205,8 @@ def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Reference:
     """
     path = folder / TOKENIZER
     try:
-        reference = from_bytes(path.read_bytes(), where=str(path))
+        data = path.read_bytes()
+        reference = from_bytes(data, _special(data, facts.get("roles", {})), where=str(path))
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror}: copy it from the dataset") from error
     if reference.sha256 != facts["tokenizer"]:
@@ -212,6 +215,15 @@ def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Reference:
             "copy that one from the dataset's tokenizer folder"
         )
     return reference
+
+
+def _special(tokenizer: bytes, roles: dict[str, int]) -> SpecialTokens:
+    """The tokens that had a role in the dataset: a tokenizer.json alone may not say which, as T5's."""
+    try:
+        names = Tokenizer.from_str(tokenizer.decode())
+    except Exception:  # tokenizers raises plain Exception; `from_bytes` says what is wrong
+        return SpecialTokens()
+    return SpecialTokens(**{role: names.id_to_token(number) for role, number in roles.items() if number >= 0})
 
 
 def make_model(shape: ModelSettings, vocab_size: int, length: int, machine: Machine, *, rows: int) -> Encoder:

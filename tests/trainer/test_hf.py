@@ -10,15 +10,16 @@ import safetensors.torch
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
+from mlm_data.config import SpecialTokens
 from mlm_data.errors import CheckpointError, InputError, PremaskError, StorageError, TokenizerError
-from mlm_data.tokens.reference import bert_settings, from_bytes
+from mlm_data.tokens.reference import bert_settings, from_bytes, load_tokenizer
 from tests.synthetic import make_dataset
 from trainer import checkpoint as ck
 from trainer import runs
 from trainer.attention import make_attention
 from trainer.config import ModelSettings, resolve
 from trainer.encoder import PADDED_BIAS, Encoder
-from trainer.export import export_hf, from_hf, hf_config, import_hf, shape_of, to_hf
+from trainer.export import export_hf, from_hf, hf_config, import_hf, shape_of, to_hf, tokenizer_files
 from trainer.fill import fill
 from trainer.loop import train
 from trainer.loss import plain_target_loss
@@ -216,6 +217,35 @@ def test_of_phases_the_last_is_exported_and_of_weights_their_average(tmp_path):
     assert not torch.equal(exported["model.final_norm.weight"], found.model["final_norm.weight"])
     config = json.loads((tmp_path / "hf/config.json").read_bytes())
     assert config["global_rope_theta"] == config["rope_parameters"]["full_attention"]["rope_theta"] == 1e6
+
+
+def test_a_role_that_only_the_dataset_knows_is_kept(tmp_path):
+    """A tokenizer whose file calls no token a mask, as T5's: `tokenizer.special.mask` named one."""
+    renamed = wordpiece().replace(b"[MASK]", b"[BLANK]")
+    tokenizer = from_bytes(renamed, SpecialTokens(mask="[BLANK]"))
+    data = make_dataset(
+        tmp_path / "data", vocab_size=tokenizer.vocab_size, tokenizer=tokenizer.json_bytes, roles=tokenizer.roles
+    )
+    train(settings(data, tmp_path / "run"))
+    own = runs.load(tmp_path / "run", PLAIN, rows=1)
+    assert own.tokenizer.roles.mask == tokenizer.roles.mask
+    assert len(fill(own, "the cat [BLANK] on the mat")) == 1
+    export_hf(tmp_path / "run", tmp_path / "hf")
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "hf").mask_token == "[BLANK]"
+
+
+@pytest.mark.corpora
+@pytest.mark.parametrize("name", ["tok/ortx/tokenizer/roberta-base", "tok/minilm"])
+def test_known_tokenizers_give_the_same_ids_in_transformers(name, corpora, tmp_path):
+    tokenizer = load_tokenizer(corpora / name / "tokenizer.json")
+    for file, data in tokenizer_files(tokenizer, 128).items():
+        (tmp_path / file).write_bytes(data)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    mask = tokenizer.tokens[tokenizer.roles.mask]
+    assert (theirs.mask_token, theirs.pad_token_id) == (mask, tokenizer.roles.pad)
+    for text in ("the cat [MASK] on the mat.", "[MASK]a big", "a  [MASK]  b", "café [MASK] naïve ＡＢ ﬁ"):
+        text = text.replace("[MASK]", mask)
+        assert theirs(text)["input_ids"] == tokenizer.encode_masked(text).tolist()
 
 
 def test_the_configuration_speaks_to_transformers_4_and_5(trained, tmp_path):
