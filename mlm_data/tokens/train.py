@@ -21,16 +21,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int64
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from mlm_data.config import TokenizerTraining
 from mlm_data.errors import TokenizerError
 from mlm_data.kernels import kernel
 from mlm_data.tokens.reference import around, bert_settings
+from mlm_data.tokens.unigram import train_unigram
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LONGEST_RUN = 200  # characters without a space; a longer run is cut, for the cost of a merge grows with its word
 LARGEST_ALPHABET = 1000  # characters with a token of their own; sentencepiece and BERT keep about as many
+MOST_WORDS = 300_000  # distinct ones that Unigram learns from, the most frequent: they bound its memory
 MIN_FREQUENCY = 2  # a pair seen once says nothing
 
 
@@ -94,17 +97,32 @@ def _train_bpe(batches: list[pa.LargeStringArray], settings: TokenizerTraining) 
 
 
 def _train_unigram(batches: list[pa.LargeStringArray], settings: TokenizerTraining) -> dict[str, Any]:
-    tokenizer = Tokenizer(models.Unigram())
+    words, counts = _count_words(batches)
+    room = settings.vocab_size - len(SPECIALS)
+    pieces = train_unigram(words, counts, num_pieces=room, largest_alphabet=min(LARGEST_ALPHABET, room // 2))
+    vocabulary = [(name, 0.0) for name in SPECIALS] + pieces
+    tokenizer = Tokenizer(models.Unigram(vocabulary, SPECIALS.index("[UNK]"), False))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=settings.vocab_size, special_tokens=SPECIALS, unk_token=SPECIALS[1], show_progress=False
-    )
-    tokenizer.train_from_iterator((batch.to_pylist() for batch in batches), trainer)
+    tokenizer.add_special_tokens(SPECIALS)
     result = json.loads(tokenizer.to_str())
     result["post_processor"] = around({name: i for i, name in enumerate(SPECIALS)})
     return result
+
+
+def _count_words(batches: list[pa.LargeStringArray]) -> tuple[list[str], Int64[np.ndarray, " words"]]:
+    """The most frequent words, with the mark of their start, sorted; and how often each occurs."""
+    tables = []
+    for batch in batches:
+        words = pc.list_flatten(pc.utf8_split_whitespace(pc.utf8_normalize(batch, "NFKC")))
+        counted = pc.value_counts(words)
+        tables.append(pa.table({"word": counted.field("values"), "count": counted.field("counts")}))
+    table = pa.concat_tables(tables).group_by("word").aggregate([("count", "sum")])
+    table = table.filter(pc.greater(pc.utf8_length(table["word"]), 0))
+    table = table.sort_by([("count_sum", "descending"), ("word", "ascending")]).slice(0, MOST_WORDS)
+    table = table.sort_by("word")
+    return ["\u2581" + word for word in table["word"].to_pylist()], table["count_sum"].to_numpy()
 
 
 def _alphabet(batches: list[pa.LargeStringArray], normalizer: normalizers.Normalizer, limit: int) -> list[str]:

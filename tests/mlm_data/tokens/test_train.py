@@ -13,6 +13,7 @@ import pytest
 
 from mlm_data.config import TokenizerTraining
 from mlm_data.errors import TokenizerError
+from mlm_data.tokens import unigram
 from mlm_data.tokens.engine import from_bytes, make_engine
 from mlm_data.tokens.train import SPECIALS, count_characters, train_tokenizer
 
@@ -30,7 +31,7 @@ texts = list(topics.topics.values())
 if sys.argv[1] == "reversed":
     texts.reverse()
 size = int(sys.argv[2])
-for kind in ("wordpiece", "bpe"):
+for kind in ("wordpiece", "bpe", "unigram"):
     batches = (pa.array(texts[i : i + size], pa.large_string()) for i in range(0, len(texts), size))
     print(hashlib.sha256(train_tokenizer(batches, TokenizerTraining(kind=kind, vocab_size=1500))).hexdigest())
 """
@@ -49,7 +50,7 @@ def test_three_processes_make_the_same_file():
         runs.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     results = [run.communicate()[0].split() for run in runs]
     assert [run.returncode for run in runs] == [0, 0, 0]
-    assert len(results[0]) == 2
+    assert len(results[0]) == len(KINDS)
     assert results[0] == results[1] == results[2]
 
 
@@ -100,7 +101,7 @@ def test_too_small_a_vocabulary_is_refused():
         train(TEXTS, kind="bpe", vocab_size=100)
 
 
-@pytest.mark.parametrize("kind", ["wordpiece"])
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
 def test_the_smallest_vocabulary(kind):
     assert from_bytes(train(TEXTS, kind=kind, vocab_size=64)).vocab_size <= 64
 
@@ -116,3 +117,40 @@ def test_slices_of_arrays_train_the_same():
     whole = pa.array(["noise noise noise", *TEXTS, "noise"], pa.large_string())
     part = train_tokenizer(iter([whole.slice(1, len(TEXTS))]), TokenizerTraining(vocab_size=500))
     assert hashlib.sha256(part).digest() == hashlib.sha256(train(TEXTS, vocab_size=500)).digest()
+
+
+def test_unigram_estimates_what_it_says():
+    """Expected counts over all ways to cut a word, against a sum over all of them."""
+    text = "abab"
+    pieces = {"a": -1.0, "b": -1.5, "ab": -1.2, "bab": -2.0, "aba": -2.5}
+    names = list(pieces)
+    edges = np.full((len(text), unigram.LONGEST), -1, np.int32)
+    for place in range(len(text)):
+        for size in range(1, len(text) - place + 1):
+            if text[place : place + size] in pieces:
+                edges[place, size - 1] = names.index(text[place : place + size])
+    scores = np.array(list(pieces.values()))
+    bounds, counts = np.array([0, len(text)]), np.array([3])
+    expected, used = np.zeros(len(names)), np.zeros(len(names))
+    unigram.expect(bounds, counts, edges, scores, expected)
+    unigram.best_path(bounds, counts, edges, scores, used)
+
+    def cuts(rest):
+        if not rest:
+            yield []
+        for name in names:
+            if rest.startswith(name):
+                yield from ([name, *cut] for cut in cuts(rest[len(name) :]))
+
+    ways = [(cut, np.exp(sum(pieces[name] for name in cut))) for cut in cuts(text)]
+    total = sum(weight for _, weight in ways)
+    want = [3 * sum(weight * cut.count(name) for cut, weight in ways) / total for name in names]
+    assert np.allclose(expected, want)
+    assert used.tolist() == [3 * max(ways, key=lambda way: way[1])[0].count(name) for name in names]
+
+
+def test_digamma():
+    """psi(1) is minus Euler's constant, psi(x + 1) = psi(x) + 1 / x."""
+    x = np.array([0.5, 1.0, 2.5, 30.0])
+    assert np.allclose(unigram.digamma(np.array([1.0])), -0.5772156649015329, atol=1e-9)
+    assert np.allclose(unigram.digamma(x + 1), unigram.digamma(x) + 1 / x, atol=1e-9)
