@@ -32,9 +32,10 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from mlm_data.config import SpecialTokens
 from mlm_data.errors import CheckpointError, InputError, StorageError, TokenizerError
 from mlm_data.storage import TEMPORARY, explain
-from mlm_data.tokens.reference import Reference, from_bytes
+from mlm_data.tokens.reference import ROLES, Reference, from_bytes
 from trainer import checkpoint as ck
 from trainer import runs
 from trainer.config import ModelSettings
@@ -42,7 +43,6 @@ from trainer.encoder import PADDED_BIAS, padded_vocabulary
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 IMPORT_LENGTH = 512  # places in a row of an imported model, at most, until a dataset says how long its rows are
-ROLES = ("cls", "sep", "pad", "mask", "unk")
 
 OUTER = {
     "embedding.weight": "model.embeddings.tok_embeddings.weight",
@@ -138,6 +138,7 @@ def import_hf(source: Path, run: Path) -> list[str]:
         "dataset": None,  # the first one decides
         "tokenizer": tokenizer.sha256,
         "vocab_size": tokenizer.vocab_size,
+        "roles": {role: getattr(tokenizer.roles, role) for role in ROLES},
         "sequence_length": min(positions, IMPORT_LENGTH),
         "positions": positions,
         "precision": None,
@@ -408,7 +409,12 @@ def _read_tokenizer(source: Path) -> Reference:
         raise InputError(
             f"{path}: can't be read: {error.strerror}: save the fast tokenizer beside the model with `save_pretrained`"
         ) from error
-    return from_bytes(data, where=str(path))
+    said = (
+        _read_json(path.with_name("tokenizer_config.json")) if path.with_name("tokenizer_config.json").exists() else {}
+    )
+    names = {role: said.get(f"{role}_token") for role in ("mask", "pad")}  # tokenizer.json itself may not say which
+    names = {role: name.get("content") if isinstance(name, dict) else name for role, name in names.items()}
+    return from_bytes(data, SpecialTokens(**names), where=str(path))
 
 
 def _read_tensors(source: Path) -> dict[str, Tensor]:

@@ -345,6 +345,18 @@ def test_ids_that_the_tokenizer_lacks_are_left_out_and_told():
     assert (tensors["decoder_bias"][90:] == PADDED_BIAS).all()
 
 
+@pytest.mark.parametrize("name", ["[BLANK]", {"content": "[BLANK]", "lstrip": False}])
+def test_the_mask_that_only_tokenizer_config_names_is_taken(hf_folder, tmp_path, name):
+    source = tmp_path / "source"
+    shutil.copytree(hf_folder, source)
+    data = (source / "tokenizer.json").read_bytes()
+    (source / "tokenizer.json").write_bytes(data.replace(b"[MASK]", b"[BLANK]").replace(b"<mask>", b"[BLANK]"))
+    (source / "tokenizer_config.json").write_text(json.dumps({"mask_token": name}))
+    import_hf(source, tmp_path / "run")
+    own = runs.load(tmp_path / "run", PLAIN, rows=1)
+    assert own.tokenizer.tokens[own.tokenizer.roles.mask] == "[BLANK]"
+
+
 def test_half_precision_and_shards_are_read(hf_folder, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(hf_folder, source)
