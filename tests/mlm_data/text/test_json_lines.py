@@ -223,7 +223,7 @@ nested = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.dictionaries(nested_keys, nested, max_size=4), max_size=4), st.booleans())
 def test_fields_of_fields(objects, escapes):
     """By the kernel, and by Python where a key has an escape."""

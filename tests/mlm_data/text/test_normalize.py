@@ -64,7 +64,7 @@ def test_rules(before, after):
     assert twin(before) == after
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(texts, max_size=6), st.sampled_from([NFC, PLAIN]))
 def test_equals_its_twin(batch, config):
     assert normalize(strings(*batch), config).to_pylist() == [twin(text, config) for text in batch]

@@ -113,7 +113,7 @@ bodies = st.lists(tokens, max_size=25).map(b"".join)
 marked = st.tuples(st.sampled_from([b"", b"", b"\xef\xbb\xbf"]), bodies).map(b"".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(marked, st.lists(st.integers(0, 60), max_size=5), st.integers(1, 40), st.sampled_from(["line", "paragraph"]))
 def test_any_split_gives_the_same_documents(scratch, data, cuts, batch_bytes, documents):
     save(scratch, data)
