@@ -53,12 +53,13 @@ def emit(slots, keys, arena, data, start, end, out, num_ids, holes, hashes, num_
         holes[num_holes, 2] = length
         hashes[num_holes] = h
         return num_ids, num_holes + 1
-    answer = slots[place + 3]
+    answer = slots[np.uint64(place + 3)]
     count = np.int64(answer & np.uint64(3))
     if count > 0:
-        out[num_ids] = np.uint32((answer >> np.uint64(2)) & np.uint64(0xFFFFF)) | WORD_START
-        out[num_ids + 1] = np.uint32((answer >> np.uint64(22)) & np.uint64(0xFFFFF))
-        out[num_ids + 2] = np.uint32((answer >> np.uint64(42)) & np.uint64(0xFFFFF))
+        at = np.uint64(num_ids)
+        out[at] = np.uint32((answer >> np.uint64(2)) & np.uint64(0xFFFFF)) | WORD_START
+        out[at + np.uint64(1)] = np.uint32((answer >> np.uint64(22)) & np.uint64(0xFFFFF))
+        out[at + np.uint64(2)] = np.uint32((answer >> np.uint64(42)) & np.uint64(0xFFFFF))
         return num_ids + count, num_holes
     count = np.int64((answer >> np.uint64(2)) & np.uint64(0x3FFFFF))
     offset = np.int64(answer >> np.uint64(24))

@@ -89,29 +89,29 @@ def piece_hash(data, start, length, k0, k1):
 @inlined
 def find(slots, keys, data, start, length, k0, k1, h):
     """Place of a piece's slot in `slots`, or -1."""
-    mask = slots.size // SLOT - 1
+    # Unsigned indices: numba looks whether a signed one counts from the end.
+    mask = np.uint64(slots.size - 1)
     meta = (h & ~np.uint64(0xFF)) | np.uint64(length)
-    i = np.int64(h >> np.uint64(32)) & mask
+    place = ((h >> np.uint64(32)) * np.uint64(SLOT)) & mask
     while True:
-        place = i * SLOT
         found = slots[place]
         if found == 0:
             return -1
         if found == meta:
             acquire()
             if length <= SHORT_KEY:
-                if slots[place + 1] == k0 and slots[place + 2] == k1:
-                    return place
-            elif slots[place + 1] == h:
-                offset = np.int64(slots[place + 2])
+                if slots[place + np.uint64(1)] == k0 and slots[place + np.uint64(2)] == k1:
+                    return np.int64(place)
+            elif slots[place + np.uint64(1)] == h:
+                offset = slots[place + np.uint64(2)]
                 same = True
                 for j in range(length):
-                    if keys[offset + j] != data[start + j]:
+                    if keys[offset + np.uint64(j)] != data[start + j]:
                         same = False
                         break
                 if same:
-                    return place
-        i = (i + 1) & mask
+                    return np.int64(place)
+        place = (place + np.uint64(SLOT)) & mask
 
 
 @lean_kernel

@@ -34,6 +34,7 @@ from mlm_data.types import Encoded
 
 IDS_PER_RUN = 1 << 16  # a scanner's buffer of ids; with its holes it fits into a core's cache
 HOLES_PER_RUN = 1 << 13
+BYTES_PER_ID = 3  # a first guess at how much room ids need; pages that aren't written cost nothing
 
 
 class Buffers:
@@ -84,7 +85,9 @@ class WordsEngine:
         own: Buffers = self._local.buffers
         offsets = np.zeros(len(bounds), np.int64)
         ends = np.zeros((len(bounds) - 1, 2), np.int64)
-        all_ids, all_starts, total, document, place = [], [], 0, 0, int(bounds[0])
+        total, document, place = 0, 0, int(bounds[0])
+        room = int(bounds[-1] - bounds[0]) // BYTES_PER_ID + 1024
+        ids, starts = np.empty(room, self._dtype), np.empty(room, bool)
         own.state[MATCH] = 0
         while document < len(bounds) - 1:
             own.state[DOCUMENT], own.state[PLACE] = document, place
@@ -95,7 +98,9 @@ class WordsEngine:
             which = np.empty(num_holes, np.int64)
             answers = self._answer(data, own, which) if num_holes else NOTHING
             size = num_ids + int(np.diff(answers.bounds)[which].sum())
-            ids, starts = np.empty(size, self._dtype), np.empty(size, bool)
+            if total + size > len(ids):
+                room = max(total + size, len(ids) * 3 // 2)
+                ids, starts = _longer(ids, total, room), _longer(starts, total, room)
             first, document, place = document, int(own.state[DOCUMENT]), int(own.state[PLACE])
             splice(
                 own.out,
@@ -105,21 +110,15 @@ class WordsEngine:
                 answers.ids,
                 answers.bounds,
                 ends[first:document],
-                ids,
-                starts,
+                ids[total:],
+                starts[total:],
                 offsets[first + 1 : document + 1],
                 total,
             )
-            all_ids.append(ids)
-            all_starts.append(starts)
             total += size
             if own.state[UNKNOWN_POINT] >= 0:
                 self.family.learn(int(own.state[UNKNOWN_POINT]))
-        return Encoded(
-            ids=np.concatenate(all_ids) if all_ids else np.empty(0, self._dtype),
-            offsets=offsets,
-            word_starts=np.concatenate(all_starts) if all_starts else np.empty(0, bool),
-        )
+        return Encoded(ids=ids[:total], offsets=offsets, word_starts=starts[:total])
 
     def _answer(self, data: UInt8[np.ndarray, " bytes"], own: Buffers, which: Int64[np.ndarray, " holes"]) -> Answers:
         """Ask about the distinct pieces of the holes, and remember the answers."""
@@ -143,6 +142,12 @@ class WordsEngine:
 
 
 NOTHING = Answers(np.empty(0, np.uint32), np.zeros(1, np.int64))
+
+
+def _longer(array: np.ndarray, used: int, room: int) -> np.ndarray:
+    result = np.empty(room, array.dtype)
+    result[:used] = array[:used]
+    return result
 
 
 def _interleaved(certain: Encoded, others: Encoded, left: Bool[np.ndarray, " texts"]) -> Encoded:
