@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
     try:
-        if options.command == "run":
+        if options.command in ("run", "bench"):
             from trainer.machine import launch
 
             launch(arguments)
@@ -95,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = add("plan", tools.plan, "Parameters, memory, shapes, steps and arithmetic of a run; starts nothing.")
     _add_settings(plan)
+
+    bench = add("bench", tools.bench, "Speed against peers in one process, and where the time goes.")
+    _add_settings(bench)
+    bench.add_argument("--rounds", type=int, default=5)
+    bench.add_argument("--no-peers", action="store_true", help="only this trainer")
+    bench.add_argument("--json", action="store_true")
 
     which = add("which-docs", tools.which_docs, "Which documents were in a step, and where they came from.")
     which.add_argument("run", help="the run's folder")

@@ -145,6 +145,31 @@ def facts_of(settings: RunSettings) -> dict[str, str]:
     }
 
 
+def bench(options: argparse.Namespace) -> int:
+    """`bench`."""
+    from trainer.bench import bench as measure
+    from trainer.data import open_dataset
+
+    options.out = options.out or "unused"
+    settings = settings_of(options)
+    found = measure(open_dataset(settings.data), settings, rounds=options.rounds, peers=not options.no_peers)
+    if options.json:
+        print(json.dumps(found))
+        return 0
+    console = Console(highlight=False)
+    table = Table("", "useful tokens/s", "best round", "premask is faster by")
+    for line in found["peers"]:
+        speed, best = (f"{line[name]:,.0f}" for name in ("useful_tokens_per_second", "best"))
+        table.add_row(line["name"], speed, best, f"{line['ours_is_faster_by']:.2f} x")
+    console.print(table)
+    console.print(
+        f"{found['precision']} products; {found['share_of_peak']:.0%} of {found['gemm_peak_gflops']:.0f} GFLOP/s; "
+        f"a consumer of 1 million tokens/s waits {found['loader_wait']:.2%} of its time"
+    )
+    console.print("time: " + ", ".join(f"{name} {share:.0%}" for name, share in found["time"].items()))
+    return 0
+
+
 def which_docs(options: argparse.Namespace) -> int:
     """`which-docs RUN STEP`."""
     from trainer import checkpoint as ck

@@ -1,13 +1,10 @@
 """A small dataset and small runs for the trainer's tests."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from synthetic import make_dataset
+from tests.synthetic import make_dataset
 
 SMALL = (
     "model.layers=2",

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from synthetic import make_dataset
 
 from mlm_data.errors import CheckpointError, ConfigError, StorageError
+from tests.synthetic import make_dataset
 from trainer import checkpoint as ck
 from trainer.loop import train
 from trainer.runlog import read_log

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from synthetic import make_dataset
 
 from mlm_data.errors import CheckpointError, ConfigError
 from mlm_data.shards.reader import Dataset
+from tests.synthetic import make_dataset
 from trainer import checkpoint as ck
 from trainer import runs
 from trainer.config import phases_of

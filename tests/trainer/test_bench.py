@@ -1,0 +1,65 @@
+"""The benchmark measures what it says, on a model of a moment."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mlm_data.loader import Loader
+from mlm_data.shards.reader import Dataset
+from trainer import bench as bn
+from trainer import cli
+from trainer.arithmetic import step_flops
+
+
+def test_it_prints_speed_and_where_time_goes(dataset, small, capsys, monkeypatch):
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1")  # no second process
+    monkeypatch.setattr(bn, "gemm_peak", lambda precision: 1e12)
+    monkeypatch.setattr(bn, "loader_wait", lambda *_: 0.001)
+    options = [option for value in (*small, "budget.steps=1") for option in ("--set", value)]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench", "--data", str(dataset), *options, "--no-peers", "--rounds", "2", "--json"])
+    assert ended.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    (ours,) = found["peers"]
+    assert ours["ours_is_faster_by"] == 1
+    assert ours["best"] >= ours["useful_tokens_per_second"] > 0
+    assert 0 < found["share_of_peak"] < 1
+    assert sum(found["time"].values()) == pytest.approx(1)
+
+
+def test_useful_operations_leave_padding_out(dataset, settings):
+    opened = Dataset.open(dataset)
+    chosen = settings("budget.steps=1")
+    batch = next(Loader(opened, batch_rows=4))
+    segments = [
+        segment.length
+        for shard, row in zip(batch.shards.tolist(), batch.rows.tolist(), strict=True)
+        for segment in opened.where("train", int(opened.shard_rows("train")[:shard].sum()) + row)
+    ]
+    wanted = sum(step_flops(chosen.model, vocab_size=100, lengths=segments, targets=batch.num_targets).values())
+    assert bn._flops(opened, chosen, batch) == wanted
+
+
+def test_peers_get_the_same_documents(dataset):
+    opened = Dataset.open(dataset)
+    roles = opened.manifest.roles
+    batch = next(Loader(opened, batch_rows=4))
+    rows = bn._as_rows(batch, 4, 64)
+    assert torch.equal(rows["input_ids"].reshape(-1), torch.from_numpy(batch.input_ids).long())
+    assert int((rows["labels"] >= 0).sum()) == batch.num_targets
+    padded, useful = bn._one_document_per_row(batch, 4, 64, roles)
+    borders = np.unique(batch.cu_seqlens)
+    first = batch.input_ids[borders[0] : borders[1]]
+    assert padded["input_ids"][0, : first.size].tolist() == first.tolist()
+    assert useful == int(padded["attention_mask"].sum()) - 2 * padded["input_ids"].shape[0]
+
+
+def test_the_loader_is_waited_for_less_than_always(dataset, settings):
+    share = bn.loader_wait(Dataset.open(dataset), settings("budget.steps=1"), seconds=0.05)
+    assert 0 <= share < 1
+
+
+def test_the_peak_is_a_number_of_operations_per_second():
+    assert 1e8 < bn.gemm_peak(torch.float32, size=256, repeats=3) < 1e14
