@@ -258,8 +258,11 @@ def describe(progress: Any) -> str:
         parts.append(f"accuracy {progress.validation.accuracy:.3f}")
     else:
         parts.append(f"accuracy {progress.accuracy:.3f}")
+    parts.append(f"rate {progress.rate:.2f}")
     if progress.tokens_per_second:
         parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    if progress.mfu is not None:
+        parts.append(f"MFU {progress.mfu:.0%}")
     if progress.seconds_left is not None:
         minutes, seconds = divmod(int(progress.seconds_left), 60)
         parts.append(f"{minutes}:{seconds:02d} left")

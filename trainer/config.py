@@ -122,6 +122,8 @@ class RunSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of matrix products; auto: the faster
     compile: Literal["auto", "on", "off"] = "auto"  # auto: where a C++ compiler is there
+    recompute: bool = False  # activation checkpointing: a third more work, the memory of one block for that of all
+    wandb: str | None = None  # project of Weights & Biases to log to besides; needs the package wandb
     deterministic: bool | None = None  # default: on CPUs yes, on GPUs no
     log_every: int = Field(default=20, ge=1)  # steps between two reads of the device's counters
     evaluate_every: int = Field(default=200, ge=1)

@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from trainer.attention import Attention, Plan
 from trainer.config import ModelSettings
@@ -42,6 +43,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.shape, self.vocab_size, self.length = shape, vocab_size, length
         self.attention, self.compute = attention, compute
+        self.recompute = False
         self.loss_kernel: Kernel = softmax_gradient
         self.embedding = nn.Embedding(padded_vocabulary(vocab_size), shape.width)
         self.embedding_norm = Norm(shape.width, shape.norm_eps)
@@ -73,7 +75,11 @@ class Encoder(nn.Module):
         near = self.cos_near[position_ids_T], self.sin_near[position_ids_T]
         x_TD = self.embed(input_ids_T)
         for block in self.blocks:
-            x_TD = block(x_TD, *(near if block.local else wide), plan)
+            tables = near if block.local else wide
+            if self.recompute:
+                x_TD = checkpoint(block, x_TD, *tables, plan, use_reentrant=False)
+            else:
+                x_TD = block(x_TD, *tables, plan)
         return x_TD
 
     def embed(self, input_ids_T: Tensor) -> Tensor:

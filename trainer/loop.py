@@ -23,11 +23,12 @@ import numpy as np
 import torch
 
 from mlm_data.loader import evaluation
-from mlm_data.shards.format import VALIDATION
+from mlm_data.shards.format import TRAIN, VALIDATION
 from trainer import checkpoint as ck
 from trainer import machine as mc
 from trainer import parallel as pl
 from trainer import runs
+from trainer.arithmetic import peak_of, step_flops
 from trainer.config import RunSettings, phases_of
 from trainer.data import Stream, Tensors, check_rows, open_dataset, unigram_counts
 from trainer.encoder import PADDED_BIAS
@@ -54,6 +55,7 @@ class Progress:
     rate: float  # factor on the learning rates
     tokens_per_second: float | None
     seconds_left: float | None
+    mfu: float | None = None  # useful operations by the device's stated peak, where it is in our table
 
 
 @dataclass(kw_only=True)
@@ -124,6 +126,7 @@ class _Run:
             self.machine,
             rows=settings.batch_rows,
         )
+        self.model.recompute = settings.recompute
         found, notes = ck.latest(self.folder)
         for note in notes:
             say(note)
@@ -154,7 +157,7 @@ class _Run:
         self._validate = forward.module if parallel.kind == "ddp" else forward
         self._saver = ck.Saver()
         self._saved = self.state.step if resumed else None  # step of the newest checkpoint; the same on all ranks
-        self._log = Log(self.folder, self.state.step) if parallel.leads else None
+        self._log = Log(self.folder, self.state.step, wandb=settings.wandb) if parallel.leads else None
         self._clock = Clock()
         self._spikes = Spikes()
         self._rates: list[float] = []  # of the steps whose figures are still on the device
@@ -356,8 +359,24 @@ class _Run:
                 rate=self._rate() if state.step < self._total else 0.0,
                 tokens_per_second=places / per_step if per_step else None,
                 seconds_left=(total - state.step) * per_step * OVERHEAD if total and per_step else None,
+                mfu=self._mfu(targets, per_step) if per_step else None,
             )
         )
+
+    def _mfu(self, targets: int, seconds: float) -> float | None:
+        """Share of the GPU's stated peak; rows count as one segment of their mean length."""
+        device = self.machine.device
+        peak = peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+        if peak is None:
+            return None
+        manifest = self.dataset.manifest
+        facts = manifest.splits[TRAIN]
+        per_row = max(1, round(facts["num_segments"] / facts["num_rows"]))
+        mean = round(facts["num_tokens"] / facts["num_rows"] / per_row)
+        rows = self.settings.rows_at(max(0, self.state.step - 1))
+        numbers = {"vocab_size": manifest.vocab_size, "targets": targets // self.parallel.world}
+        flops = step_flops(self.model.shape, lengths=[mean] * (per_row * rows), **numbers)
+        return sum(flops.values()) / seconds / peak.flops
 
     def _ask_to_stop(self) -> None:
         self._asked = True  # may come at any moment, also while ranks agree

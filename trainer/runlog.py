@@ -8,6 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from mlm_data.errors import ConfigError
 from mlm_data.storage import explain
 from trainer.evaluate import Score
 from trainer.step import StepStats
@@ -65,7 +66,7 @@ class Spikes:
 class Log:
     """Appends to log.jsonl; lines after the step that a run resumes from are removed first."""
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int, *, wandb: str | None = None) -> None:
         self._path = run / "log.jsonl"
         try:
             kept = [line for line in read_log(run) if line["step"] <= step]
@@ -74,6 +75,7 @@ class Log:
         except OSError as error:
             raise explain(error, str(self._path), "write") from error
         self._board = _tensorboard(run / "tensorboard", step)
+        self._wandb = _wandb(wandb, run) if wandb else None
 
     def step(self, step: int, stats: StepStats, rate: float) -> None:
         """One training step."""
@@ -94,6 +96,8 @@ class Log:
         self._file.close()
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
     def _write(self, line: dict[str, Any]) -> None:
         try:
@@ -105,6 +109,8 @@ class Log:
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{group}/{name}", value, step)
+        if self._wandb is not None:
+            self._wandb.log({f"{group}/{name}": value for name, value in values.items()} | {"step": step})
 
 
 def _finite(values: dict[str, float]) -> dict[str, float]:
@@ -123,6 +129,19 @@ def read_log(run: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return lines
+
+
+def _wandb(project: str, run: Path) -> Any:
+    """A run of Weights & Biases.
+
+    Raises:
+        ConfigError: if the package is not installed.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError("wandb: the package is not installed: pip install wandb, or remove the setting") from error
+    return wandb.init(project=project, name=run.name, id=run.name, resume="allow")
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

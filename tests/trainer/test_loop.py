@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -116,6 +117,49 @@ def test_accumulation_is_the_same_as_a_larger_batch(settings):
         other = dict(losses(Path(small.out))[step])
         assert dict(line)["targets"] == other["targets"]
         assert dict(line)["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_resumed_bit_for_bit_too(start, tmp_path, settings):
+    options = ("budget.steps=40", "compile=on", "log_every=1")
+    assert start(tmp_path / "whole", *options).wait(timeout=600) == 0
+    process = start(tmp_path / "killed", *options)
+    wait_for(process, tmp_path / "killed", 13, seconds=600)
+    process.kill()
+    process.communicate()
+    assert start(tmp_path / "killed", *options).wait(timeout=600) == 0
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_recomputing_activations_changes_nothing(settings):
+    plain, frugal = settings("budget.steps=5", out="plain"), settings("budget.steps=5", "recompute=true", out="frugal")
+    train(plain)
+    train(frugal)
+    assert losses(Path(plain.out)) == losses(Path(frugal.out))
+
+
+def test_another_log_gets_the_same_figures(settings, monkeypatch):
+    seen: list[dict] = []
+    fake = SimpleNamespace(init=lambda **_: SimpleNamespace(log=seen.append, finish=lambda: seen.append({})))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    chosen = settings("budget.steps=3", "wandb=project")
+    train(chosen)
+    assert [line["train/loss"] for line in seen if "train/loss" in line] == [
+        line["loss"] for line in read_log(Path(chosen.out)) if "loss" in line
+    ]
+    assert seen[-1] == {}
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match="pip install wandb"):
+        train(settings("budget.steps=3", "wandb=project", out="other"))
+
+
+def test_a_full_disk_ends_the_run_with_one_line(settings, monkeypatch):
+    def full(*_):
+        raise StorageError("checkpoints: can't write: the disk is full")
+
+    monkeypatch.setattr(ck, "save", full)
+    with pytest.raises(StorageError, match="disk is full"):
+        train(settings("budget.steps=12"))
 
 
 def test_it_learns(settings):
