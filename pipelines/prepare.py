@@ -28,7 +28,7 @@ from mlm_data.types import Documents, Quarantined, Unit
 from pipelines import metrics
 from pipelines.context import Context
 
-PREPARED_VERSION = 1  # of this file's layout and of the order of its steps
+PREPARED_VERSION = 2  # of this file's layout and of the order of its steps
 FOLDER = "prepared"
 
 
@@ -82,7 +82,12 @@ def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
     inputs = sorted({piece.input for piece in unit.slices})
     return {
         "slices": [
-            {"source": piece.source, "range": [piece.start, piece.end], "identity": piece.identity}
+            {
+                "input": inputs.index(piece.input),
+                "source": piece.source,
+                "range": [piece.start, piece.end],
+                "identity": piece.identity,
+            }
             for piece in unit.slices
         ],
         "inputs": [config.inputs[number].model_dump(mode="json", exclude={"path", "name"}) for number in inputs],
@@ -92,7 +97,6 @@ def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
             "prepare": PREPARED_VERSION,
             "reading": reading.ALGORITHM_VERSION,
             "normalize": normalize.ALGORITHM_VERSION,
-            "pyarrow": dict(context.versions)["pyarrow"].split(".")[0],  # its NFC follows its Unicode version
         },
     }
 
