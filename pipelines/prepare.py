@@ -80,6 +80,7 @@ def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
     """All that a prepared unit's content may depend on, by name: `plan --explain` compares them."""
     config = context.config
     inputs = sorted({piece.input for piece in unit.slices})
+    fields, has_id_field = kept_fields(context)
     return {
         "slices": [
             {
@@ -91,6 +92,7 @@ def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
             for piece in unit.slices
         ],
         "inputs": [config.inputs[number].model_dump(mode="json", exclude={"path", "name"}) for number in inputs],
+        "columns": {"keep_fields": list(fields), "id_field": has_id_field},  # of all inputs: one schema for all units
         "clean": config.clean.model_dump(mode="json", exclude={"min_chars"}),
         "tokenizer": context.tokenizer_sha256,
         "versions": {

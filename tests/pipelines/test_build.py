@@ -113,6 +113,18 @@ def test_a_changed_threshold_prepares_nothing_again(built, corpus, tmp_path):
     assert strict.manifest.ledger["documents"]["dropped"]["too_short"] > 1
 
 
+def test_a_field_that_one_input_gains_gives_all_units_its_column(tmp_path):
+    write_jsonl(tmp_path / "a/a.jsonl", range(40))
+    write_jsonl(tmp_path / "b/b.jsonl", range(100, 140), lang="en")
+    inputs = [{"path": str(tmp_path / "a/*.jsonl")}, {"path": str(tmp_path / "b/*.jsonl")}]
+    build(config_of(tmp_path, inputs=inputs))
+    inputs[1]["keep_fields"] = ["lang"]
+    built = build(config_of(tmp_path, inputs=inputs))
+    assert built.manifest.ledger["documents"]["kept"] == 80
+    documents = Dataset.open(tmp_path / "out").shard("train", 0).documents
+    assert set(documents.column("keep.lang").to_pylist()) == {None}
+
+
 def test_copies_are_kept_on_request_and_masked_differently(corpus, tmp_path):
     copy_of(corpus, tmp_path)
     kept = build(config_of(tmp_path, deduplicate={"exact": False}))
