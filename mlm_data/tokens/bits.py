@@ -60,3 +60,30 @@ def acquire(typingctx):
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@intrinsic
+def range_mask(typingctx, data, place, flip, low, count):
+    """Which of the 64 bytes of uint8[...] from `place` on, after `| flip`, are in [low, low + count): one bit each.
+
+    The caller keeps inside the array. One comparison of vectors, whatever the processor's vectors are.
+    """
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        vector = ir.VectorType(ir.IntType(8), 64)
+        pointer = builder.gep(array.data, [arguments[1]])
+        block = builder.load(builder.bitcast(pointer, vector.as_pointer()))
+        block.align = 1
+
+        def splat(number):
+            one = builder.insert_element(
+                ir.Constant(vector, ir.Undefined), builder.trunc(number, ir.IntType(8)), ir.Constant(ir.IntType(32), 0)
+            )
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+            return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+
+        moved = builder.sub(builder.or_(block, splat(arguments[2])), splat(arguments[3]))
+        return builder.bitcast(builder.icmp_unsigned("<", moved, splat(arguments[4])), ir.IntType(64))
+
+    return types.uint64(data, types.int64, types.int64, types.int64, types.int64), generate

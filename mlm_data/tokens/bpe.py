@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from mlm_data.tokens.ask import Answers, byte_characters
-from mlm_data.tokens.bits import lean_kernel
+from mlm_data.tokens.bits import inlined, lean_kernel
 from mlm_data.tokens.reference import UNSPEAKABLE, Reference
 from mlm_data.tokens.table import WORD_START
 
@@ -37,13 +37,11 @@ class BPE:
         if not self.usable:
             return
         self._bytes = np.array([vocabulary.get(c, -1) for c in alphabet], np.int64)
-        merges = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
-        pairs = np.array([(vocabulary[a], vocabulary[b], vocabulary[a + b]) for a, b in merges], np.int64).reshape(
-            -1, 3
-        )
+        pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
+        pairs = np.array([(vocabulary[a], vocabulary[b], vocabulary[a + b]) for a, b in pairs], np.int64).reshape(-1, 3)
         size = 1 << (2 * len(pairs) + 1).bit_length()
-        self._keys, self._values = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
-        store_merges(pairs, self._keys, self._values)
+        self._merges = np.zeros(2 * size, np.uint64)
+        store_merges(pairs, self._merges)
 
     def ask(
         self,
@@ -58,70 +56,79 @@ class BPE:
         ids, bounds = np.empty(int(lengths.sum()), np.uint32), np.zeros(len(starts) + 1, np.int64)
         symbols, spans = np.empty(2 * WINDOW, np.int64), np.empty(2 * WINDOW, np.int64)
         ranks = np.empty(2 * WINDOW, np.uint64)
-        tables = self._bytes, self._keys, self._values
+        tables = self._bytes, self._merges
         done = np.empty(WINDOW, np.int64)
         if not merge_pieces(data, starts, lengths, *tables, symbols, ranks, spans, done, ids, bounds):
             return None
         return Answers(ids[: bounds[-1]], bounds)
 
 
-@lean_kernel
-def merge_slot(keys, left, right):
-    """Where the pair is, or would be, in the table of merges; its key is (left << 32 | right) + 1."""
+@inlined
+def merge_slot(merges, left, right):
+    """Where a pair is, or would be, in the table of merges: (left << 32 | right) + 1, then what it becomes."""
     key = (np.uint64(left) << np.uint64(32) | np.uint64(right)) + np.uint64(1)
-    mask = keys.size - 1
+    mask = np.uint64(merges.size - 1)
     h = key * np.uint64(0x9E3779B97F4A7C15)
-    i = np.int64(h >> np.uint64(32)) & mask
-    while keys[i] != 0 and keys[i] != key:
-        i = (i + 1) & mask
+    i = (h >> np.uint64(31)) & mask & ~np.uint64(1)
+    while merges[i] != 0 and merges[i] != key:
+        i = (i + np.uint64(2)) & mask
     return i
 
 
+@inlined
+def rank_of(merges, left, right):
+    """Rank << 32 | new id of a pair, or NO_RANK."""
+    i = merge_slot(merges, left, right)
+    return merges[i + np.uint64(1)] if merges[i] != 0 else NO_RANK
+
+
 @lean_kernel
-def store_merges(pairs, keys, values):
-    """Fill the table: a pair's value is rank << 32 | new id. Of a pair that comes twice the last counts, as in HF."""
+def store_merges(pairs, merges):
+    """Fill the table: rank << 32 | new id for each pair. Of a pair that comes twice the last counts, as in HF."""
     for rank in range(pairs.shape[0]):
-        i = merge_slot(keys, pairs[rank, 0], pairs[rank, 1])
-        keys[i] = (np.uint64(pairs[rank, 0]) << np.uint64(32) | np.uint64(pairs[rank, 1])) + np.uint64(1)
-        values[i] = np.uint64(rank) << np.uint64(32) | np.uint64(pairs[rank, 2])
+        i = merge_slot(merges, pairs[rank, 0], pairs[rank, 1])
+        merges[i] = (np.uint64(pairs[rank, 0]) << np.uint64(32) | np.uint64(pairs[rank, 1])) + np.uint64(1)
+        merges[i + np.uint64(1)] = np.uint64(rank) << np.uint64(32) | np.uint64(pairs[rank, 2])
 
 
 @lean_kernel
-def merge_window(data, start, end, byte_ids, keys, values, symbols, ranks, spans, base):
+def merge_window(data, start, end, byte_ids, merges, symbols, ranks, spans, base):
     """Merge data[start:end]; symbols and spans (bytes) of the result, from `base` on, and their number."""
-    count = end - start
+    first = np.uint64(base)  # unsigned, or numba looks at each index whether it counts from the end
+    one = np.uint64(1)
+    count = np.uint64(end - start)
     for j in range(count):
-        symbols[base + j] = byte_ids[data[start + j]]
-        spans[base + j] = 1
-        if symbols[base + j] < 0:
+        symbols[first + j] = byte_ids[data[np.uint64(start) + j]]
+        spans[first + j] = 1
+        if symbols[first + j] < 0:
             return -1
-    for j in range(base, base + count - 1):
-        i = merge_slot(keys, symbols[j], symbols[j + 1])
-        ranks[j] = values[i] if keys[i] != 0 else NO_RANK
-    while count > 1:
+    for j in range(first, first + count - one):
+        ranks[j] = rank_of(merges, symbols[j], symbols[j + one])
+    while count > one:
         best = NO_RANK
-        at = 0
-        for j in range(base, base + count - 1):
+        at = first
+        for j in range(first, first + count - one):
             if ranks[j] < best:
                 best = ranks[j]
                 at = j
         if best == NO_RANK:
             break
         symbols[at] = np.int64(best & np.uint64(0xFFFFFFFF))
-        spans[at] += spans[at + 1]
-        count -= 1
-        for j in range(at + 1, base + count):
-            symbols[j] = symbols[j + 1]
-            spans[j] = spans[j + 1]
-            ranks[j - 1] = ranks[j]
-        for j in range(max(at - 1, base), min(at + 1, base + count - 1)):
-            i = merge_slot(keys, symbols[j], symbols[j + 1])
-            ranks[j] = values[i] if keys[i] != 0 else NO_RANK
-    return count
+        spans[at] += spans[at + one]
+        count -= one
+        for j in range(at + one, first + count):
+            symbols[j] = symbols[j + one]
+            spans[j] = spans[j + one]
+            ranks[j - one] = ranks[j]
+        if at + one < first + count:
+            ranks[at] = rank_of(merges, symbols[at], symbols[at + one])
+        if at > first:
+            ranks[at - one] = rank_of(merges, symbols[at - one], symbols[at])
+    return np.int64(count)
 
 
 @lean_kernel
-def merge_pieces(data, starts, lengths, byte_ids, keys, values, symbols, ranks, spans, done, ids, bounds):
+def merge_pieces(data, starts, lengths, byte_ids, merges, symbols, ranks, spans, done, ids, bounds):
     """Fill ids and bounds with the answers of all pieces; False if HF must be asked."""
     window = done.size
     used = 0
@@ -133,7 +140,7 @@ def merge_pieces(data, starts, lengths, byte_ids, keys, values, symbols, ranks, 
         furthest = place
         while place < end:
             stop = min(end, place + window)
-            count = merge_window(data, place, stop, byte_ids, keys, values, symbols, ranks, spans, 0)
+            count = merge_window(data, place, stop, byte_ids, merges, symbols, ranks, spans, 0)
             if count < 0:
                 return False
             if used > begin:
@@ -143,7 +150,7 @@ def merge_pieces(data, starts, lengths, byte_ids, keys, values, symbols, ranks, 
                 before = done[kept - 1]
                 after = spans[0]
                 pair = merge_window(
-                    data, place - before, place + after, byte_ids, keys, values, symbols, ranks, spans, window
+                    data, place - before, place + after, byte_ids, merges, symbols, ranks, spans, window
                 )
                 if pair != 2 or spans[window] != before:
                     kept -= 1

@@ -100,6 +100,15 @@ def distinct_holes(data, holes, hashes, slots, which):
     return count
 
 
+@inlined
+def apart(flagged, first, count, ids, starts, place):
+    """Copy ids without their flags to `place`, and the flags beside them."""
+    for j in range(np.uint64(count)):
+        token = flagged[np.uint64(first) + j]
+        ids[np.uint64(place) + j] = token & ~WORD_START
+        starts[np.uint64(place) + j] = token >= WORD_START
+
+
 @lean_kernel
 def splice(out, num_ids, holes, which, ids, bounds, ends, result, starts, offsets, base):
     """Put the answers into their holes and take ids and flags apart.
@@ -116,17 +125,11 @@ def splice(out, num_ids, holes, which, ids, bounds, ends, result, starts, offset
         while document < ends.shape[0] and ends[document, 1] <= hole and ends[document, 0] <= upto:
             offsets[document] = base + place + ends[document, 0] - read
             document += 1
-        for j in range(upto - read):
-            token = out[read + j]
-            result[place + j] = token & ~WORD_START
-            starts[place + j] = token >= WORD_START
+        apart(out, read, upto - read, result, starts, place)
         place += upto - read
         read = upto
         if hole < which.size:
             first = bounds[which[hole]]
             count = bounds[which[hole] + 1] - first
-            for j in range(count):
-                token = ids[first + j]
-                result[place + j] = token & ~WORD_START
-                starts[place + j] = token >= WORD_START
+            apart(ids, first, count, result, starts, place)
             place += count

@@ -18,7 +18,7 @@ characters are taken eight at a time. Source: Radford et al. 2019, sec. 2.2 and 
 
 import numpy as np
 
-from mlm_data.tokens.bits import inlined, lean_kernel, load64, trailing_zeros
+from mlm_data.tokens.bits import inlined, lean_kernel, load64, range_mask, trailing_zeros
 from mlm_data.tokens.classes import BLANK, LETTER, NUMBER, OTHER, UNKNOWN
 from mlm_data.tokens.emit import DOCUMENT, MATCH, NUM_HOLES, NUM_IDS, PLACE, SLACK, UNKNOWN_POINT, code_point, emit
 from mlm_data.tokens.table import WORD_START
@@ -27,11 +27,6 @@ LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
 HIGH = np.uint64(0x8080808080808080)
 CASE = np.uint64(0x2020202020202020)
 ONES = np.uint64(0x0101010101010101)
-SPACES, QUOTES = ONES * np.uint64(0x20), ONES * np.uint64(0x27)
-# Added to a byte below 128, these set its high bit from this character on.
-BELOW_A, BELOW_BRACE = ONES * np.uint64(128 - 97), ONES * np.uint64(128 - 123)
-BELOW_ZERO, BELOW_COLON = ONES * np.uint64(128 - 48), ONES * np.uint64(128 - 58)
-BELOW_TAB, BELOW_SHIFT_OUT = ONES * np.uint64(128 - 9), ONES * np.uint64(128 - 14)
 FAR = 60  # the last of 64 places whose start is certain: a contraction of 3 bytes may follow
 TRUSTED = np.uint64((1 << (FAR + 1)) - 1)
 
@@ -83,12 +78,6 @@ def end_of_kind(data, place, end, classes, wanted, most):
 
 
 @inlined
-def byte_mask(word):
-    """The high bits of eight bytes as the eight bits of a number: the first byte gives the lowest."""
-    return ((word >> np.uint64(7)) * np.uint64(0x0102040810204080)) >> np.uint64(56)
-
-
-@inlined
 def gpt2_starts(data, place):
     """Where pieces start among the 64 ASCII bytes from `place` on, which starts one: a bit each; 0 if one isn't ASCII.
 
@@ -100,26 +89,13 @@ def gpt2_starts(data, place):
 
     An apostrophe that starts a piece may be a contraction, which ends elsewhere.
     """
-    letters = np.uint64(0)
-    digits = np.uint64(0)
-    spaces = np.uint64(0)
-    blanks = np.uint64(0)
-    quotes = np.uint64(0)
-    foreign = np.uint64(0)
-    for j in range(8):
-        word = load64(data, place + 8 * j)
-        shift = np.uint64(8 * j)
-        foreign |= word & HIGH
-        low = word & LOW
-        folded = low | CASE
-        letters |= byte_mask((folded + BELOW_A) & ~(folded + BELOW_BRACE) & HIGH) << shift
-        digits |= byte_mask((low + BELOW_ZERO) & ~(low + BELOW_COLON) & HIGH) << shift
-        space = ~((low ^ SPACES) + LOW) & HIGH
-        spaces |= byte_mask(space) << shift
-        blanks |= byte_mask(((low + BELOW_TAB) & ~(low + BELOW_SHIFT_OUT) & HIGH) | space) << shift
-        quotes |= byte_mask(~((low ^ QUOTES) + LOW) & HIGH) << shift
-    if foreign != 0:
+    if range_mask(data, place, 0, 0x80, 0x80) != 0:
         return np.uint64(0)
+    letters = range_mask(data, place, 0x20, 0x61, 26)
+    digits = range_mask(data, place, 0, 0x30, 10)
+    spaces = range_mask(data, place, 0, 0x20, 1)
+    blanks = range_mask(data, place, 0, 0x09, 5) | spaces
+    quotes = range_mask(data, place, 0, 0x27, 1)
     one = np.uint64(1)
     others = ~(letters | digits | blanks)
     same = (letters & (letters << one)) | (digits & (digits << one)) | (others & (others << one))
