@@ -154,9 +154,9 @@ def tiny() -> dict[str, Any]:
     """4 x 256: learns well in four minutes on two cores. Needs a vocabulary of about 8,192 and L = 128."""
     return {
         "model": {"layers": 4, "width": 256, "heads": 4, "intermediate": 512},
-        "optimizer": {"kind": "muon", "muon_lr": 0.03},
+        "optimizer": {"kind": "muon"},
         "budget": {"minutes": 4.0},
-        "batch_rows": 16,
+        "batch_rows": 32,
     }
 
 
@@ -164,7 +164,7 @@ def small() -> dict[str, Any]:
     """6 x 256: half an hour to a day on a CPU."""
     return {
         "model": {"layers": 6, "width": 256, "heads": 4, "intermediate": 512},
-        "optimizer": {"kind": "muon", "muon_lr": 0.03},
+        "optimizer": {"kind": "muon"},
         "budget": {"minutes": 20.0},
         "batch_rows": 16,
     }
