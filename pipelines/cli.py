@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     inner = command("demo", _demo, "the whole way on this machine's own documentation: build, train, fill blanks")
     inner.add_argument("--out", default="demo")
-    inner.add_argument("--minutes", type=float, default=4.0, help="of training (default: %(default)s)")
+    inner.add_argument("--minutes", type=float, default=5.0, help="of training (default: %(default)s)")
     inner.add_argument("--workers", type=_count, default=os.cpu_count() or 1)
     return parser
 
