@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlm_data.errors import ConfigError
-from mlm_data.storage import explain
+from mlm_data.storage import Folder, explain
 from trainer.evaluate import Score
 from trainer.step import StepStats
 
@@ -70,7 +70,7 @@ class Log:
         self._path = run / "log.jsonl"
         try:
             kept = [line for line in read_log(run) if line["step"] <= step]
-            self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            Folder(run).write(self._path.name, "".join(json.dumps(line) + "\n" for line in kept).encode())
             self._file = self._path.open("a", buffering=1)
         except OSError as error:
             raise explain(error, str(self._path), "write") from error
