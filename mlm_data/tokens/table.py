@@ -195,8 +195,8 @@ class WordTable:
 
     def _empty(self) -> None:
         self._used = np.zeros(3, np.int64)
-        # Pages that aren't written cost nothing, growing does: begin with a 64th of the budget, at most 10 MiB.
-        scale = min(max(self.budget_bytes >> 24, 0), 32).bit_length()
+        # Growing costs, and pages that aren't written don't: begin with up to 4 MiB.
+        scale = min(self.budget_bytes >> 24, 32).bit_length()
         sizes = SLOT << (10 + scale), 1 << (14 + scale), 1 << (12 + scale)
         self.view = View(*(np.zeros(n, kind) for n, kind in zip(sizes, (np.uint64, np.uint8, np.uint32), strict=True)))
 

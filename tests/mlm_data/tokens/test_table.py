@@ -26,7 +26,7 @@ def long_answer(word):
 
 def test_old_readers_never_find_a_slot_that_points_into_newer_arrays():
     """Whenever the arena or the long keys move, the slots move too: a reader keeps arrays that belong together."""
-    table = WordTable()
+    table = WordTable(8 << 20)
     moved = 0
     for number in range(400):
         before = table.view

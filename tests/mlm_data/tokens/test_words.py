@@ -1,6 +1,8 @@
 """The words engine gives the reference's ids and word starts: everywhere, whatever its table holds."""
 
 import json
+import subprocess
+import sys
 import threading
 from itertools import pairwise
 from pathlib import Path
@@ -411,3 +413,38 @@ def test_a_million_random_texts(corpora, trained, border_texts, differing, famil
         for seed in range(total // len(names) // 10_000):
             assert not differing(reference, engine, border_texts(10_000 + seed, 10_000, TEXTS))
         print(f"{family}, {name}: {total // len(names)} random texts, 0 differences; {engine.num_left} left to HF")
+
+
+BIG = """
+import resource, sys
+import pyarrow as pa
+from mlm_data.tokens.engine import load_tokenizer, make_engine
+path, what = sys.argv[1:]
+engine = make_engine(load_tokenizer(path), "words")
+engine.encode(pa.array(["a warm-up"], pa.large_string()))
+texts = {
+    "a document of 200 MB": lambda: ("The quick brown fox, 2026; it's unbelievable! " * 4_400_000)[:200_000_000],
+    "a word of 50 MB": lambda: "ab" * 25_000_000,
+    "10 million words": lambda: " ".join(f"{i:x}{i * 2654435761 % 2**32:x}" for i in range(10_000_000)),
+}
+texts = pa.array([texts[what]()], pa.large_string())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+encoded = engine.encode(texts)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+output = sum(array.nbytes for array in (encoded.ids, encoded.word_starts, encoded.offsets))
+assert engine.table.num_bytes <= engine.table.budget_bytes
+print((after - before) * 1024, output, len(encoded.ids))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.corpora
+@pytest.mark.parametrize("what", ["a document of 200 MB", "a word of 50 MB", "10 million words"])
+@pytest.mark.parametrize("path", ["tok/bert_vocab/bert-base-uncased-vocab.txt", "tok/ortx/tokenizer/roberta-base"])
+def test_memory_stays_within_the_budget(corpora, what, path):
+    """Peak memory grows by no more than the table's budget, beside the ids themselves."""
+    command = [sys.executable, "-c", BIG, str(corpora / path), what]
+    grown, output, ids = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert ids > 0
+    assert grown - 2 * output < 512 << 20
+    print(f"{what}: {ids} ids of {output >> 20} MiB; peak memory grew by {grown >> 20} MiB")
