@@ -22,15 +22,20 @@ class HuggingFaceEngine:
         self._tokenizer = reference.raw_tokenizer
         self._renumber = reference.renumber
         self._dtype = id_type(reference.vocab_size)
+        # Without a pre-tokenizer a whole text is one piece; then the mark of a space is what begins a word.
+        marks = np.array([token.startswith(("\u2581", "\u0120")) for token in reference.tokens])
+        self._marks = marks if self._tokenizer.pre_tokenizer is None else None
 
     def encode(self, texts: pa.LargeStringArray) -> Encoded:
         ids, starts, counts = [], [], []
         for chunk in _chunks(texts):
             for encoding in self._tokenizer.encode_batch(chunk, add_special_tokens=False):
                 piece = np.array(encoding.ids, np.int64)
-                ids.append((piece if self._renumber is None else self._renumber[piece]).astype(self._dtype))
+                piece = piece if self._renumber is None else self._renumber[piece]
                 words = np.array(encoding.word_ids, np.int64)
-                starts.append(np.diff(words, prepend=-1) != 0)
+                begins = np.diff(words, prepend=-1) != 0
+                ids.append(piece.astype(self._dtype))
+                starts.append(begins if self._marks is None else begins | self._marks[piece])
                 counts.append(len(piece))
         return Encoded(
             ids=np.concatenate(ids) if ids else np.empty(0, self._dtype),

@@ -88,3 +88,17 @@ def test_words_is_refused_where_it_is_not_exact():
         make_engine(strange, "words")
     assert make_engine(strange, "auto").name == "huggingface"
     assert make_engine(strange, "auto").why
+
+
+def test_words_without_a_pre_tokenizer():
+    """Llama 2's kind: spaces become marks before the model, and the whole text is one piece."""
+    pieces = ["<unk>", "<pad>", "<mask>", "\u2581", "\u2581the", "\u2581cat", "s", "a", "t"]
+    model = {"type": "Unigram", "unk_id": 0, "vocab": [[piece, -1.0] for piece in pieces]}
+    steps = [{"type": "Prepend", "prepend": "\u2581"}]
+    steps.append({"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"})
+    settings = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "pre_tokenizer": None}
+    settings |= {"normalizer": {"type": "Sequence", "normalizers": steps}, "post_processor": None, "decoder": None}
+    engine = make_engine(from_bytes(json.dumps(settings | {"model": model}).encode()))
+    encoded = engine.encode(strings("the cats sat"))
+    assert encoded.ids.tolist() == [4, 5, 6, 3, 6, 7, 8]
+    assert encoded.word_starts.tolist() == [True, True, False, True, False, False, False]
