@@ -242,6 +242,7 @@ def publish(
         StorageError: if the folder holds something else, or can't be written.
     """
     check_output(folder)
+    folder.flush()  # the shards, before anything names them
     names = version_names(manifest)
     if not folder.exists(names["manifest"]):
         sha = hashlib.sha256(tokenizer).hexdigest()

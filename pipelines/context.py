@@ -42,6 +42,11 @@ class Context:
                 _references[self.tokenizer_sha256] = from_bytes(data, self.config.tokenizer.special)
             return _references[self.tokenizer_sha256]
 
+    def remember(self, reference: Reference) -> None:
+        """Spare this process's workers the reading of a tokenizer that it has already read."""
+        with _lock:
+            _references[reference.sha256] = reference
+
     def vocabulary(self) -> Vocabulary:
         """What the audit knows of each id, made once per process."""
         reference = self.reference()

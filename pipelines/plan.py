@@ -75,7 +75,7 @@ def make_context(config: BuildConfig, plan: Plan, reference: Reference) -> Conte
     """What the workers need to know, from what the plan has found."""
     total = sum(unit.num_bytes for unit in plan.units)
     wanted = -(-total // BYTES_PER_PARTITION)
-    return Context(
+    context = Context(
         config=config,
         tokenizer_sha256=reference.sha256,
         num_partitions=min(MAX_PARTITIONS, max(4, 1 << (wanted - 1).bit_length())),
@@ -83,6 +83,8 @@ def make_context(config: BuildConfig, plan: Plan, reference: Reference) -> Conte
         group_modulus=plan.group_modulus,
         versions=library_versions(),
     )
+    context.remember(reference)
+    return context
 
 
 def find_tokenizer(config: BuildConfig, plan: Plan) -> Reference:

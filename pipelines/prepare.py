@@ -65,7 +65,7 @@ def prepare_unit(unit: Unit, context: Context) -> dict[str, Any]:
     parts = key_parts(unit, context)
     key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
     work = context.work.join(FOLDER)
-    reused = work.exists(f"{key}.arrow")
+    reused = _is_whole(work, f"{key}.arrow")
     if not reused:
         _write(unit, context, work, key, parts)
     facts = json.loads(work.read(f"{key}.json"))
@@ -138,6 +138,18 @@ def document_ids(table: pa.Table) -> np.ndarray:
 def only_chunk(column: pa.ChunkedArray) -> pa.Array:
     """A column as one array; without a copy where it already is."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _is_whole(work: Folder, name: str) -> bool:
+    """Whether a prepared unit is there and ends as it should: a loss of power may leave a name without its bytes."""
+    if not work.exists(name):
+        return False
+    try:
+        with work.open(name) as stream:
+            pa.ipc.open_file(stream)
+    except (pa.ArrowInvalid, OSError):
+        return False
+    return True
 
 
 def _write(unit: Unit, context: Context, work: Folder, key: str, parts: dict[str, Any]) -> None:

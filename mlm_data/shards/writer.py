@@ -137,7 +137,7 @@ def write_table(folder: Folder, kind: str, table: pa.Table, *, compression: str 
         with pa.ipc.new_file(sink, table.schema, options=options) as writer:
             writer.write_table(table, max_chunksize=fmt.BATCH_ROWS)
 
-    written = folder.create(fill, lambda sha: f"{kind}/{sha}.arrow")
+    written = folder.create(fill, lambda sha: f"{kind}/{sha}.arrow", durable=False)  # publish flushes
     return FileRecord(
         kind=kind,
         name=written.name,

@@ -201,3 +201,11 @@ def test_unknown_reasons_are_shown():
         "x: can't read: [Errno 5] Input/output error"
     )
     assert "disk is full" in str(explain(OSError("write failed. Detail: [errno 28] No space left"), "x", "write"))
+
+
+def test_flush_covers_what_was_written_and_an_absent_folder(tmp_path):
+    folder = Folder(tmp_path / "new")
+    folder.flush()
+    folder.write("a/b", b"x")
+    folder.flush()
+    assert folder.read("a/b") == b"x"

@@ -113,6 +113,17 @@ def test_a_changed_threshold_prepares_nothing_again(built, corpus, tmp_path):
     assert strict.manifest.ledger["documents"]["dropped"]["too_short"] > 1
 
 
+def test_a_prepared_unit_that_lost_its_bytes_is_made_again(corpus, tmp_path):
+    copy_of(corpus, tmp_path)
+    first = build(config_of(tmp_path))
+    prepared = sorted((tmp_path / "out/work/prepared").glob("*.arrow"))
+    prepared[0].write_bytes(b"")
+    prepared[1].write_bytes(prepared[1].read_bytes()[:-100])
+    again = build(config_of(tmp_path))
+    assert again.num_reused == again.num_units - 2
+    assert again.manifest.digest == first.manifest.digest
+
+
 def test_a_field_that_one_input_gains_gives_all_units_its_column(tmp_path):
     write_jsonl(tmp_path / "a/a.jsonl", range(40))
     write_jsonl(tmp_path / "b/b.jsonl", range(100, 140), lang="en")
