@@ -89,7 +89,7 @@ def separated_classes(
             return ISOLATED
         if len(found) == 1 and len(found[0]) > 2 and found[0][0] == "a" and found[0][-1] == "b":
             return WORD | SURVIVES
-        return WORD | VANISHES if found == ["ab"] else WORD
+        return WORD | VANISHES if found == ["ab"] and not careful else WORD
 
     return ClassTable(lambda characters: [one(character) for character in characters])
 

@@ -25,6 +25,7 @@ from mlm_data.tokens.reference import Reference
 from mlm_data.tokens.scan_patterns import scan_cl100k, scan_gpt2
 from mlm_data.tokens.scan_separated import scan_separated
 from mlm_data.tokens.table import View
+from mlm_data.tokens.viterbi import Viterbi
 from mlm_data.tokens.wordpiece import WordPiece, gather
 
 # Patterns that mean the same, and the longest run of digits in each. cl100k_base's own spelling, Llama 3's, Qwen 2's.
@@ -105,7 +106,7 @@ def find_family(reference: Reference) -> tuple[Family | None, str]:
             return None, f"words between spaces under a {strange['type']} normalizer"
         if added:
             return None, f"words between spaces beside added tokens such as {added[0]['content']!r}"
-        return Words(reference, isolates=False), f"words between spaces ({model})"
+        return SpacedWords(reference), f"words between spaces ({model})"
     return None, f"{model} after {pre_tokenizer.get('type', 'no')} pre-tokenizer"
 
 
@@ -203,6 +204,35 @@ class BertWords(Words):
         return self._model.ask(words, bounds)
 
 
+class SpacedWords(Words):
+    """Words between spaces, with a mark before each. Unigram answers for plain ones come from `viterbi.py`."""
+
+    def __init__(self, reference: Reference) -> None:
+        super().__init__(reference, isolates=False)
+        self._model = Viterbi(reference)
+        self._normalizer = reference.raw_tokenizer.normalizer
+
+    def ask(self, data: Bytes, starts: Places, lengths: Places) -> Answers:
+        kinds = np.empty(len(starts), np.int64)
+        piece_kinds(data, starts, lengths, self._table.classes, NO_LIMIT, kinds)
+        parts, strange = [], kinds == STRANGE if self._model.usable else np.ones(len(starts), bool)
+        for group, ask in ((np.flatnonzero(strange), self._pipeline.ask), (np.flatnonzero(~strange), self._plain)):
+            if len(group):
+                parts.append((group, ask(texts_of(data, starts[group], lengths[group]))))
+        return _merged(parts, len(starts))
+
+    def _plain(self, pieces: list[str]) -> Answers:
+        # Nothing in plain words touches the spaces between them.
+        joined = " ".join(pieces)
+        normal = (joined if self._normalizer is None else self._normalizer.normalize_str(joined)).split(" ")
+        if len(normal) != len(pieces) or not all(normal):
+            return self._pipeline.ask(pieces)
+        words = [("\u2581" + word).encode() for word in normal]
+        bounds = np.zeros(len(words) + 1, np.int64)
+        np.cumsum([len(word) for word in words], out=bounds[1:])
+        return self._model.ask(np.frombuffer(b"".join(words), np.uint8), bounds)
+
+
 class BytePattern:
     """Byte-level BPE after GPT-2's pattern (`digits` is None) or cl100k's."""
 
@@ -248,6 +278,7 @@ class BytePattern:
 
 
 STRANGE, ASCII, PLAIN, TOO_LONG = 0, 1, 2, 3
+NO_LIMIT = 1 << 62  # characters of a word
 
 
 @lean_kernel
