@@ -3,8 +3,8 @@
 import importlib.util
 
 import pytest
-from report import show
 
+from tests.bench.report import show
 from tests.synthetic import make_dataset
 
 pytestmark = pytest.mark.bench
