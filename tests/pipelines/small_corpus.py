@@ -1,6 +1,11 @@
 """Small texts of our own to build from: sentences made of a fixed list of words by a keyed hash."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +35,29 @@ def write_jsonl(path: Path, numbers: range | list[int], **fields: object) -> Pat
         for number in numbers:
             file.write(json.dumps({"text": text(number), "url": f"u{number}", **fields}) + "\n")
     return path
+
+
+def prepared_units(folder: Path) -> list[Path]:
+    """The prepared units in the cache of the dataset `folder/out`; temporary files are none."""
+    return sorted((folder / "out" / "work" / "prepared").glob("[0-9a-f]*.arrow"))
+
+
+def kill_midway(config: Path, *, prepared: int, workers: int) -> None:
+    """Build in a process of its own and kill it with SIGKILL once so many units are prepared.
+
+    Raises:
+        AssertionError: if the build ended, or stood still for five minutes, before that.
+    """
+    command = [sys.executable, "-m", "pipelines", "build", str(config), "--workers", str(workers)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while len(prepared_units(config.parent)) < prepared:
+        assert process.poll() is None, "the build ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (config.parent / "out/LATEST").exists()
 
 
 def settings(folder: Path, **changes: object) -> dict[str, object]:

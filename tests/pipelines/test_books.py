@@ -1,15 +1,11 @@
 """Real books, the whole way: the same digest with any number of workers, after a crash, in any folder."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 from pipelines.cli import main
+from tests.pipelines.small_corpus import kill_midway, prepared_units
 
 pytestmark = [pytest.mark.corpora, pytest.mark.slow]
 
@@ -43,8 +39,7 @@ def test_the_books_build_is_sound(first, capsys):
     capsys.readouterr()
     assert main(["verify", str(first / "out")]) == 0
     assert "sound" in capsys.readouterr().out
-    prepared = list((first / "out/work/prepared").glob("*.arrow"))
-    assert len(prepared) >= 32
+    assert len(prepared_units(first)) >= 32
 
 
 def test_two_workers_in_another_folder_give_the_same_digest(first, corpora, tmp_path):
@@ -60,20 +55,7 @@ def test_the_other_engine_gives_the_same_digest(first, corpora, tmp_path):
 
 def test_killed_in_the_middle_it_goes_on(first, corpora, tmp_path, capsys):
     path = write_config(tmp_path, corpora)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines", "build", str(path), "--workers", "2"],
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    prepared = tmp_path / "out/work/prepared"
-    deadline = time.monotonic() + 300
-    while len(list(prepared.glob("[0-9a-f]*.arrow")) if prepared.is_dir() else []) < 15:
-        assert process.poll() is None, "the build ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "out/LATEST").exists()
+    kill_midway(path, prepared=15, workers=2)
     capsys.readouterr()
     assert main(["build", str(path)]) == 0
     reused = int(capsys.readouterr().out.split("units, ")[1].split(" of them reused")[0])

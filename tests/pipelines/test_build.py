@@ -1,12 +1,7 @@
 """The whole pipeline on small inputs: what is in the dataset, and that it is always the same dataset."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import apache_beam as beam
 import numpy as np
@@ -19,7 +14,7 @@ from mlm_data.storage import Folder
 from mlm_data.versions import load_manifest
 from pipelines.build import build, construct
 from pipelines.plan import find_tokenizer, make_context, make_plan
-from tests.pipelines.small_corpus import settings, text, write_jsonl
+from tests.pipelines.small_corpus import kill_midway, prepared_units, settings, text, write_jsonl
 
 
 def config_of(folder, **changes) -> BuildConfig:
@@ -116,7 +111,7 @@ def test_a_changed_threshold_prepares_nothing_again(built, corpus, tmp_path):
 def test_a_prepared_unit_that_lost_its_bytes_is_made_again(corpus, tmp_path):
     copy_of(corpus, tmp_path)
     first = build(config_of(tmp_path))
-    prepared = sorted((tmp_path / "out/work/prepared").glob("*.arrow"))
+    prepared = prepared_units(tmp_path)
     prepared[0].write_bytes(b"")
     prepared[1].write_bytes(prepared[1].read_bytes()[:-100])
     again = build(config_of(tmp_path))
@@ -159,21 +154,7 @@ def test_a_killed_build_goes_on_where_it_was(corpus, tmp_path):
 
     config = folder / "premask.yaml"
     config.write_text(json.dumps(settings(folder)))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines", "build", str(config), "--workers", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    prepared = folder / "out/work/prepared"
-    deadline = time.monotonic() + 120
-    while len(list(prepared.glob("[0-9a-f]*.arrow")) if prepared.is_dir() else []) < 12:
-        assert process.poll() is None, "the build ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (folder / "out/LATEST").exists()
+    kill_midway(config, prepared=12, workers=1)
     again = build(config_of(folder))
     assert again.num_reused >= 10
     assert again.manifest.digest == digest
@@ -199,8 +180,7 @@ def test_only_deterministic_coders_cross(corpus):
 
 
 def test_prepared_units_are_arrow_files_that_anyone_can_read(built, corpus):
-    names = Folder(corpus / "out").names("work/prepared")
-    table = pa.ipc.open_file(corpus / "out/work/prepared" / next(n for n in names if n.endswith(".arrow"))).read_all()
+    table = pa.ipc.open_file(prepared_units(corpus)[0]).read_all()
     assert {"id", "source", "offset", "num_chars", "tokens", "word_starts"} <= set(table.schema.names)
 
 
