@@ -45,12 +45,20 @@ def start(small, dataset):
             process.communicate()
 
 
-def wait_for(process: subprocess.Popen, run: Path, step: int, *, seconds: float = 120) -> None:
-    """Wait until a checkpoint is there and `step` steps are logged."""
+def kill_between_checkpoints(process: subprocess.Popen, run: Path, step: int, *, seconds: float = 120) -> None:
+    """Kill a run that has logged `step` steps, and more of them than its newest checkpoint holds.
+
+    It is looked at while it stands still: what is seen is what the kill leaves.
+    """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if ck.steps(run) and max(losses(run), default=0) >= step:
+        process.send_signal(signal.SIGSTOP)
+        saved, logged = ck.steps(run), max(losses(run), default=0)
+        if saved and logged >= step and logged > saved[-1]:
+            process.kill()
+            process.communicate()
             return
+        process.send_signal(signal.SIGCONT)
         if process.poll() is not None:
             raise AssertionError(f"ended early: {process.stdout.read()}")
         time.sleep(0.02)
@@ -62,9 +70,7 @@ def test_killed_and_resumed_it_has_the_same_losses_bit_for_bit(start, tmp_path, 
     whole = settings(budget, out="whole")
     train(whole)
     process = start(tmp_path / "killed", budget, "log_every=1")
-    wait_for(process, tmp_path / "killed", 13)
-    process.kill()
-    process.communicate()
+    kill_between_checkpoints(process, tmp_path / "killed", 13)
     before = losses(tmp_path / "killed")
     resumed_from = ck.steps(tmp_path / "killed")[-1]
     assert 0 < resumed_from < max(before)
@@ -124,9 +130,7 @@ def test_a_compiled_run_is_resumed_bit_for_bit_too(start, tmp_path, settings):
     options = ("budget.steps=40", "compile=on", "log_every=1")
     assert start(tmp_path / "whole", *options).wait(timeout=600) == 0
     process = start(tmp_path / "killed", *options)
-    wait_for(process, tmp_path / "killed", 13, seconds=600)
-    process.kill()
-    process.communicate()
+    kill_between_checkpoints(process, tmp_path / "killed", 13, seconds=600)
     assert start(tmp_path / "killed", *options).wait(timeout=600) == 0
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
