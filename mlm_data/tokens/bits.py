@@ -1,4 +1,4 @@
-"""Three machine instructions that numba doesn't offer: an unaligned load, counting trailing zeros, a memory fence.
+"""Machine instructions that numba doesn't offer: unaligned loads, counting bits, folding, prefetching, memory fences.
 
 They let a scanner look at eight bytes at a time, and let threads read a table while one of them adds to it.
 """
@@ -38,6 +38,72 @@ def trailing_zeros(typingctx, word):
         return builder.cttz(arguments[0], cgutils.false_bit)
 
     return types.int64(types.uint64), generate
+
+
+@intrinsic
+def leading_zeros(typingctx, word):
+    """Number of zero bits above the highest one of a uint64; 64 for 0."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctlz(arguments[0], cgutils.false_bit)
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def num_ones(typingctx, word):
+    """Number of ones in a uint64."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def folded(typingctx, left, right):
+    """The upper half of the 128-bit product of two uint64, xor its lower half."""
+
+    def generate(context, builder, signature, arguments):
+        wide, word = ir.IntType(128), ir.IntType(64)
+        product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
+        upper = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), word)
+        return builder.xor(upper, builder.trunc(product, word))
+
+    return types.uint64(types.uint64, types.uint64), generate
+
+
+@intrinsic
+def prefetch(typingctx, array, place):
+    """Begin to load the cache line of array[place], for any place: nothing is read."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        settings = [ir.Constant(number, value) for value in (0, 3, 1)]  # read, keep, data
+        builder.call(function, [builder.bitcast(builder.gep(data, [arguments[1]]), byte), *settings])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), generate
+
+
+@intrinsic
+def least16(typingctx, numbers, place):
+    """The smallest of 16 uint32 from numbers[place] on, without a branch; the caller keeps inside the array."""
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        number, vector = ir.IntType(32), ir.VectorType(ir.IntType(32), 16)
+        block = builder.load(builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer()))
+        block.align = 4
+        kind = ir.FunctionType(number, [vector])
+        return builder.call(
+            cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.umin.v16i32"), [block]
+        )
+
+    return types.uint32(numbers, types.uint64), generate
 
 
 @intrinsic

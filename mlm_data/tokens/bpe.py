@@ -10,19 +10,29 @@ every two neighbours are the answer for *their* bytes, for the first merge that 
 which those two reach alone. So a window starts after a token of the last one, and the pair at the seam is checked;
 where it fails, the seam moves back.
 
-Cost: a look-up in the table of merges for each byte and each merge, and the square of a piece's length in memory moves.
+Nearly all pieces have fewer than 64 bytes. Of those the live symbols are bits of one word, each at its first byte, so
+nothing moves when two merge; rank and place are one number, so a minimum over a vector finds the leftmost of the best.
+The table of merges has buckets of four, looked at without a branch: whether two symbols merge can't be foreseen.
+
+Cost: a look-up for each byte and two for each merge, and for a long piece the square of its length in memory moves.
 """
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from mlm_data.tokens.ask import Answers, byte_characters
-from mlm_data.tokens.bits import inlined, lean_kernel
+from mlm_data.tokens.bits import inlined, leading_zeros, lean_kernel, least16, trailing_zeros
 from mlm_data.tokens.reference import UNSPEAKABLE, Reference
 from mlm_data.tokens.table import WORD_START
 
 WINDOW = 512  # bytes of a long piece that are merged at a time
-NO_RANK = np.uint64(0xFFFFFFFFFFFFFFFF)
+BUCKET = 4  # merges
+ID_BITS = 21  # of each of a pair in its key
+RANK_BITS = 22  # of a merge; a short piece keeps a place of 6 bits below it
+LANES = 16  # ranks that are compared at a time
+NO_RANK = (1 << 26) - 1
+NO_SYMBOL = (1 << ID_BITS) - 1
+SHORT = 62  # bytes of a piece whose symbols are bits of one word
 
 
 class BPE:
@@ -37,11 +47,16 @@ class BPE:
         if not self.usable:
             return
         self._bytes = np.array([vocabulary.get(c, -1) for c in alphabet], np.int64)
-        pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
-        pairs = np.array([(vocabulary[a], vocabulary[b], vocabulary[a + b]) for a, b in pairs], np.int64).reshape(-1, 3)
-        size = 1 << (2 * len(pairs) + 1).bit_length()
-        self._merges = np.zeros(2 * size, np.uint64)
+        texts = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
+        pairs = np.array([(vocabulary[a], vocabulary[b], vocabulary[a + b]) for a, b in texts], np.int64).reshape(-1, 3)
+        self.usable = pairs.max(initial=0) < NO_SYMBOL and len(pairs) < 1 << RANK_BITS
+        if not self.usable:
+            return
+        self._merged = np.ascontiguousarray(pairs[:, 2])
+        self._merges = np.zeros(BUCKET << max(len(pairs).bit_length() - 1, 1), np.uint64)
         store_merges(pairs, self._merges)
+        self._byte_ranks = np.full(1 << 16, NO_RANK, np.uint32)
+        rank_bytes(self._bytes, self._merges, self._byte_ranks)
 
     def ask(
         self,
@@ -53,10 +68,10 @@ class BPE:
 
         None where HF must be asked: for a byte without a token, or a long piece in which no seam can be found.
         """
-        ids, bounds = np.empty(int(lengths.sum()), np.uint32), np.zeros(len(starts) + 1, np.int64)
-        symbols, spans = np.empty(2 * WINDOW, np.int64), np.empty(2 * WINDOW, np.int64)
-        ranks = np.empty(2 * WINDOW, np.uint64)
-        tables = self._bytes, self._merges
+        ids, bounds = np.empty(int(lengths.sum()) + 1, np.uint32), np.zeros(len(starts) + 1, np.int64)
+        room = max(2 * WINDOW, SHORT + 2)
+        symbols, spans, ranks = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint32)
+        tables = self._bytes, self._byte_ranks, self._merges, self._merged
         done = np.empty(WINDOW, np.int64)
         if not merge_pieces(data, starts, lengths, *tables, symbols, ranks, spans, done, ids, bounds):
             return None
@@ -64,35 +79,94 @@ class BPE:
 
 
 @inlined
-def merge_slot(merges, left, right):
-    """Where a pair is, or would be, in the table of merges: (left << 32 | right) + 1, then what it becomes."""
-    key = (np.uint64(left) << np.uint64(32) | np.uint64(right)) + np.uint64(1)
-    mask = np.uint64(merges.size - 1)
+def bucket_of(merges, key):
+    """Where a pair's bucket begins."""
     h = key * np.uint64(0x9E3779B97F4A7C15)
-    i = (h >> np.uint64(31)) & mask & ~np.uint64(1)
-    while merges[i] != 0 and merges[i] != key:
-        i = (i + np.uint64(2)) & mask
-    return i
+    return (h >> np.uint64(30)) & np.uint64(merges.size - BUCKET)
 
 
 @inlined
 def rank_of(merges, left, right):
-    """Rank << 32 | new id of a pair, or NO_RANK."""
-    i = merge_slot(merges, left, right)
-    return merges[i + np.uint64(1)] if merges[i] != 0 else NO_RANK
+    """Rank of the merge of two symbols, or NO_RANK.
+
+    An entry is left << 43 | right << 22 | rank, and one more, so that 0 is none; a full bucket goes on in the next.
+    """
+    key = np.uint64(left) << np.uint64(ID_BITS) | np.uint64(right)
+    place = bucket_of(merges, key)
+    while True:
+        rank = np.uint64(NO_RANK)
+        for j in range(np.uint64(BUCKET)):
+            entry = merges[place + j] - np.uint64(1)
+            rank = entry & np.uint64((1 << RANK_BITS) - 1) if entry >> np.uint64(RANK_BITS) == key else rank
+        if rank != np.uint64(NO_RANK) or merges[place + np.uint64(BUCKET - 1)] == 0:
+            return np.uint32(rank)
+        place = (place + np.uint64(BUCKET)) & np.uint64(merges.size - 1)
 
 
 @lean_kernel
 def store_merges(pairs, merges):
-    """Fill the table: rank << 32 | new id for each pair. Of a pair that comes twice the last counts, as in HF."""
+    """Fill the table from left, right and new id of each pair. Of a pair that comes twice the last counts, as in HF."""
     for rank in range(pairs.shape[0]):
-        i = merge_slot(merges, pairs[rank, 0], pairs[rank, 1])
-        merges[i] = (np.uint64(pairs[rank, 0]) << np.uint64(32) | np.uint64(pairs[rank, 1])) + np.uint64(1)
-        merges[i + np.uint64(1)] = np.uint64(rank) << np.uint64(32) | np.uint64(pairs[rank, 2])
+        key = np.uint64(pairs[rank, 0]) << np.uint64(ID_BITS) | np.uint64(pairs[rank, 1])
+        place = bucket_of(merges, key)
+        while merges[place] != 0 and (merges[place] - np.uint64(1)) >> np.uint64(RANK_BITS) != key:
+            place = (place + np.uint64(1)) & np.uint64(merges.size - 1)
+        merges[place] = (key << np.uint64(RANK_BITS) | np.uint64(rank)) + np.uint64(1)
 
 
 @lean_kernel
-def merge_window(data, start, end, byte_ids, merges, symbols, ranks, spans, base):
+def rank_bytes(byte_ids, merges, ranks):
+    """The rank of every two bytes: ranks[left << 8 | right]."""
+    for left in range(256):
+        for right in range(256):
+            if byte_ids[left] >= 0 and byte_ids[right] >= 0:
+                ranks[left << 8 | right] = rank_of(merges, byte_ids[left], byte_ids[right])
+
+
+@inlined
+def merge_short(data, start, length, byte_ids, byte_ranks, merges, merged, symbols, ranks):
+    """Merge a piece of 1 to SHORT bytes; bit j + 1 of the result: at byte j a token starts, its id is symbols[j + 1].
+
+    symbols[0] and the one after the last merge with nothing, so that none is a special case; ranks[j] is
+    rank << 6 | j of symbol j and the next one.
+    """
+    one = np.uint64(1)
+    size = np.uint64(length)
+    lanes = np.uint64((length + 2 + LANES - 1) // LANES * LANES)
+    for j in range(lanes):
+        ranks[j] = np.uint32(NO_RANK << 6)
+    symbols[0] = NO_SYMBOL
+    left = np.uint64(data[np.uint64(start)])
+    symbols[one] = byte_ids[left]
+    for j in range(one, size):
+        right = np.uint64(data[np.uint64(start) + j])
+        symbols[j + one] = byte_ids[right]
+        ranks[j] = byte_ranks[left << np.uint64(8) | right] << np.uint32(6) | np.uint32(j)
+        left = right
+    symbols[size + one] = NO_SYMBOL
+    live = (one << (size + np.uint64(2))) - one
+    while True:
+        best = np.uint32(0xFFFFFFFF)
+        for block in range(np.uint64(0), lanes, np.uint64(LANES)):
+            least = least16(ranks, block)
+            best = least if least < best else best
+        if best >= np.uint32(NO_RANK << 6):
+            return live & ((one << (size + one)) - np.uint64(2))
+        at = np.uint64(best & np.uint32(63))
+        above = live & (~one << at)
+        gone = trailing_zeros(above)
+        after = trailing_zeros(above & (above - one))
+        before = np.uint64(63 - leading_zeros(live & ((one << at) - one)))
+        live &= ~(one << np.uint64(gone))
+        symbol = merged[best >> np.uint32(6)]
+        symbols[at] = symbol
+        ranks[gone] = np.uint32(NO_RANK << 6)
+        ranks[at] = rank_of(merges, symbol, symbols[after]) << np.uint32(6) | np.uint32(at)
+        ranks[before] = rank_of(merges, symbols[before], symbol) << np.uint32(6) | np.uint32(before)
+
+
+@lean_kernel
+def merge_window(data, start, end, byte_ids, merges, merged, symbols, ranks, spans, base):
     """Merge data[start:end]; symbols and spans (bytes) of the result, from `base` on, and their number."""
     first = np.uint64(base)  # unsigned, or numba looks at each index whether it counts from the end
     one = np.uint64(1)
@@ -105,15 +179,15 @@ def merge_window(data, start, end, byte_ids, merges, symbols, ranks, spans, base
     for j in range(first, first + count - one):
         ranks[j] = rank_of(merges, symbols[j], symbols[j + one])
     while count > one:
-        best = NO_RANK
+        best = np.uint32(NO_RANK)
         at = first
         for j in range(first, first + count - one):
             if ranks[j] < best:
                 best = ranks[j]
                 at = j
-        if best == NO_RANK:
+        if best == np.uint32(NO_RANK):
             break
-        symbols[at] = np.int64(best & np.uint64(0xFFFFFFFF))
+        symbols[at] = merged[best]
         spans[at] += spans[at + one]
         count -= one
         for j in range(at + one, first + count):
@@ -128,19 +202,32 @@ def merge_window(data, start, end, byte_ids, merges, symbols, ranks, spans, base
 
 
 @lean_kernel
-def merge_pieces(data, starts, lengths, byte_ids, merges, symbols, ranks, spans, done, ids, bounds):
+def merge_pieces(data, starts, lengths, byte_ids, byte_ranks, merges, merged, symbols, ranks, spans, done, ids, bounds):
     """Fill ids and bounds with the answers of all pieces; False if HF must be asked."""
     window = done.size
+    short = SHORT
+    for byte in range(256):
+        if byte_ids[byte] < 0:
+            short = 0  # a byte without a token: the longer way looks for it
     used = 0
     for piece in range(starts.size):
         place = starts[piece]
         end = place + lengths[piece]
         begin = used
+        if 0 < lengths[piece] <= short:
+            live = merge_short(data, place, lengths[piece], byte_ids, byte_ranks, merges, merged, symbols, ranks)
+            while live != 0:
+                ids[used] = symbols[trailing_zeros(live)]
+                live &= live - np.uint64(1)
+                used += 1
+            ids[begin] = np.uint32(ids[begin]) | WORD_START
+            bounds[piece + 1] = used
+            continue
         kept = 0  # tokens of the last window that are in ids; their spans are in `done`
         furthest = place
         while place < end:
             stop = min(end, place + window)
-            count = merge_window(data, place, stop, byte_ids, merges, symbols, ranks, spans, 0)
+            count = merge_window(data, place, stop, byte_ids, merges, merged, symbols, ranks, spans, 0)
             if count < 0:
                 return False
             if used > begin:
@@ -150,7 +237,7 @@ def merge_pieces(data, starts, lengths, byte_ids, merges, symbols, ranks, spans,
                 before = done[kept - 1]
                 after = spans[0]
                 pair = merge_window(
-                    data, place - before, place + after, byte_ids, merges, symbols, ranks, spans, window
+                    data, place - before, place + after, byte_ids, merges, merged, symbols, ranks, spans, window
                 )
                 if pair != 2 or spans[window] != before:
                     kept -= 1

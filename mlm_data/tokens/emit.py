@@ -12,13 +12,43 @@ Ids carry WORD_START flags until `splice` takes them apart.
 
 import numpy as np
 
-from mlm_data.tokens.bits import inlined, lean_kernel
-from mlm_data.tokens.table import WORD_START, find, piece_hash, piece_key
+from mlm_data.tokens.bits import acquire, inlined, lean_kernel, load64, prefetch
+from mlm_data.tokens.table import (
+    FIRST_MASK,
+    SECOND_MASK,
+    SHORT_KEY,
+    SLOT,
+    WORD_START,
+    find,
+    piece_hash,
+    piece_key,
+    short_hash,
+)
 
 # Words of a scanner's state, in an int64 array.
 DOCUMENT, PLACE, NUM_IDS, NUM_HOLES, UNKNOWN_POINT, MATCH = 0, 1, 2, 3, 4, 5
 LONGEST_ANSWER = 1024  # ids; a longer answer is not remembered
 SLACK = LONGEST_ANSWER + 8  # free ids that a scanner wants before it writes a piece
+QUEUE = 256  # pieces that are looked up together, and up to 64 more
+IDS_PER_RUN = 1 << 17  # a scanner's buffer of ids; with its holes it fits into a core's cache
+HOLES_PER_RUN = 1 << 13
+
+
+class Buffers:
+    """What one thread's scans write into."""
+
+    def __init__(self) -> None:
+        self.out = np.empty(IDS_PER_RUN + SLACK, np.uint32)
+        self.holes = np.empty((HOLES_PER_RUN, 3), np.int64)
+        self.hashes = np.empty(HOLES_PER_RUN, np.uint64)
+        self.state = np.zeros(8, np.int64)
+        self.queue = np.empty(QUEUE + 64, np.int64)  # ends of pieces
+        self.words = np.empty((QUEUE + 64, 4), np.uint64)  # what is looked up of each
+
+    @property
+    def written(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, holes, and the holes' hashes."""
+        return self.out, self.holes, self.hashes
 
 
 @inlined
@@ -66,6 +96,63 @@ def emit(slots, keys, arena, data, start, end, out, num_ids, holes, hashes, num_
     for j in range(count):
         out[num_ids + j] = arena[offset + j]
     return num_ids + count, num_holes
+
+
+@lean_kernel
+def emit_queue(slots, keys, arena, data, start, queue, words, count, out, num_ids, holes, hashes, num_holes):
+    """The same for `count` pieces that follow each other from `start` on, ending at queue[0], queue[1], ...
+
+    Twice over the pieces: first all hashes, so that the slots come from memory together, then the answers. Stops when
+    `out` is full; the caller keeps 16 bytes of `data` behind each piece's start, and room for `count` holes. Returns
+    how many pieces were written, and the new numbers of ids and holes.
+    words: uint64[at least count, 4], scratch.
+    """
+    mask = np.uint64(slots.size - 1)
+    one = np.uint64(1)
+    place = start
+    for i in range(np.uint64(count)):
+        length = queue[i] - place
+        short = np.uint64(min(length, SHORT_KEY))
+        k0 = load64(data, place) & FIRST_MASK[short]
+        k1 = load64(data, place + 8) & SECOND_MASK[short]
+        h = short_hash(k0, k1, length)
+        words[i, 0] = k0
+        words[i, 1] = k1
+        words[i, 2] = (h & ~np.uint64(0xFF)) | np.uint64(length) if length <= SHORT_KEY else np.uint64(0)
+        words[i, 3] = h
+        prefetch(slots, ((h >> np.uint64(32)) * np.uint64(SLOT)) & mask)
+        place = queue[i]
+    enough = out.size - SLACK
+    done = 0
+    place = start
+    while done < count and num_ids < enough:
+        i = np.uint64(done)
+        meta = words[i, 2]
+        answer = np.uint64(0)
+        if meta != 0:
+            slot = ((words[i, 3] >> np.uint64(32)) * np.uint64(SLOT)) & mask
+            while True:
+                found = slots[slot]
+                other = (found ^ meta) | (slots[slot + one] ^ words[i, 0]) | (slots[slot + np.uint64(2)] ^ words[i, 1])
+                if other == 0:
+                    acquire()
+                    answer = slots[slot + np.uint64(3)]
+                    break
+                if found == 0:
+                    break
+                slot = (slot + np.uint64(SLOT)) & mask
+        ids = np.int64(answer & np.uint64(3))
+        if ids > 0:
+            at = np.uint64(num_ids)
+            out[at] = np.uint32((answer >> np.uint64(2)) & np.uint64(0xFFFFF)) | WORD_START
+            out[at + one] = np.uint32((answer >> np.uint64(22)) & np.uint64(0xFFFFF))
+            out[at + np.uint64(2)] = np.uint32((answer >> np.uint64(42)) & np.uint64(0xFFFFF))
+            num_ids += ids
+        else:  # long, unknown, or with many ids
+            num_ids, num_holes = emit(slots, keys, arena, data, place, queue[i], out, num_ids, holes, hashes, num_holes)
+        place = queue[i]
+        done += 1
+    return done, num_ids, num_holes
 
 
 @lean_kernel

@@ -20,7 +20,7 @@ from mlm_data.tokens.bits import lean_kernel
 from mlm_data.tokens.bpe import BPE
 from mlm_data.tokens.classes import SURVIVES, VANISHES, pattern_classes, separated_classes
 from mlm_data.tokens.composing import NFC
-from mlm_data.tokens.emit import code_point
+from mlm_data.tokens.emit import Buffers, code_point
 from mlm_data.tokens.reference import Reference
 from mlm_data.tokens.scan_patterns import scan_cl100k, scan_gpt2
 from mlm_data.tokens.scan_separated import scan_separated
@@ -59,7 +59,7 @@ class Family(Protocol):
         """Normalize what must be, find added tokens, set aside what isn't certain."""
         ...
 
-    def scan(self, data, bounds, matches, view: View, out, holes, hashes, ends, state) -> None:
+    def scan(self, data, bounds, matches, view: View, own: Buffers, ends) -> None:
         """Run the scanner; see `emit.py` for its contract."""
         ...
 
@@ -155,8 +155,8 @@ class Words:
     def prepare(self, texts: pa.LargeStringArray) -> Prepared:
         return Prepared(texts, NONE, None)
 
-    def scan(self, data, bounds, matches, view: View, out, holes, hashes, ends, state) -> None:
-        scan_separated(data, bounds, self._table.classes, self._isolates, *view, out, holes, hashes, ends, state)
+    def scan(self, data, bounds, matches, view: View, own: Buffers, ends) -> None:
+        scan_separated(data, bounds, self._table.classes, self._isolates, *view, *own.written, ends, own.state)
 
     def learn(self, point: int) -> None:
         self._table.learn(point)
@@ -262,12 +262,13 @@ class BytePattern:
         matches = self._added.find(*buffers(texts), left) if self._added.tokens else NONE
         return Prepared(texts, matches, left if left.any() else None)
 
-    def scan(self, data, bounds, matches, view: View, out, holes, hashes, ends, state) -> None:
+    def scan(self, data, bounds, matches, view: View, own: Buffers, ends) -> None:
         if self._digits is None:
-            scan_gpt2(data, bounds, self._table.classes, matches, *view, out, holes, hashes, ends, state)
+            queue = own.queue, own.words
+            scan_gpt2(data, bounds, self._table.classes, matches, *view, *queue, *own.written, ends, own.state)
         else:
             classes = self._table.classes
-            scan_cl100k(data, bounds, classes, self._digits, matches, *view, out, holes, hashes, ends, state)
+            scan_cl100k(data, bounds, classes, self._digits, matches, *view, *own.written, ends, own.state)
 
     def learn(self, point: int) -> None:
         self._table.learn(point)

@@ -18,9 +18,21 @@ characters are taken eight at a time. Source: Radford et al. 2019, sec. 2.2 and 
 
 import numpy as np
 
-from mlm_data.tokens.bits import inlined, lean_kernel, load64, range_mask, trailing_zeros
+from mlm_data.tokens.bits import inlined, leading_zeros, lean_kernel, load64, num_ones, range_mask, trailing_zeros
 from mlm_data.tokens.classes import BLANK, LETTER, NUMBER, OTHER, UNKNOWN
-from mlm_data.tokens.emit import DOCUMENT, MATCH, NUM_HOLES, NUM_IDS, PLACE, SLACK, UNKNOWN_POINT, code_point, emit
+from mlm_data.tokens.emit import (
+    DOCUMENT,
+    MATCH,
+    NUM_HOLES,
+    NUM_IDS,
+    PLACE,
+    QUEUE,
+    SLACK,
+    UNKNOWN_POINT,
+    code_point,
+    emit,
+    emit_queue,
+)
 from mlm_data.tokens.table import WORD_START
 
 LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
@@ -115,8 +127,37 @@ def gpt2_starts(data, place):
     return starts
 
 
+@inlined
+def gpt2_queue(data, place, end, queue):
+    """Put the ends of the next pieces into `queue` as long as they lie in blocks of ASCII; the last end, their number.
+
+    queue: int64[QUEUE + 64].
+    """
+    one = np.uint64(1)
+    count = np.uint64(0)
+    while count < np.uint64(QUEUE) and place + 64 <= end and place + 80 <= data.size:
+        starts = gpt2_starts(data, place) & TRUSTED
+        starts &= starts - one  # the first start is `place`
+        if starts == 0:
+            break
+        block = place
+        place = block + 63 - leading_zeros(starts)
+        found = num_ones(starts)
+        # Sixteen at least, whether they are there or not: what the processor can't foresee costs more.
+        for i in range(np.uint64(16)):
+            queue[count + i] = block + trailing_zeros(starts)
+            starts &= starts - one
+        more = count + np.uint64(16)
+        while starts != 0:
+            queue[more] = block + trailing_zeros(starts)
+            starts &= starts - one
+            more += one
+        count += found
+    return place, np.int64(count)
+
+
 @lean_kernel
-def scan_gpt2(data, offsets, classes, matches, slots, keys, arena, out, holes, hashes, ends, state):
+def scan_gpt2(data, offsets, classes, matches, slots, keys, arena, queue, words, out, holes, hashes, ends, state):
     """Scan by GPT-2's pattern from the state's place until all is done or a buffer is full; see `emit.py`.
 
     matches: int64[added tokens found + 1, 3] of start, end and id, in order; the last start is beyond all text.
@@ -138,20 +179,14 @@ def scan_gpt2(data, offsets, classes, matches, slots, keys, arena, out, holes, h
                 match += 1
                 continue
             end = min(document_end, matches[match, 0])
-            if place + 64 <= end and num_holes + 64 < hashes.size:
-                starts = gpt2_starts(data, place) & TRUSTED
-                starts &= starts - np.uint64(1)  # the first start is `place`
-                if starts != 0:
-                    block = place
-                    while starts != 0:
-                        start = place
-                        place = block + trailing_zeros(starts)
-                        starts &= starts - np.uint64(1)
-                        num_ids, num_holes = emit(
-                            slots, keys, arena, data, start, place, out, num_ids, holes, hashes, num_holes
-                        )
-                        if num_ids >= enough:
-                            break
+            if place + 64 <= end and num_holes + QUEUE + 64 < hashes.size:
+                start = place
+                place, count = gpt2_queue(data, place, end, queue)
+                if count > 0:
+                    done, num_ids, num_holes = emit_queue(
+                        slots, keys, arena, data, start, queue, words, count, out, num_ids, holes, hashes, num_holes
+                    )
+                    place = queue[done - 1]
                     continue
             start = place
             first = data[place]

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt32, UInt64
 
-from mlm_data.tokens.bits import acquire, inlined, lean_kernel, load64, release
+from mlm_data.tokens.bits import acquire, folded, inlined, lean_kernel, load64, release
 
 SHORT_KEY = 16  # bytes that fit into a slot
 LONGEST_KEY = 255  # a longer piece is asked anew each time
@@ -64,10 +64,15 @@ def piece_key(data, start, length):
 
 
 @inlined
+def short_hash(k0, k1, length):
+    """64-bit hash of a piece of at most 16 bytes: one multiplication, as in wyhash (Wang Yi et al.)."""
+    return folded(k0 ^ np.uint64(0x9E3779B97F4A7C15), (k1 ^ np.uint64(0xC2B2AE3D27D4EB4F)) + np.uint64(length))
+
+
+@inlined
 def piece_hash(data, start, length, k0, k1):
     """64-bit hash of a piece whose first 16 bytes are k0, k1."""
-    h = (k0 * np.uint64(0x9E3779B97F4A7C15)) ^ ((k1 + np.uint64(length)) * np.uint64(0xC2B2AE3D27D4EB4F))
-    h ^= h >> np.uint64(32)
+    h = short_hash(k0, k1, length)
     i = start + 16
     end = start + length
     while i < end:
@@ -82,8 +87,7 @@ def piece_hash(data, start, length, k0, k1):
         h = (h ^ word) * np.uint64(0x9E3779B97F4A7C15)
         h ^= h >> np.uint64(29)
         i += 8
-    h *= np.uint64(0xD6E8FEB86659FD93)
-    return h ^ (h >> np.uint64(32))
+    return h
 
 
 @inlined

@@ -21,8 +21,8 @@ from mlm_data.tokens.emit import (
     NUM_HOLES,
     NUM_IDS,
     PLACE,
-    SLACK,
     UNKNOWN_POINT,
+    Buffers,
     distinct_holes,
     splice,
 )
@@ -32,19 +32,7 @@ from mlm_data.tokens.reference import Reference, id_type
 from mlm_data.tokens.table import LONGEST_KEY, WordTable
 from mlm_data.types import Encoded
 
-IDS_PER_RUN = 1 << 16  # a scanner's buffer of ids; with its holes it fits into a core's cache
-HOLES_PER_RUN = 1 << 13
 BYTES_PER_ID = 3  # a first guess at how much room ids need; pages that aren't written cost nothing
-
-
-class Buffers:
-    """What one thread's scans write into."""
-
-    def __init__(self) -> None:
-        self.out = np.empty(IDS_PER_RUN + SLACK, np.uint32)
-        self.holes = np.empty((HOLES_PER_RUN, 3), np.int64)
-        self.hashes = np.empty(HOLES_PER_RUN, np.uint64)
-        self.state = np.zeros(8, np.int64)
 
 
 class WordsEngine:
@@ -91,9 +79,7 @@ class WordsEngine:
         own.state[MATCH] = 0
         while document < len(bounds) - 1:
             own.state[DOCUMENT], own.state[PLACE] = document, place
-            self.family.scan(
-                data, bounds, prepared.matches, self.table.view, own.out, own.holes, own.hashes, ends, own.state
-            )
+            self.family.scan(data, bounds, prepared.matches, self.table.view, own, ends)
             num_ids, num_holes = int(own.state[NUM_IDS]), int(own.state[NUM_HOLES])
             which = np.empty(num_holes, np.int64)
             answers = self._answer(data, own, which) if num_holes else NOTHING

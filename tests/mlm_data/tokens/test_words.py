@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from mlm_data.config import SpecialTokens, TokenizerTraining
-from mlm_data.tokens import words as module
+from mlm_data.tokens import emit
 from mlm_data.tokens.engine import HuggingFaceEngine, from_bytes, load_tokenizer, make_engine
 from mlm_data.tokens.train import train_tokenizer
 
@@ -265,13 +265,14 @@ def test_a_full_table_never_changes_ids(trained, border_texts, kind):
     assert same(got, engine.encode(texts))
 
 
+@pytest.mark.parametrize("room", [(3, 2), (100, 400)])  # nothing goes through the queue; a queue is cut short
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
-def test_buffers_that_fill_up_never_change_ids(trained, border_texts, monkeypatch, kind):
+def test_buffers_that_fill_up_never_change_ids(trained, border_texts, monkeypatch, kind, room):
     reference = trained(kind)
     texts = strings(*border_texts(6, 300, TEXTS))
     want = make_engine(reference, "words").encode(texts)
-    monkeypatch.setattr(module, "IDS_PER_RUN", 3)
-    monkeypatch.setattr(module, "HOLES_PER_RUN", 2)
+    monkeypatch.setattr(emit, "IDS_PER_RUN", room[0])
+    monkeypatch.setattr(emit, "HOLES_PER_RUN", room[1])
     assert same(make_engine(reference, "words").encode(texts), want)
 
 
