@@ -12,14 +12,12 @@ targets; three times the forward pass) by seconds, over the fastest square produ
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
-from mlm_data.errors import ConfigError
 from mlm_data.loader import Loader
 from mlm_data.shards.reader import Dataset
 from trainer import machine as mc
@@ -28,27 +26,10 @@ from trainer.arithmetic import step_flops
 from trainer.config import OptimizerSettings, RunSettings
 from trainer.data import Tensors
 from trainer.optim import Optimizer
+from trainer.peers import LADDER, STEPS, Peer, make_peers
 from trainer.step import Forward, Stepper
 
-STEPS = 2  # of each peer in each round
 WARM = 4  # steps before the first round: they compile
-
-
-@dataclass(kw_only=True)
-class Peer:
-    """One way to train, and its seconds for each step."""
-
-    name: str
-    step: Callable[[int], None]  # the n-th batch
-    useful: list[int]  # useful tokens of each batch
-    seconds: list[list[float]] = field(default_factory=list)  # rounds x steps
-
-    def rate(self, number: int) -> float:
-        """Useful tokens per second in a round."""
-        return self._tokens(number) / sum(self.seconds[number])
-
-    def _tokens(self, number: int) -> int:
-        return sum(self.useful[(number * STEPS + step) % len(self.useful)] for step in range(STEPS))
 
 
 def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool = True) -> dict[str, Any]:
@@ -68,7 +49,7 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool =
     ours = _ours(dataset, settings, machine, batches, useful)
     every = [ours]
     if peers:
-        every += _peers(dataset, settings, machine, batches, useful)
+        every += make_peers(dataset, settings, machine, batches, useful)
     for peer in every:
         for number in range(WARM):
             peer.step(number)
@@ -91,20 +72,34 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool =
         "precision": str(machine.precision).removeprefix("torch."),
         "gemm_peak_gflops": peak / 1e9,
         "share_of_peak": statistics.median(shares),
-        "peers": [_line(peer, ours) for peer in every],
+        "peers": [_line(peer, ours, settings.batch_rows * dataset.manifest.sequence_length) for peer in every],
+        "waterfall": _waterfall({peer.name: peer for peer in every}, ours),
         "time": where_time_goes(lambda: ours.step(0)),
         "loader_wait": loader_wait(dataset, settings),
     }
 
 
-def _line(peer: Peer, ours: Peer) -> dict[str, Any]:
+def _line(peer: Peer, ours: Peer, places: int) -> dict[str, Any]:
     rounds = range(len(peer.seconds))
     return {
         "name": peer.name,
         "useful_tokens_per_second": statistics.median(peer.rate(number) for number in rounds),
+        "useful_share": statistics.mean(peer.useful) / places,
         "best": max(peer.rate(number) for number in rounds),
         "ours_is_faster_by": statistics.median(ours.rate(number) / peer.rate(number) for number in rounds),
     }
+
+
+def _waterfall(peers: dict[str, Peer], ours: Peer) -> list[dict[str, Any]]:
+    """What each change alone brings, from HF as people use it to this trainer: the median ratio to the line before."""
+    lines = []
+    ladder = [(what, peers[name]) for what, name in LADDER if name in peers]
+    if ladder:
+        ladder.append(("this trainer: attention, loss, optimizer", ours))
+    for (_, before), (what, peer) in pairwise(ladder):
+        ratios = [peer.rate(number) / before.rate(number) for number in range(len(ours.seconds))]
+        lines.append({"what": what, "factor": statistics.median(ratios)})
+    return lines
 
 
 def _wait(machine: mc.Machine) -> None:
@@ -137,122 +132,6 @@ def _flops(dataset: Dataset, settings: RunSettings, batch: Any) -> float:
     lengths = np.diff(borders)[real].tolist()
     shape = {"vocab_size": dataset.manifest.vocab_size, "targets": batch.num_targets}
     return sum(step_flops(settings.model, lengths=lengths, **shape).values())
-
-
-def _peers(
-    dataset: Dataset, settings: RunSettings, machine: mc.Machine, batches: list, useful: list[int]
-) -> list[Peer]:
-    """HF's ModernBERT at its best and as people use it, and BERT: see docs/benchmarks.md for what each does."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise ConfigError(
-            "bench: the peers need transformers: pip install 'premask[bench]', or use --no-peers"
-        ) from error
-    manifest, length = dataset.manifest, dataset.manifest.sequence_length
-    shape, roles = settings.model, manifest.roles
-    common = {
-        "vocab_size": -(-manifest.vocab_size // 64) * 64,
-        "hidden_size": shape.width,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "intermediate_size": shape.intermediate,
-        "pad_token_id": roles.pad,
-        "max_position_embeddings": max(512, length),
-    }
-    specials = {"cls_token_id": roles.cls, "sep_token_id": roles.sep, "bos_token_id": None, "eos_token_id": None}
-
-    def modern(*, sparse: bool) -> torch.nn.Module:
-        config = transformers.ModernBertConfig(**common, **specials, sparse_prediction=sparse)
-        return transformers.ModernBertForMaskedLM(config).to(machine.device)
-
-    bert = transformers.BertForMaskedLM(transformers.BertConfig(**common)).to(machine.device)
-    full = [_as_rows(batch, settings.batch_rows, length) for batch in batches]
-    alone = [_one_document_per_row(batch, settings.batch_rows, length, roles) for batch in batches]
-    padded, padded_useful = [one for one, _ in alone], [count for _, count in alone]
-    low = machine.precision == torch.bfloat16
-    return [
-        _hf(
-            "HF ModernBERT, compiled, sparse, full rows", modern(sparse=True), full, useful, machine, low, compiled=True
-        ),
-        _hf(
-            "HF ModernBERT, compiled, sparse, padded",
-            modern(sparse=True),
-            padded,
-            padded_useful,
-            machine,
-            low,
-            compiled=True,
-        ),
-        _hf(
-            "HF ModernBERT, eager, float32, padded",
-            modern(sparse=False),
-            padded,
-            padded_useful,
-            machine,
-            False,
-        ),
-        _hf("HF BERT, eager, float32, padded", bert, padded, padded_useful, machine, False),
-    ]
-
-
-def _hf(
-    name: str,
-    model: torch.nn.Module,
-    batches: list[dict[str, torch.Tensor]],
-    useful: list[int],
-    machine: mc.Machine,
-    low: bool,
-    *,
-    compiled: bool = False,
-) -> Peer:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    forward = torch.compile(model) if compiled and machine.compile else model
-    tensors = [{name: tensor.to(machine.device) for name, tensor in batch.items()} for batch in batches]
-
-    def step(number: int) -> None:
-        optimizer.zero_grad()
-        with torch.autocast(machine.device.type, torch.bfloat16, enabled=low):
-            loss = forward(**tensors[number % len(tensors)]).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-
-    return Peer(name=name, step=step, useful=useful)
-
-
-def _as_rows(batch: Any, rows: int, length: int) -> dict[str, torch.Tensor]:
-    """Packed rows as HF would get them: documents concatenated, attention across their borders."""
-    labels = np.full(rows * length, -100, np.int64)
-    labels[batch.target_places[: batch.num_targets]] = batch.target_ids[: batch.num_targets]
-    ids = batch.input_ids.astype(np.int64)
-    return {
-        "input_ids": torch.from_numpy(ids.reshape(rows, length)),
-        "labels": torch.from_numpy(labels.reshape(rows, length)),
-    }
-
-
-def _one_document_per_row(batch: Any, rows: int, length: int, roles: Any) -> tuple[dict[str, torch.Tensor], int]:
-    """The batch's first documents, each in a row of its own, padded to the full length."""
-    flat = _as_rows(batch, rows, length)
-    ids, labels = flat["input_ids"].reshape(-1), flat["labels"].reshape(-1)
-    borders = np.unique(batch.cu_seqlens)
-    segments = [slice(a, b) for a, b in pairwise(borders.tolist()) if batch.input_ids[a] != roles.pad]
-    segments = segments[:rows]
-    shape = (len(segments), length)
-    result = {
-        "input_ids": torch.full(shape, roles.pad),
-        "labels": torch.full(shape, -100),
-        "attention_mask": torch.zeros(shape, dtype=torch.int64),
-    }
-    useful = 0
-    for row, piece in enumerate(segments):
-        size = piece.stop - piece.start
-        result["input_ids"][row, :size] = ids[piece]
-        result["labels"][row, :size] = labels[piece]
-        result["attention_mask"][row, :size] = 1
-        useful += size - roles.num_specials
-    return result, useful
 
 
 def gemm_peak(precision: torch.dtype, *, size: int = 2048, repeats: int = 10) -> float:

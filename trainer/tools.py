@@ -157,11 +157,14 @@ def bench(options: argparse.Namespace) -> int:
         print(json.dumps(found))
         return 0
     console = Console(highlight=False)
-    table = Table("", "useful tokens/s", "best round", "premask is faster by")
+    table = Table("", "useful tokens/s", "best round", "useful places", "premask is faster by")
     for line in found["peers"]:
         speed, best = (f"{line[name]:,.0f}" for name in ("useful_tokens_per_second", "best"))
-        table.add_row(line["name"], speed, best, f"{line['ours_is_faster_by']:.2f} x")
+        table.add_row(line["name"], speed, best, f"{line['useful_share']:.0%}", f"{line['ours_is_faster_by']:.2f} x")
     console.print(table)
+    if found["waterfall"]:
+        steps = ", ".join(f"{line['what']} {line['factor']:.2f} x" for line in found["waterfall"])
+        console.print(f"from HF as people use it: {steps}")
     console.print(
         f"{found['precision']} products; {found['share_of_peak']:.0%} of {found['gemm_peak_gflops']:.0f} GFLOP/s; "
         f"a consumer of 1 million tokens/s waits {found['loader_wait']:.2%} of its time"

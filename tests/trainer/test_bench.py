@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
@@ -10,6 +9,7 @@ from mlm_data.loader import Loader
 from mlm_data.shards.reader import Dataset
 from trainer import bench as bn
 from trainer import cli
+from trainer import peers as pr
 from trainer.arithmetic import step_flops
 
 
@@ -25,6 +25,7 @@ def test_it_prints_speed_and_where_time_goes(dataset, small, capsys, monkeypatch
     (ours,) = found["peers"]
     assert ours["ours_is_faster_by"] == 1
     assert ours["best"] >= ours["useful_tokens_per_second"] > 0
+    assert 0 < ours["useful_share"] <= 1
     assert 0 < found["share_of_peak"] < 1
     assert sum(found["time"].values()) == pytest.approx(1)
 
@@ -42,18 +43,17 @@ def test_useful_operations_leave_padding_out(dataset, settings):
     assert bn._flops(opened, chosen, batch) == wanted
 
 
-def test_peers_get_the_same_documents(dataset):
-    opened = Dataset.open(dataset)
-    roles = opened.manifest.roles
-    batch = next(Loader(opened, batch_rows=4))
-    rows = bn._as_rows(batch, 4, 64)
-    assert torch.equal(rows["input_ids"].reshape(-1), torch.from_numpy(batch.input_ids).long())
-    assert int((rows["labels"] >= 0).sum()) == batch.num_targets
-    padded, useful = bn._one_document_per_row(batch, 4, 64, roles)
-    borders = np.unique(batch.cu_seqlens)
-    first = batch.input_ids[borders[0] : borders[1]]
-    assert padded["input_ids"][0, : first.size].tolist() == first.tolist()
-    assert useful == int(padded["attention_mask"].sum()) - 2 * padded["input_ids"].shape[0]
+def test_the_waterfall_is_the_ratio_of_each_line_to_the_one_before():
+    speeds = {pr.EAGER: 100, pr.COMPILED: 150, pr.FULL: 450, pr.SPARSE: 900}
+    peers = {
+        name: pr.Peer(name=name, step=lambda _: None, useful=[speed], seconds=[[1.0, 1.0]] * 3)
+        for name, speed in speeds.items()
+    }
+    ours = pr.Peer(name="premask", step=lambda _: None, useful=[1800], seconds=[[1.0, 1.0]] * 3)
+    lines = bn._waterfall(peers, ours)
+    assert [line["factor"] for line in lines] == [1.5, 3, 2, 2]
+    assert [line["what"] for line in lines][:3] == ["compilation", "no padding", "head at targets only"]
+    assert bn._waterfall({}, ours) == []
 
 
 def test_the_loader_is_waited_for_less_than_always(dataset, settings):

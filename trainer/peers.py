@@ -1,0 +1,162 @@
+"""The peers of the bench: HF's ModernBERT and BERT, as people use them and at their best.
+
+Each peer differs from the one before in one thing (`LADDER`), so that the ratios between them say what it brings:
+eager float32 on padded rows -> the precision of this machine -> compiled -> rows without padding -> the head at
+targets only. All train by the same rule as ours: AdamW, clipped gradients, 15 to 30 % of the places as targets.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from mlm_data.errors import ConfigError
+from mlm_data.shards.reader import Dataset
+from trainer import machine as mc
+from trainer.config import RunSettings
+
+STEPS = 2  # of each peer in each round
+
+EAGER = "HF ModernBERT, eager, float32, padded"
+EAGER_LOW = "HF ModernBERT, eager, bfloat16, padded"
+COMPILED = "HF ModernBERT, compiled, padded"
+FULL = "HF ModernBERT, compiled, full rows"
+SPARSE = "HF ModernBERT, compiled, full rows, head at targets"
+SPARSE_PADDED = "HF ModernBERT, compiled, padded, head at targets"
+BERT = "HF BERT, eager, float32, padded"
+# What changes from one to the next; the precision step is there where this machine's is not float32.
+LADDER = (
+    ("", EAGER),
+    ("bfloat16", EAGER_LOW),
+    ("compilation", COMPILED),
+    ("no padding", FULL),
+    ("head at targets only", SPARSE),
+)
+
+
+@dataclass(kw_only=True)
+class Peer:
+    """One way to train, and its seconds for each step."""
+
+    name: str
+    step: Callable[[int], None]  # the n-th batch
+    useful: list[int]  # useful tokens of each batch
+    seconds: list[list[float]] = field(default_factory=list)  # rounds x steps
+
+    def rate(self, number: int) -> float:
+        """Useful tokens per second in a round."""
+        return self._tokens(number) / sum(self.seconds[number])
+
+    def _tokens(self, number: int) -> int:
+        return sum(self.useful[(number * STEPS + step) % len(self.useful)] for step in range(STEPS))
+
+
+def make_peers(
+    dataset: Dataset, settings: RunSettings, machine: mc.Machine, batches: list, useful: list[int]
+) -> list[Peer]:
+    """All peers, on the documents of these batches.
+
+    Raises:
+        ConfigError: if transformers is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise ConfigError(
+            "bench: the peers need transformers: pip install 'premask[bench]', or use --no-peers"
+        ) from error
+    manifest, length = dataset.manifest, dataset.manifest.sequence_length
+    shape, roles = settings.model, manifest.roles
+    common = {
+        "vocab_size": -(-manifest.vocab_size // 64) * 64,
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "intermediate_size": shape.intermediate,
+        "pad_token_id": roles.pad,
+        "max_position_embeddings": max(512, length),
+    }
+    specials = {"cls_token_id": roles.cls, "sep_token_id": roles.sep, "bos_token_id": None, "eos_token_id": None}
+
+    def modern(*, sparse: bool) -> torch.nn.Module:
+        config = transformers.ModernBertConfig(**common, **specials, sparse_prediction=sparse)
+        return transformers.ModernBertForMaskedLM(config).to(machine.device)
+
+    bert = transformers.BertForMaskedLM(transformers.BertConfig(**common)).to(machine.device)
+    full = [_as_rows(batch, settings.batch_rows, length) for batch in batches], useful
+    alone = [_one_document_per_row(batch, settings.batch_rows, length, roles) for batch in batches]
+    padded = [one for one, _ in alone], [count for _, count in alone]
+    low = machine.precision == torch.bfloat16
+    peers = [
+        _hf(EAGER, modern(sparse=False), *padded, machine, low=False),
+        _hf(COMPILED, modern(sparse=False), *padded, machine, low=low, compiled=True),
+        _hf(FULL, modern(sparse=False), *full, machine, low=low, compiled=True),
+        _hf(SPARSE, modern(sparse=True), *full, machine, low=low, compiled=True),
+        _hf(SPARSE_PADDED, modern(sparse=True), *padded, machine, low=low, compiled=True),
+        _hf(BERT, bert, *padded, machine, low=False),
+    ]
+    if low:
+        peers.insert(1, _hf(EAGER_LOW, modern(sparse=False), *padded, machine, low=True))
+    return peers
+
+
+def _hf(
+    name: str,
+    model: torch.nn.Module,
+    batches: list[dict[str, torch.Tensor]],
+    useful: list[int],
+    machine: mc.Machine,
+    *,
+    low: bool,
+    compiled: bool = False,
+) -> Peer:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    forward = torch.compile(model) if compiled and machine.compile else model
+    tensors = [{name: tensor.to(machine.device) for name, tensor in batch.items()} for batch in batches]
+
+    def step(number: int) -> None:
+        optimizer.zero_grad()
+        with torch.autocast(machine.device.type, torch.bfloat16, enabled=low):
+            loss = forward(**tensors[number % len(tensors)]).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return Peer(name=name, step=step, useful=useful)
+
+
+def _as_rows(batch: Any, rows: int, length: int) -> dict[str, torch.Tensor]:
+    """Packed rows as HF would get them: documents concatenated, attention across their borders."""
+    labels = np.full(rows * length, -100, np.int64)
+    labels[batch.target_places[: batch.num_targets]] = batch.target_ids[: batch.num_targets]
+    ids = batch.input_ids.astype(np.int64)
+    return {
+        "input_ids": torch.from_numpy(ids.reshape(rows, length)),
+        "labels": torch.from_numpy(labels.reshape(rows, length)),
+    }
+
+
+def _one_document_per_row(batch: Any, rows: int, length: int, roles: Any) -> tuple[dict[str, torch.Tensor], int]:
+    """The batch's first documents, each in a row of its own, padded to the full length."""
+    flat = _as_rows(batch, rows, length)
+    ids, labels = flat["input_ids"].reshape(-1), flat["labels"].reshape(-1)
+    borders = np.unique(batch.cu_seqlens)
+    segments = [slice(a, b) for a, b in pairwise(borders.tolist()) if batch.input_ids[a] != roles.pad]
+    segments = segments[:rows]
+    shape = (len(segments), length)
+    result = {
+        "input_ids": torch.full(shape, roles.pad),
+        "labels": torch.full(shape, -100),
+        "attention_mask": torch.zeros(shape, dtype=torch.int64),
+    }
+    useful = 0
+    for row, piece in enumerate(segments):
+        size = piece.stop - piece.start
+        result["input_ids"][row, :size] = ids[piece]
+        result["labels"][row, :size] = labels[piece]
+        result["attention_mask"][row, :size] = 1
+        useful += size - roles.num_specials
+    return result, useful
