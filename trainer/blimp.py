@@ -54,7 +54,7 @@ def pseudo_log_likelihoods(trained: Trained, texts: Sequence[str]) -> Float64[np
         part = slice(done, done + batch.starts.size)
         at = torch.from_numpy(batch.starts + place[part])
         with torch.no_grad():
-            logits = model.logits(model.features(hidden_states(model, batch), at.to(model.decoder_bias.device)))
+            logits = model.logits(model.features(hidden_states(model, batch, at)))
             chosen = torch.from_numpy(truth[part]).to(logits.device)
             scores = -torch.nn.functional.cross_entropy(logits, chosen, reduction="none")
         np.add.at(sums, owner[part], scores.double().cpu().numpy())

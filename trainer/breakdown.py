@@ -28,8 +28,9 @@ def target_losses(
     """Loss (nats) and hit of each target that is not filled up."""
     tensors = Tensors.of(batch, device)
     count = batch.num_targets
-    x_TD = model(tensors.input_ids, tensors.position_ids, tensors.cu_seqlens)
-    logits = model.logits(model.features(x_TD, tensors.target_places[:count]))
+    places = tensors.target_places[:count]
+    x_ND = model(tensors.input_ids, tensors.position_ids, tensors.cu_seqlens, places)
+    logits = model.logits(model.features(x_ND))
     wanted = tensors.target_ids[:count]
     losses = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
     return losses.cpu().numpy(), (logits.argmax(-1) == wanted).cpu().numpy()

@@ -55,8 +55,8 @@ def masked_logits(model: Encoder, ids: np.ndarray, places: np.ndarray, *, pad: i
     input_ids[: ids.size] = torch.from_numpy(ids)
     position_ids = torch.cat([torch.arange(ids.size), torch.arange(length - ids.size)]).int()
     borders = torch.tensor([0, ids.size, length], dtype=torch.int32)
-    x_TD = model(input_ids.to(device), position_ids.to(device), borders.to(device))
-    return model.logits(model.features(x_TD, torch.from_numpy(places).to(device)))
+    at = torch.from_numpy(places).to(device)
+    return model.logits(model.features(model(input_ids.to(device), position_ids.to(device), borders.to(device), at)))
 
 
 def to_json(text: str, guesses: list[list[Guess]]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 IGNORE = -100
 CHUNK = 2048  # targets at a time: 64 MiB of logits at a vocabulary of 8,192
+CPU_CHUNK = 256  # on a CPU: what fits into its caches is passed over three times without touching memory
 
 # (logits_CV, bias_V, target_C) -> (loss_C, hit_C); logits are replaced by their gradient in their own precision
 Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -37,14 +38,15 @@ def softmax_gradient(logits_CV: Tensor, bias_V: Tensor, target_C: Tensor) -> tup
     """
     valid_C = target_C != IGNORE
     shifted_CV = logits_CV.float() + bias_V
-    best_C = shifted_CV.argmax(-1)
     top_C = shifted_CV.amax(-1)
+    number_V = torch.arange(logits_CV.shape[1], device=logits_CV.device)
+    best_C = torch.where(shifted_CV == top_C[:, None], number_V, logits_CV.shape[1]).amin(-1)  # as argmax, in vectors
     p_CV = (shifted_CV - top_C[:, None]).exp()
     total_C = p_CV.sum(-1)
     index_C = target_C.clamp(min=0)
     wanted_C = shifted_CV.gather(1, index_C[:, None])[:, 0]
     loss_C = torch.where(valid_C, total_C.log() + top_C - wanted_C, 0.0)
-    onehot_CV = torch.arange(logits_CV.shape[1], device=logits_CV.device) == index_C[:, None]
+    onehot_CV = number_V == index_C[:, None]
     logits_CV.copy_((p_CV / total_C[:, None] - onehot_CV.float()) * valid_C[:, None])
     return loss_C, ((best_C == target_C) & valid_C).float()
 
@@ -83,7 +85,8 @@ class _TargetLoss(torch.autograd.Function):
         weight = weight_VD.to(compute)
         losses, hits, dx = [], [], []
         dweight_VD = dbias_V = None
-        for x_CD, target_C in zip(x_ND.split(CHUNK), target_N.split(CHUNK), strict=True):
+        chunk = CHUNK if x_ND.is_cuda else CPU_CHUNK
+        for x_CD, target_C in zip(x_ND.split(chunk), target_N.split(chunk), strict=True):
             d_CV = torch.mm(x_CD, weight.t())
             loss_C, hit_C = kernel(d_CV, bias_V, target_C)
             losses.append(loss_C.sum())

@@ -87,7 +87,7 @@ def make_peers(
 
     bert = transformers.BertForMaskedLM(transformers.BertConfig(**common)).to(machine.device)
     full = [_as_rows(batch, settings.batch_rows, length) for batch in batches], useful
-    alone = [_one_document_per_row(batch, settings.batch_rows, length, roles) for batch in batches]
+    alone = [one_document_per_row(batch, settings.batch_rows, length, roles) for batch in batches]
     padded = [one for one, _ in alone], [count for _, count in alone]
     low = machine.precision == torch.bfloat16
     peers = [
@@ -139,7 +139,7 @@ def _as_rows(batch: Any, rows: int, length: int) -> dict[str, torch.Tensor]:
     }
 
 
-def _one_document_per_row(batch: Any, rows: int, length: int, roles: Any) -> tuple[dict[str, torch.Tensor], int]:
+def one_document_per_row(batch: Any, rows: int, length: int, roles: Any) -> tuple[dict[str, torch.Tensor], int]:
     """The batch's first documents, each in a row of its own, padded to the full length."""
     flat = _as_rows(batch, rows, length)
     ids, labels = flat["input_ids"].reshape(-1), flat["labels"].reshape(-1)

@@ -41,8 +41,8 @@ class Forward(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Loss sum and hits of a batch at these target places; without `gradient` it can't be differentiated."""
         encoder = self.encoder
-        x_TD = encoder(batch.input_ids, batch.position_ids, batch.cu_seqlens)
-        features_ND = encoder.features(x_TD, places_N)
+        x_ND = encoder(batch.input_ids, batch.position_ids, batch.cu_seqlens, places_N)
+        features_ND = encoder.features(x_ND)
         with torch.set_grad_enabled(gradient):
             return target_loss(
                 features_ND,

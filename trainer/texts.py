@@ -70,7 +70,8 @@ def _assemble(segments: list[np.ndarray], starts: list[int], rows: int, length: 
 
 
 @torch.no_grad()
-def hidden_states(model: Encoder, batch: Packed) -> Tensor:
-    """The encoder's outputs [T, D] for a packed batch."""
+def hidden_states(model: Encoder, batch: Packed, places_N: Tensor | None = None) -> Tensor:
+    """The encoder's outputs for a packed batch: of all places [T, D], or of some [N, D]."""
     device = model.decoder_bias.device
-    return model(batch.input_ids.to(device), batch.position_ids.to(device), batch.cu_seqlens.to(device))
+    layout = batch.input_ids.to(device), batch.position_ids.to(device), batch.cu_seqlens.to(device)
+    return model(*layout, None if places_N is None else places_N.to(device))

@@ -72,8 +72,8 @@ def trace() -> list[Graph]:
         model = Encoder(shape, VOCABULARY, length=LENGTH, attention=attention, compute=torch.bfloat16)
         ids = torch.empty(places, dtype=torch.int32)
         borders = torch.empty(ROWS * LENGTH // 32 + 1, dtype=torch.int32)
-        at = torch.empty(TARGETS, dtype=torch.int32)
         x_TD = torch.empty(places, width, requires_grad=True)
+        x_ND = torch.empty(TARGETS, width, requires_grad=True)
         tables = (torch.empty(places, shape.head_dim // 2), torch.empty(places, shape.head_dim // 2))
     plan = attention.plan(ids, borders)
     parts = {
@@ -81,7 +81,7 @@ def trace() -> list[Graph]:
         "first block": (model.blocks[0], (x_TD, *tables, plan)),
         "local block": (model.blocks[1], (x_TD, *tables, plan)),
         "global block": (model.blocks[3], (x_TD, *tables, plan)),
-        "features": (model.features, (x_TD, at)),
+        "features": (model.features, (x_ND,)),
     }
     graphs: list[Graph] = []
     for part, (function, inputs) in parts.items():

@@ -42,7 +42,7 @@ def test_products_are_those_that_torch_counts():
         places, targets = torch.empty(10, dtype=torch.int32), torch.empty(10, dtype=torch.int64)
     counter = FlopCounterMode(display=False)
     with counter:  # sees matrix products, not our attention operation
-        features = model.features(model(ids, ids, borders), places)
+        features = model.features(model(ids, ids, borders, places))
         plain_target_loss(features, model.embedding.weight, model.decoder_bias, targets)[0].backward()
     ours = step_flops(SHAPE, vocab_size=100, lengths=[32, 32], targets=10)
     assert counter.get_total_flops() == ours["products"] + ours["head"]
@@ -56,7 +56,7 @@ def test_attention_counts_pairs_in_segment_and_window():
 
 def test_the_worked_example():
     found = step_flops(BASE, vocab_size=50_368, lengths=[1024] * 8, targets=1229)
-    assert sum(found.values()) == pytest.approx(6.46e12, rel=1e-3)
+    assert sum(found.values()) == pytest.approx(6.33e12, rel=1e-3)
     memory = memory_bytes(BASE, vocab_size=50_368, places=8192, targets=1229)
     assert memory["weights"] == 4 * 149_655_232
     assert memory["activations"] == pytest.approx(4.29e9, rel=1e-3)

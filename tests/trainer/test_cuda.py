@@ -127,7 +127,7 @@ def test_the_encoder_agrees_with_float32_in_outputs_and_all_gradients(compiled):
         model = make_encoder(kind, precision)
         if compiled and name == "ours":
             mc.compile_parts(model)
-        features = model.features(model(ids, positions, borders), places)
+        features = model.features(model(ids, positions, borders, places))
         loss, _ = target_loss(
             features, model.embedding.weight, model.decoder_bias, targets, compute=precision, kernel=model.loss_kernel
         )

@@ -15,7 +15,7 @@ def test_peers_get_the_same_documents(dataset):
     rows = pr._as_rows(batch, 4, 64)
     assert torch.equal(rows["input_ids"].reshape(-1), torch.from_numpy(batch.input_ids).long())
     assert int((rows["labels"] >= 0).sum()) == batch.num_targets
-    padded, useful = pr._one_document_per_row(batch, 4, 64, roles)
+    padded, useful = pr.one_document_per_row(batch, 4, 64, roles)
     borders = np.unique(batch.cu_seqlens)
     first = batch.input_ids[borders[0] : borders[1]]
     assert padded["input_ids"][0, : first.size].tolist() == first.tolist()
