@@ -1,4 +1,4 @@
-"""Training speed on paragraphs of English books: this trainer, and HF's where transformers is installed. Prints only."""
+"""Training speed on paragraphs of English books: this trainer, and HF's where transformers is there. Prints only."""
 
 import importlib.util
 import json
