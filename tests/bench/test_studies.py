@@ -118,7 +118,7 @@ def validation_loss(dataset: Dataset, planes: list[str], seed: int, *, afresh: b
 
 def test_static_planes_against_fresh_masks(corpora, tmp_path):
     mc.prepare(CPU)
-    text = paragraphs(corpora, tmp_path / "text.jsonl", 800_000)
+    text = paragraphs(corpora, tmp_path / "text.jsonl", 400_000)
     losses: dict[str, list[float]] = {"fresh masks": [], "8 planes": [], "1 plane": []}
     for seed in range(SEEDS):
         dataset = dataset_of(text, tmp_path / f"data{seed}", seed=seed, sequence_length=128)
