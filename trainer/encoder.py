@@ -9,7 +9,7 @@ Parameters are float32. Matrix products run in `compute` precision on copies cas
 stream, rotary tables and the loss are float32.
 
 Training asks for the hidden states at target places only. After its attention the last block, too, works at those
-alone: with 30 % targets that saves seven tenths of its products but the first, and changes no bit of the loss's inputs.
+alone: with 30 % targets that saves seven tenths of its products but the first, and changes nothing but rounding.
 
 Legend: T places; D width; H heads; K head dimension; F intermediate; V padded vocabulary; N targets.
 """
