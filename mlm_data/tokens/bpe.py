@@ -49,7 +49,7 @@ class BPE:
         self._bytes = np.array([vocabulary.get(c, -1) for c in alphabet], np.int64)
         texts = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
         pairs = np.array([(vocabulary[a], vocabulary[b], vocabulary[a + b]) for a, b in texts], np.int64).reshape(-1, 3)
-        self.usable = pairs.max(initial=0) < NO_SYMBOL and len(pairs) < 1 << RANK_BITS
+        self.usable = max(pairs.max(initial=0), self._bytes.max()) < NO_SYMBOL and len(pairs) < 1 << RANK_BITS
         if not self.usable:
             return
         self._merged = np.ascontiguousarray(pairs[:, 2])
