@@ -25,7 +25,7 @@ from tests.bench.report import show
 from trainer import machine as mc
 from trainer import runs
 from trainer.config import ModelSettings, OptimizerSettings, ScheduleSettings
-from trainer.data import Tensors
+from trainer.data import Tensors, pieces
 from trainer.evaluate import score
 from trainer.export import to_hf
 from trainer.optim import Optimizer
@@ -156,13 +156,10 @@ def flat(batch: dict[str, torch.Tensor]) -> Tensors:
     borders = torch.nn.functional.pad(borders, (0, 2 * rows + 1 - len(borders)), value=rows * length)
     labels = batch["labels"].reshape(-1)
     places = torch.nonzero(labels >= 0)[:, 0]
-    missing = rows * length // 2 - len(places)
-    places, truths = (
-        torch.nn.functional.pad(places, (0, missing)),
-        torch.nn.functional.pad(labels[places], (0, missing), value=-100),
-    )
     ids = batch["input_ids"].reshape(-1).int()
-    return Tensors(ids, positions.reshape(-1).int(), borders.int(), places.int(), truths)
+    whole = Tensors(ids, positions.reshape(-1).int(), borders.int(), places.int(), labels[places])
+    places, truths = next(pieces(whole, rows * length // 2))  # filled up: one shape for all batches
+    return whole._replace(target_places=places, target_ids=truths)
 
 
 def test_the_same_loss_as_hf(corpora, tmp_path):
