@@ -8,6 +8,10 @@ start, then by length. Sums go from left to right in float64, as in HF, so that 
     ▁unhug, pieces ▁un -3, hug -2, ▁ -1, u n h g -5      ▁un|hug -5      ▁|u|n|hug -13
 
 HF's own answer costs 8 us a word, this 0.5 us. Cost: a walk down a trie from each character.
+
+Memory: for each byte of the longest word the length of the piece that ends there, one byte where no piece has more than
+255. A sum is needed no longer than the longest piece reaches, so sums lie in a ring. Which piece it is that ends at a
+byte is kept for words of up to SHORT bytes; in longer ones the trie says so once more. HF keeps 32 bytes for each.
 """
 
 import json
@@ -21,6 +25,7 @@ from mlm_data.tokens.reference import Reference
 from mlm_data.tokens.table import WORD_START
 
 UNKNOWN_PENALTY = 10.0
+SHORT = 4096  # bytes of a word whose pieces are kept while it is cut; longer ones are rare
 
 
 class Viterbi:
@@ -40,6 +45,9 @@ class Viterbi:
         self._unknown = model["unk_id"]
         self._unknown_score = float(self._scores.min()) - UNKNOWN_PENALTY
         num_bytes = sum(len(token) for token in vocabulary)
+        longest = max([4, *map(len, vocabulary)])  # an unknown character has up to 4 bytes
+        self._reach = 1 << longest.bit_length()
+        self._length_type = np.uint8 if longest < 256 else np.uint32
         self._edges = np.zeros(2 << (2 * num_bytes).bit_length(), np.int64)
         self._pieces = np.full(num_bytes + 1, -1, np.int64)
         tokens = list(vocabulary)
@@ -49,10 +57,11 @@ class Viterbi:
 
     def ask(self, data: UInt8[np.ndarray, " bytes"], bounds: Int64[np.ndarray, " words+1"]) -> Answers:
         """Answers for the words data[bounds[i]:bounds[i + 1]], valid UTF-8, with the mark of their start."""
-        ids = np.empty(int(bounds[-1] - bounds[0]), np.uint32)
+        ids = np.empty(int(bounds[-1] - bounds[0]), np.uint32)  # pages that aren't written cost nothing
         ends = np.zeros(len(bounds), np.int64)
-        room = int(np.diff(bounds).max(initial=0)) + 1
-        best, back, chosen = np.empty(room), np.empty(room, np.int64), np.empty(room, np.int64)
+        longest = int(np.diff(bounds).max(initial=0))
+        best, back = np.empty(self._reach), np.empty(longest + 1, self._length_type)
+        chosen = np.empty(min(longest, SHORT) + 1, np.int32)
         trie = self._edges, self._pieces, self._scores
         cut_words(frozen(data), bounds, *trie, self._unknown, self._unknown_score, best, back, chosen, ids, ends)
         return Answers(ids[: ends[-1]], ends)
@@ -85,19 +94,46 @@ def build_trie(data, bounds, numbers, edges, pieces):
         pieces[node] = numbers[token]
 
 
+@inlined
+def piece_at(edges, pieces, data, start, end):
+    """The piece data[start:end], or -1."""
+    node = np.int64(0)
+    for j in range(start, end):
+        i = edge(edges, node, data[j])
+        node = edges[i + np.uint64(1)] if edges[i] != 0 else np.int64(-1)
+        if node < 0:
+            break
+    return pieces[node] if node >= 0 else np.int64(-1)
+
+
+@inlined
+def last_piece(edges, pieces, chosen, kept, data, start, first, at, unknown):
+    """Which piece of the best cut is data[start + first : start + at]; the unknown one if it is none."""
+    if kept:
+        return np.int64(chosen[at])
+    piece = piece_at(edges, pieces, data, start + first, start + at)
+    return piece if piece >= 0 else np.int64(unknown)
+
+
 @lean_kernel
 def cut_words(data, bounds, edges, pieces, scores, unknown, unknown_score, best, back, chosen, ids, ends):
-    """Fill ids and ends[word + 1]. best, back, chosen: room for the longest word's places."""
+    """Fill ids and ends[word + 1].
+
+    best: the sum up to a byte, at byte modulo its size, a power of two above the longest piece's bytes.
+    back: the bytes of the piece that ends at a byte, 0 where none does. chosen: its number, if the word has room here.
+    """
     used = 0
+    ring = best.size - 1
     for word in range(bounds.size - 1):
         start = bounds[word]
         size = bounds[word + 1] - start
+        kept = size < chosen.size
         for i in range(size + 1):
-            back[i] = -1
+            back[i] = 0
         best[0] = 0.0
         place = 0
         while place < size:
-            here = best[place]
+            here = best[place & ring]
             width = 1
             while place + width < size and (data[start + place + width] & 0xC0) == 0x80:
                 width += 1
@@ -113,43 +149,44 @@ def cut_words(data, bounds, edges, pieces, scores, unknown, unknown_score, best,
                 piece = pieces[node]
                 if piece >= 0:
                     candidate = scores[piece] + here
-                    if back[at] < 0 or candidate > best[at]:
-                        best[at] = candidate
-                        back[at] = place
-                        chosen[at] = piece
+                    if back[at] == 0 or candidate > best[at & ring]:
+                        best[at & ring] = candidate
+                        back[at] = at - place
+                        if kept:
+                            chosen[at] = piece
                     single = single or at - place == width
             if not single:
                 at = place + width
                 candidate = unknown_score + here
-                if back[at] < 0 or candidate > best[at]:
-                    best[at] = candidate
-                    back[at] = place
-                    chosen[at] = unknown
+                if back[at] == 0 or candidate > best[at & ring]:
+                    best[at & ring] = candidate
+                    back[at] = width
+                    if kept:
+                        chosen[at] = unknown
             place += width
-        # Backwards, the ids go to the end of the word's room first; there are no more of them than bytes.
-        to = used + size
+        # Backwards from the word's end, so its ids come out in the wrong order.
+        count = 0
         at = size
         while at > 0:
-            first = back[at]
-            piece = chosen[at]
+            first = at - np.int64(back[at])
+            piece = last_piece(edges, pieces, chosen, kept, data, start, first, at, unknown)
             if piece == unknown:
-                while first > 0 and chosen[first] == unknown:
-                    first = back[first]
-                # HF looks fused unknowns up by their text: together they may be a piece after all.
-                node = np.int64(0)
-                for j in range(first, at):
-                    i = edge(edges, node, data[start + j])
-                    node = edges[i + np.uint64(1)] if edges[i] != 0 else np.int64(-1)
-                    if node < 0:
+                while first > 0:
+                    before = first - np.int64(back[first])
+                    if last_piece(edges, pieces, chosen, kept, data, start, before, first, unknown) != unknown:
                         break
-                if node >= 0 and pieces[node] >= 0:
-                    piece = pieces[node]
-            to -= 1
-            ids[to] = np.uint32(piece)
+                    first = before
+                # HF looks fused unknowns up by their text: together they may be a piece after all.
+                together = piece_at(edges, pieces, data, start + first, start + at)
+                if together >= 0:
+                    piece = together
+            ids[used + count] = np.uint32(piece)
+            count += 1
             at = first
-        count = used + size - to
-        for j in range(count):
-            ids[used + j] = ids[to + j]
+        for j in range(count >> 1):
+            other = ids[used + j]
+            ids[used + j] = ids[used + count - 1 - j]
+            ids[used + count - 1 - j] = other
         if count > 0:
             ids[used] |= WORD_START
         used += count

@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 
+from mlm_data.tokens import viterbi as module
 from mlm_data.tokens.engine import from_bytes
 from mlm_data.tokens.viterbi import Viterbi
 
@@ -31,8 +32,10 @@ def ask(ref, words):
     return [ids[a:b].tolist() for a, b in zip(answers.bounds, answers.bounds[1:], strict=False)]
 
 
+@pytest.mark.parametrize("short", [0, 7, 4096])  # bytes of a word up to which pieces are kept
 @pytest.mark.parametrize("seed", range(12))
-def test_answers_are_those_of_hf(seed):
+def test_answers_are_those_of_hf(seed, short, monkeypatch):
+    monkeypatch.setattr(module, "SHORT", short)
     rng = random.Random(seed)
     alphabet = "abcé漢▁" if seed % 2 else "ab"
     pieces = {"".join(rng.choice(alphabet) for _ in range(rng.randrange(1, 5))) for _ in range(40)}
@@ -45,10 +48,24 @@ def test_answers_are_those_of_hf(seed):
     assert got == want
 
 
-def test_unknowns_that_together_are_a_piece():
+@pytest.mark.parametrize("short", [0, 4096])
+def test_unknowns_that_together_are_a_piece(short, monkeypatch):
     """Two unknown characters cost less than the piece, but HF finds the piece by the fused text."""
+    monkeypatch.setattr(module, "SHORT", short)
     ref = reference([["a", -1.0], ["xy", -1000.0], ["b", -990.0]])
     assert ask(ref, ["axya", "axa", "xyx"]) == [ref.raw_tokenizer.encode(word).ids for word in ("axya", "axa", "xyx")]
+
+
+@pytest.mark.parametrize("longest", [3, 4, 7, 8, 255, 256, 300])
+def test_words_and_pieces_of_every_length(longest):
+    """Pieces that fill the ring of sums, lengths of more than a byte, and words about as long as what is kept."""
+    rng = random.Random(longest)
+    pieces = {"a", "b", "é", "ab", "a" * longest, "ba" * (longest // 2), "é" * (longest // 2)}
+    ref = reference([[piece, -rng.random() * len(piece)] for piece in sorted(pieces)])
+    words = ["a" * size for size in (*range(1, 40), 254, 255, 256, 257, 299, 300, 301, 1000)]
+    for size in (module.SHORT - 1, module.SHORT, module.SHORT + 1, 3 * module.SHORT):
+        words += ["a" * size, "ba" * (size // 2), "".join(rng.choice("aabéx") for _ in range(size))]
+    assert ask(ref, words) == [ref.raw_tokenizer.encode(word).ids for word in words]
 
 
 def test_scores_are_those_that_hf_holds():
