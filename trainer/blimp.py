@@ -69,7 +69,9 @@ def read_pairs(path: Path, *, limit: int | None = None) -> list[tuple[str, str]]
         InputError: for a line that is no pair.
     """
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()[:limit], start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:limit], start=1):
+        if not line.strip():
+            continue
         try:
             value = json.loads(line)
             pairs.append((value["sentence_good"], value["sentence_bad"]))

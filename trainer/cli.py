@@ -73,11 +73,15 @@ def _parser() -> argparse.ArgumentParser:
     fill.add_argument("--top", type=int, default=5)
     fill.add_argument("--json", action="store_true")
 
-    probe = add("probe", tools.probe, "A linear probe on a labelled JSONL file: is the encoder any good?")
+    text = "A linear probe, or fine-tuning, on a labelled JSONL file: is the encoder any good?"
+    probe = add("probe", tools.probe, text)
     probe.add_argument("run", help="the run's folder")
     probe.add_argument("file", help="JSONL with a text and a label on each line")
     probe.add_argument("--text-field", default="text")
     probe.add_argument("--label-field", default="label")
+    probe.add_argument("--finetune", action="store_true", help="train all weights too, from the probe on")
+    probe.add_argument("--epochs", type=int, help="of fine-tuning: 3 by default")
+    probe.add_argument("--lr", type=float, help="of fine-tuning; by default 0.0384 / width: 1.5e-4 at a width of 256")
     probe.add_argument("--json", action="store_true")
 
     export = add("export", tools.export, "Write the model for HF transformers, as ModernBertForMaskedLM.")

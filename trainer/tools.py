@@ -44,20 +44,36 @@ def open_run(location: str, *, rows: int | None = None) -> "tuple[Trained, Machi
 
 
 def probe(options: argparse.Namespace) -> int:
-    """`probe RUN FILE`."""
+    """`probe RUN FILE [--finetune]`."""
+    from trainer.machine import prepare
+    from trainer.probe import Tuning
     from trainer.probe import probe as run_probe
 
-    trained, _ = open_run(options.run)
-    found = run_probe(trained, Path(options.file), text_field=options.text_field, label_field=options.label_field)
+    if not options.finetune and (options.epochs is not None or options.lr is not None):
+        raise ConfigError("--epochs and --lr say how to fine-tune: add --finetune, or leave them out")
+    trained, machine = open_run(options.run)
+    prepare(machine)
+    tuning = Tuning(machine=machine, epochs=options.epochs, lr=options.lr) if options.finetune else None
+    fields = {"text_field": options.text_field, "label_field": options.label_field}
+    found = run_probe(trained, Path(options.file), **fields, tuning=tuning, say=_aside)
     if options.json:
         print(json.dumps(found.to_dict()))
         return 0
-    cut = f" ({found.num_cut} texts were cut to {trained.model.length} tokens)" if found.num_cut else ""
-    print(
-        f"accuracy {found.accuracy:.3f} on {found.num_test} texts, {found.classes} classes; "
-        f"always the commonest: {found.majority:.3f}{cut}"
-    )
+    lines = [("the commonest class, always", found.majority), ("linear probe, encoder frozen", found.accuracy)]
+    if found.finetuned is not None:
+        lines.append(("fine-tuned", found.finetuned))
+    table = Table("", "accuracy", title=f"{found.classes} classes, {found.num_train:,} texts to learn from")
+    for name, accuracy in lines:
+        table.add_row(name, f"{accuracy:.3f}")
+    console = Console(highlight=False)
+    console.print(table)
+    cut = f"; {found.num_cut:,} texts were cut to {trained.model.length} tokens" if found.num_cut else ""
+    console.print(f"on {found.num_test:,} held-out texts{cut}")
     return 0
+
+
+def _aside(line: str) -> None:
+    print(f"premask-train: {line}", file=sys.stderr)
 
 
 def export(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlm_data.errors import InputError
 from trainer import blimp, tools
 from trainer.fill import masked_logits
-from trainer.probe import fit, probe, text_features
+from trainer.probe import fit, mean_features, probe, text_segments
 from trainer.texts import hidden_states, pack
 
 SENTENCES = ["the cat sat", "open the file for reading", "np", "the mat and the file sat on the cat for reading np"]
@@ -89,7 +89,8 @@ def test_blimp_refuses(trained, tmp_path):
 
 
 def test_features_are_the_mean_of_normed_outputs(trained, alone):
-    features, num_cut = text_features(trained, [*SENTENCES, "cat " * 100])
+    segments, num_cut = text_segments(trained, [*SENTENCES, "cat " * 100])
+    features = mean_features(trained, segments)
     assert num_cut == 1
     for text, found in zip(SENTENCES, features, strict=False):
         ids = alone.tokenizer.encode_masked(text)
@@ -127,6 +128,7 @@ def test_a_probe_tells_words_apart(trained, tmp_path):
         (['{"text": "a"}'], "line 1: expected JSON with 'text' and 'label'"),
         (["{"], "line 1: expected JSON"),
         (['{"text": 3, "label": 1}'], "'text' is no string"),
+        (['{"text": "a\u2028b", "label": 1}', "", '{"text": "b"}'], "line 3: expected JSON"),
         (['{"text": "a", "label": 1}'] * 9, "a probe needs at least two"),
         (['{"text": "a", "label": 1}', '{"text": "a", "label": 2}'], "too few for a training and a test part"),
     ],
