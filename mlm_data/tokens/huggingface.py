@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+from tokenizers import Tokenizer
 
 from mlm_data.tokens.reference import Reference, id_type
 from mlm_data.types import Encoded
@@ -22,9 +23,9 @@ class HuggingFaceEngine:
         self._tokenizer = reference.raw_tokenizer
         self._renumber = reference.renumber
         self._dtype = id_type(reference.vocab_size)
-        # Without a pre-tokenizer a whole text is one piece; then the mark of a space is what begins a word.
+        # Where texts aren't split at spaces a whole text is one piece; then the mark of a space is what begins a word.
         marks = np.array([token.startswith(("\u2581", "\u0120")) for token in reference.tokens])
-        self._marks = marks if self._tokenizer.pre_tokenizer is None else None
+        self._marks = None if _splits_at_spaces(self._tokenizer) else marks
 
     def encode(self, texts: pa.LargeStringArray) -> Encoded:
         ids, starts, counts = [], [], []
@@ -42,6 +43,13 @@ class HuggingFaceEngine:
             offsets=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64),
             word_starts=np.concatenate(starts) if starts else np.empty(0, bool),
         )
+
+
+def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
+    """False without a pre-tokenizer, and with one that only writes marks (Metaspace or ByteLevel that don't split)."""
+    normalizer, pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    text = "a b" if normalizer is None else normalizer.normalize_str("a b")
+    return pre_tokenizer is not None and len(pre_tokenizer.pre_tokenize_str(text)) > 1
 
 
 def _chunks(texts: pa.LargeStringArray) -> Iterator[list[str]]:

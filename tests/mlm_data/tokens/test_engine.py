@@ -90,14 +90,28 @@ def test_words_is_refused_where_it_is_not_exact():
     assert make_engine(strange, "auto").why
 
 
-def test_words_without_a_pre_tokenizer():
-    """Llama 2's kind: spaces become marks before the model, and the whole text is one piece."""
+PREPEND = [{"type": "Prepend", "prepend": "\u2581"}]
+PREPEND.append({"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"})
+METASPACE = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False}
+NEVER = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+
+
+@pytest.mark.parametrize(
+    ("steps", "pre_tokenizer"),
+    [(PREPEND, None), ([], METASPACE), ([], {"type": "Sequence", "pretokenizers": [METASPACE]}), (PREPEND, NEVER)],
+    ids=["llama 2", "llama 2, not legacy", "in a sequence", "gemma"],
+)
+def test_words_that_are_not_split_at_spaces(steps, pre_tokenizer):
+    """Spaces become marks before the model, and the whole text is one piece."""
     pieces = ["<unk>", "<pad>", "<mask>", "\u2581", "\u2581the", "\u2581cat", "s", "a", "t"]
     model = {"type": "Unigram", "unk_id": 0, "vocab": [[piece, -1.0] for piece in pieces]}
-    steps = [{"type": "Prepend", "prepend": "\u2581"}]
-    steps.append({"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"})
-    settings = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "pre_tokenizer": None}
-    settings |= {"normalizer": {"type": "Sequence", "normalizers": steps}, "post_processor": None, "decoder": None}
+    settings = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": []}
+    settings |= {
+        "pre_tokenizer": pre_tokenizer,
+        "normalizer": {"type": "Sequence", "normalizers": steps},
+        "post_processor": None,
+        "decoder": None,
+    }
     engine = make_engine(from_bytes(json.dumps(settings | {"model": model}).encode()))
     encoded = engine.encode(strings("the cats sat"))
     assert encoded.ids.tolist() == [4, 5, 6, 3, 6, 7, 8]
