@@ -173,6 +173,29 @@ def latest(run: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, notes
 
 
+def find(run: Path, which: str = "newest") -> tuple[Checkpoint, list[str]]:
+    """One checkpoint: the newest whole one, the `best` by validation loss, or that of a step; and notes, as `latest`.
+
+    Raises:
+        CheckpointError: if it is not there, or damaged.
+    """
+    there = steps(run)
+    if not there:
+        raise CheckpointError(f"{run}: no checkpoint yet: let it train for a while")
+    found, notes = latest(run)
+    if which == "newest":
+        return found, notes
+    best = (found.state.get("run") or {}).get("best")
+    if which == "best" and best is None:
+        raise CheckpointError(f"{run}: no validation yet, so no best checkpoint: use the newest")
+    wanted = best["step"] if which == "best" else int(which) if which.isdecimal() else None
+    if wanted not in there:
+        raise CheckpointError(
+            f"{run}: no checkpoint {which!r}: newest, best, or a step of {', '.join(map(str, there))}"
+        )
+    return load(run, wanted), []
+
+
 def prune(run: Path, *, keep: int, best: int | None) -> None:
     """Delete all but the newest `keep` checkpoints and the best one, and what crashes left behind."""
     found = steps(run)

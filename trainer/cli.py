@@ -54,11 +54,13 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(act=act)
         return command
 
+    which = "newest (default), best (by validation loss), or a step"
     run = add("run", _run, "Train, or go on with a run where its last checkpoint is.")
     _add_settings(run)
 
     evaluate = add("eval", _eval, "Loss, perplexity and accuracy on the evaluation plane.")
     evaluate.add_argument("run", help="the run's folder")
+    evaluate.add_argument("--checkpoint", default="newest", metavar="WHICH", help=which)
     evaluate.add_argument("--data", help="another dataset with the same tokenizer")
     evaluate.add_argument("--baselines", action="store_true", help="also what trivial predictors reach")
     evaluate.add_argument("--max-rows", type=int, help="of the validation split")
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fill = add("fill", _fill, "The most probable tokens for each [MASK] of a text.")
     fill.add_argument("run", help="the run's folder")
+    fill.add_argument("--checkpoint", default="newest", metavar="WHICH", help=which)
     fill.add_argument("text", nargs="+", help='for example "The cat sat on the [MASK]."')
     fill.add_argument("--top", type=int, default=5)
     fill.add_argument("--json", action="store_true")
@@ -76,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "A linear probe, or fine-tuning, on a labelled JSONL file: is the encoder any good?"
     probe = add("probe", tools.probe, text)
     probe.add_argument("run", help="the run's folder")
+    probe.add_argument("--checkpoint", default="newest", metavar="WHICH", help=which)
     probe.add_argument("file", help="JSONL with a text and a label on each line")
     probe.add_argument("--text-field", default="text")
     probe.add_argument("--label-field", default="label")
@@ -86,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
     export = add("export", tools.export, "Write the model for HF transformers, as ModernBertForMaskedLM.")
     export.add_argument("run", help="the run's folder")
+    export.add_argument("--checkpoint", default="newest", metavar="WHICH", help=which)
     export.add_argument("out", help="a new folder")
     export.add_argument("--to", choices=["hf"], default="hf")
 
@@ -106,10 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--no-peers", action="store_true", help="only this trainer")
     bench.add_argument("--json", action="store_true")
 
-    which = add("which-docs", tools.which_docs, "Which documents were in a step, and where they came from.")
-    which.add_argument("run", help="the run's folder")
-    which.add_argument("step", type=int)
-    which.add_argument("--json", action="store_true")
+    documents = add("which-docs", tools.which_docs, "Which documents were in a step, and where they came from.")
+    documents.add_argument("run", help="the run's folder")
+    documents.add_argument("step", type=int)
+    documents.add_argument("--json", action="store_true")
     return parser
 
 
@@ -144,12 +149,16 @@ def _run(options: argparse.Namespace) -> int:
 def _eval(options: argparse.Namespace) -> int:
     from trainer.blimp import evaluate as blimp
     from trainer.breakdown import breakdown
-    from trainer.data import open_dataset
+    from trainer.data import open_dataset, pinned
     from trainer.evaluate import report
 
-    trained, chosen = tools.open_run(options.run)
+    if options.max_rows is not None and options.max_rows < 1:
+        raise ConfigError(f"--max-rows must be at least 1, got {options.max_rows}")
+    trained, chosen = tools.open_run(options.run, which=options.checkpoint)
     folder, facts = trained.folder, trained.facts
-    location = options.data or f"{trained.settings.data.rpartition('@')[0] or trained.settings.data}@{facts['dataset']}"
+    if not options.data and facts["dataset"] is None:
+        raise ConfigError(f"{folder}: an imported model has no dataset yet: name one with --data")
+    location = options.data or pinned(trained.settings.data, facts["dataset"])
     dataset = open_dataset(location)
     if dataset.manifest.tokenizer["sha256"] != facts["tokenizer"]:
         raise ConfigError(f"{location}: has another tokenizer than the model: build it with {folder}/tokenizer.json")
@@ -195,7 +204,7 @@ def _fill(options: argparse.Namespace) -> int:
 
     if options.top < 1:
         raise ConfigError(f"--top must be at least 1, got {options.top}")
-    trained, _ = tools.open_run(options.run, rows=1)
+    trained, _ = tools.open_run(options.run, rows=1, which=options.checkpoint)
     console = Console(highlight=False)
     for text in options.text:
         guesses = fill(trained, text, top=options.top)
@@ -243,7 +252,7 @@ class _Screen:
             self._live.stop()
 
     def say(self, line: str) -> None:
-        self._console.print(Text(line))
+        self._console.print(Text(line), soft_wrap=True)
 
     def watch(self, progress: Any) -> None:
         line = describe(progress)
@@ -251,7 +260,7 @@ class _Screen:
             self._live.update(Text(line))
         elif time.monotonic() - self._printed > QUIET_SECONDS or progress.step == progress.total:
             self._printed = time.monotonic()
-            self._console.print(Text(line))
+            self._console.print(Text(line), soft_wrap=True)
 
 
 def describe(progress: Any) -> str:
@@ -262,7 +271,7 @@ def describe(progress: Any) -> str:
         parts.append(f"accuracy {progress.validation.accuracy:.3f}")
     else:
         parts.append(f"accuracy {progress.accuracy:.3f}")
-    parts.append(f"rate {progress.rate:.2f}")
+    parts.append(f"lr {progress.rate:.1e}")
     if progress.tokens_per_second:
         parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
     if progress.mfu is not None:

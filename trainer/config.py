@@ -5,9 +5,10 @@ and `--set field=value`. `resolve` joins them and raises one `ConfigError` with 
 """
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -50,7 +51,7 @@ class OptimizerSettings(Settings):
     muon_momentum: float = Field(default=0.95, ge=0, lt=1)
     muon_decay: float = Field(default=0.01, ge=0)
     lr: float = Field(default=3e-3, gt=0)  # AdamW's
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
     eps: float = Field(default=1e-8, gt=0)
     decay: float = Field(default=0.01, ge=0)  # AdamW's, on matrices; norms, biases and embeddings have none
     clip: float = Field(default=1.0, gt=0)  # largest norm of the mean gradient
@@ -116,12 +117,14 @@ class RunSettings(Settings):
     mix: tuple[MixSettings, ...] = ()  # more datasets; `data` itself has weight 1
     phases: tuple[PhaseSettings, ...] = ()  # one after the other, each with its own data and budget
     start: str | None = None  # begin with the weights and the optimizer's state of this run
+    changed_data: Literal["refuse", "take"] = "refuse"  # `data` has another digest than before: take it from its start
     ema: float | None = Field(default=None, gt=0, lt=1)  # decay of an average of the weights, used to evaluate and fill
     seed: int = Field(default=0, ge=0, lt=2**63)
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"  # with several ranks; auto: ddp
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of matrix products; auto: the faster
     compile: Literal["auto", "on", "off"] = "auto"  # auto: where a C++ compiler is there
+    cuda_graphs: bool = False  # record forward and backward once, and replay them: one launch instead of hundreds
     recompute: bool = False  # activation checkpointing: a third more work, the memory of one block for that of all
     wandb: str | None = None  # project of Weights & Biases to log to besides; needs the package wandb
     deterministic: bool | None = None  # default: on CPUs yes, on GPUs no
@@ -148,6 +151,20 @@ class RunSettings(Settings):
     def rows_at(self, step: int) -> int:
         """Rows of one rank in the step after `step` steps."""
         return self.batch_rows * self.micro_batches(step)
+
+    def total_steps(self, length: int, *, world: int = 1) -> int | None:
+        """Steps of the budget with rows of `length` on `world` ranks; None for a budget in minutes."""
+        if self.budget.steps is not None or self.budget.minutes is not None:
+            return self.budget.steps
+        left = self.budget.tokens or 0
+        borders = sorted(self.accumulate) if isinstance(self.accumulate, dict) else [0]
+        for border, end in zip(borders, [*borders[1:], None], strict=True):
+            places = self.rows_at(border) * world * length
+            needed = math.ceil(left / places)
+            if end is None or border + needed <= end:
+                return border + needed
+            left -= (end - border) * places
+        raise AssertionError
 
 
 def tiny() -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +21,9 @@ from mlm_data.shards.format import TRAIN
 from mlm_data.shards.reader import Dataset
 from trainer.config import RunSettings
 from trainer.parallel import ALONE, Parallel
+
+MAX_IDS = 2**21 - 1
+AHEAD = 2  # batches that a thread makes while the device works
 
 
 class Tensors(NamedTuple):
@@ -67,6 +73,20 @@ def check_rows(dataset: Dataset, batch_rows: int) -> None:
         )
 
 
+def check_vocabulary(dataset: Dataset) -> None:
+    """Refuse a vocabulary whose neighbours can't be counted as one integer of 63 bits for three ids.
+
+    Raises:
+        ConfigError: names both numbers and the remedy.
+    """
+    size = dataset.manifest.vocab_size
+    if size > MAX_IDS:
+        raise ConfigError(
+            f"data: {dataset.folder.location} has a vocabulary of {size:,} ids, the trainer does {MAX_IDS:,} at most: "
+            "build the dataset with a smaller tokenizer"
+        )
+
+
 def pieces(batch: Tensors, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Target places and ids in pieces of exactly `size`, filled up with place 0 and id -100."""
     places, ids = batch.target_places, batch.target_ids
@@ -113,20 +133,55 @@ def token_rows(
 def documents_of_step(settings: RunSettings, facts: Mapping[str, Any], step: int) -> pa.Table:
     """Which documents were in step 1, 2, ... of a run, of all ranks; columns as of `Loader.documents_between`.
 
-    Raises:
-        ConfigError: for a mixture of datasets, whose streams have no common rows.
+    A mixture's `stream_row` counts rows of the dataset that `data` names, a column of its own.
     """
-    if settings.mix:
-        raise ConfigError("which-docs: a run on a mixture has no single stream of rows")
-    folder = settings.data.rpartition("@")[0] or settings.data
-    dataset = open_dataset(f"{folder}@{facts['dataset']}")
     sizes = dict(zip(facts["ramp"], facts["rows_per_step"], strict=True))
+    data, digest, begin = settings.data, facts["dataset"], 0
+    for part in reversed(facts.get("former", [])):  # datasets that others have taken the place of, the last one first
+        if step > part["until"]:
+            begin = max(begin, part["until"])
+        else:
+            data, digest = part["data"], part["dataset"]
 
     def rows(number: int) -> int:
         return sizes[max(first for first in sizes if first <= number)]
 
-    loader = Loader(dataset, planes=settings.planes, batch_rows=settings.batch_rows, seed=settings.seed)
-    return loader.documents_between(sum(rows(number) for number in range(step - 1)), rows(step - 1))
+    first, count = sum(rows(number) for number in range(begin, step - 1)), rows(step - 1)
+    options = {"planes": settings.planes, "batch_rows": settings.batch_rows, "seed": settings.seed}
+    dataset = open_dataset(pinned(data, digest))
+    if not settings.mix:
+        return Loader(dataset, **options).documents_between(first, count)
+    parts = [(dataset, 1.0)]
+    for part, other in zip(settings.mix, facts["mix"], strict=True):
+        parts.append((open_dataset(pinned(part.data, other)), part.weight))
+    loaders = [Loader(one, **options) for one, _ in parts]
+    units = _units([weight for _, weight in parts], [0] * len(parts), settings.batch_rows)
+    tables = []
+    for number, row in islice(units, first // settings.batch_rows, (first + count) // settings.batch_rows):
+        table = loaders[number].documents_between(row, settings.batch_rows)
+        names = pa.array([parts[number][0].folder.location] * table.num_rows, pa.string())
+        tables.append(table.append_column("data", names))
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def pinned(location: str, digest: str) -> str:
+    """The location of one version, whichever version the location itself names."""
+    folder, at, named = location.rpartition("@")
+    return f"{folder if at and len(named) == 64 and '/' not in named else location}@{digest}"
+
+
+def _units(weights: Sequence[float], taken: list[int], rows: int) -> Iterator[tuple[int, int]]:
+    """Dataset and first row of micro-batch 0, 1, ... of a mixture; `taken` rows of each dataset are gone.
+
+    The dataset that is furthest behind its share of all rows comes next; ties go to the first.
+    """
+    taken, total = list(taken), sum(weights)
+    while True:
+        every = sum(taken) + rows
+        behind = [weight / total * every - count for weight, count in zip(weights, taken, strict=True)]
+        number = int(np.argmax(behind))
+        yield number, taken[number]
+        taken[number] += rows
 
 
 def unigram_counts(dataset: Dataset, *, max_tokens: int = 20_000_000) -> Int64[np.ndarray, " vocab"]:
@@ -148,6 +203,7 @@ class Stream:
 
     Micro-batch n comes from the dataset that is furthest behind its share of n + 1; ties go to the first. With weights
     2 and 1 that is A B A, A B A, ...: no randomness, exact at every prefix, and the state is the loaders' states.
+    Micro-batches are dealt out to ranks in turn, so that two ranks read what one does with twice as many.
 
     Raises:
         ConfigError: if the datasets do not fit together.
@@ -164,8 +220,8 @@ class Stream:
         parts = [(dataset, 1.0)] + [(open_dataset(part.data), part.weight) for part in settings.mix]
         for other, _ in parts[1:]:
             _check_fit(dataset, other)
-        total = sum(weight for _, weight in parts)
-        self._shares = [weight / total for _, weight in parts]
+        alone = len(parts) == 1
+        self.digests = [part.digest for part, _ in parts]
         self._loaders = [
             Loader(
                 part,
@@ -173,22 +229,34 @@ class Stream:
                 batch_rows=settings.batch_rows,
                 seed=None if state else settings.seed,
                 state=state[number] if state else None,
-                rank=parallel.rank,
-                world_size=parallel.world,
-                prefetch=2,
+                rank=parallel.rank if alone else 0,
+                world_size=parallel.world if alone else 1,
+                prefetch=AHEAD if alone else 0,
             )
             for number, (part, _) in enumerate(parts)
         ]
         self.target_size = max(size for loader in self._loaders for size in loader.target_sizes)
         self._borders = max(settings.batch_rows * part.manifest.max_segments for part, _ in parts) + 1
+        self._taken = [loader.rows_consumed for loader in self._loaders]  # of a mixture, by all ranks
+        self._rows, self._parallel = settings.batch_rows, parallel
+        self._to_come = _units([weight for _, weight in parts], self._taken, settings.batch_rows)
+        self._worker = None if alone else ThreadPoolExecutor(1, thread_name_prefix="premask-mixture")
+        self._ahead: deque[tuple[Future[Batch], list[int]]] = deque()
 
     def next(self) -> Batch:
         """The next micro-batch of this rank."""
-        taken = [loader.rows_consumed for loader in self._loaders]
-        step = self._loaders[0].global_rows
-        behind = [share * (sum(taken) + step) - count for share, count in zip(self._shares, taken, strict=True)]
-        batch = next(self._loaders[int(np.argmax(behind))])
-        return batch if len(self._loaders) == 1 else self._filled(batch)
+        if self._worker is None:
+            return next(self._loaders[0])
+        while len(self._ahead) <= AHEAD:
+            units = list(islice(self._to_come, self._parallel.world))  # one for each rank
+            number, row = units[self._parallel.rank]
+            future = self._worker.submit(self._loaders[number].batch_at, row)
+            self._ahead.append((future, [number for number, _ in units]))
+        future, numbers = self._ahead.popleft()
+        batch = self._filled(future.result())
+        for number in numbers:
+            self._taken[number] += self._rows
+        return batch
 
     def _filled(self, batch: Batch) -> Batch:
         """A batch with the array lengths that all datasets of the mixture share."""
@@ -202,9 +270,14 @@ class Stream:
 
     def state(self) -> list[dict[str, Any]]:
         """Where each loader is, as plain types."""
-        return [loader.state() for loader in self._loaders]
+        if self._worker is None:
+            return [self._loaders[0].state()]
+        pairs = zip(self._loaders, self._taken, strict=True)
+        return [loader.state() | {"rows_consumed": count} for loader, count in pairs]
 
     def close(self) -> None:
+        if self._worker is not None:
+            self._worker.shutdown(cancel_futures=True)
         for loader in self._loaders:
             loader.close()
 

@@ -33,7 +33,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mlm_data.config import SpecialTokens
-from mlm_data.errors import CheckpointError, InputError, StorageError, TokenizerError
+from mlm_data.errors import InputError, StorageError, TokenizerError
 from mlm_data.storage import TEMPORARY, explain
 from mlm_data.tokens.reference import ROLES, Reference, from_bytes
 from trainer import checkpoint as ck
@@ -73,10 +73,11 @@ ONLY = {
 }
 
 
-def export_hf(run: Path, out: Path) -> list[str]:
-    """Write the model of a run's newest whole checkpoint for HF transformers; the folder appears whole or not at all.
+def export_hf(run: Path, out: Path, *, which: str = "newest") -> list[str]:
+    """Write the model of one of a run's checkpoints for HF transformers; the folder appears whole or not at all.
 
-    Of a run in phases the newest counts, and of averaged weights the average, as in `runs.load`.
+    `which` is as in `checkpoint.find`. Of a run in phases the newest counts, and of averaged weights the average, as in
+    `runs.load`.
 
     Returns:
         One line for each newer checkpoint that is damaged and was passed over.
@@ -89,12 +90,10 @@ def export_hf(run: Path, out: Path) -> list[str]:
     facts = runs.read(run)
     shape = runs.shape_of(run, facts)
     tokenizer = runs.load_tokenizer(run, facts)
-    found, notes = ck.latest(run)
-    if found is None:
-        raise CheckpointError(f"{run}: no checkpoint yet: let it train for a while")
+    found, notes = ck.find(run, which)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise StorageError(f"{out}: holds something already: choose an empty folder")
-    positions = facts.get("positions") or facts["sequence_length"]
+    positions = max(facts.get("positions") or 0, facts["sequence_length"])
     files = tokenizer_files(tokenizer, positions) | {CONFIG: _json(hf_config(shape, tokenizer, positions))}
     tensors = to_hf(runs.best_weights(found), tokenizer.vocab_size)
     temporary = out.absolute().parent / f"{TEMPORARY}{uuid.uuid4().hex}"

@@ -16,6 +16,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,16 @@ import torch
 from mlm_data.loader import evaluation
 from mlm_data.shards.format import TRAIN, VALIDATION
 from trainer import checkpoint as ck
+from trainer import graphs, runs
 from trainer import machine as mc
 from trainer import parallel as pl
-from trainer import runs
 from trainer.arithmetic import peak_of, step_flops
 from trainer.config import RunSettings, phases_of
-from trainer.data import Stream, Tensors, check_rows, open_dataset, unigram_counts
+from trainer.data import Stream, Tensors, check_rows, check_vocabulary, open_dataset, unigram_counts
 from trainer.encoder import PADDED_BIAS
 from trainer.evaluate import Score, score
 from trainer.optim import Average, Optimizer
-from trainer.runlog import COMPILE_STEPS, Clock, Log, Spikes
+from trainer.runlog import COMPILE_STEPS, Clock, Log, Spikes, measured_peak
 from trainer.schedule import decay_start, factor
 from trainer.step import Forward, Stepper, StepStats
 
@@ -52,10 +53,10 @@ class Progress:
     loss: float
     accuracy: float
     validation: Score | None
-    rate: float  # factor on the learning rates
+    rate: float  # learning rate: Muon's where there is one, else AdamW's
     tokens_per_second: float | None
     seconds_left: float | None
-    mfu: float | None = None  # useful operations by the device's stated peak, where it is in our table
+    mfu: float | None = None  # useful operations by the GPU's stated peak, or by the CPU's measured one
 
 
 @dataclass(kw_only=True)
@@ -87,7 +88,7 @@ def train(
         if not parallel.leads:
             say = watch = lambda _: None
         result: dict[str, Any] = {}
-        for number, phase in enumerate(phases_of(settings)):
+        for number, phase in enumerate(phases_of(runs.with_import(settings))):
             if settings.phases:
                 say(f"phase {number}: {phase.data}")
             result = _Run(phase, parallel, say=say, watch=watch).train()
@@ -109,12 +110,14 @@ class _Run:
         self.folder = Path(settings.out)
         self.dataset = open_dataset(settings.data)
         check_rows(self.dataset, settings.batch_rows * parallel.world)
+        check_vocabulary(self.dataset)
         self.facts = runs.begin(self.folder, settings, self.dataset, world=parallel.world)
         parallel.wait()  # until all have looked, before one writes
         if self.facts["horizon"] is None:
             self.facts["horizon"] = self._fixed_horizon()
         self.machine = mc.choose(settings, precision=self.facts["precision"], parallel=parallel)
         self.facts["precision"] = str(self.machine.precision).removeprefix("torch.")
+        graphs.check(settings, self.machine.device, parallel.world)
         for note in self.machine.notes:
             say(note)
         mc.prepare(self.machine)
@@ -138,7 +141,7 @@ class _Run:
             mc.compile_parts(self.model)
         forward = pl.wrap(Forward(self.model), self.model.blocks, parallel)
         self.optimizer = Optimizer(self.model, settings.optimizer, parallel)
-        self.average = Average(self.optimizer.parameters, settings.ema) if settings.ema else None
+        self.average = Average(self.optimizer.parameters, settings.ema, self.optimizer) if settings.ema else None
         if begun_from is not None and "run" in begun_from.state:
             self.optimizer.load_state(begun_from.optimizer)
             if self.average:
@@ -148,12 +151,18 @@ class _Run:
             self.state = State(**found.state["run"])
             torch.set_rng_state(torch.tensor(found.state["rng"], dtype=torch.uint8))
             say(f"resumed from step {found.step}")
+        place = found.state["loader"] if resumed else None
+        if self.facts.get("former") and (place is None or place[0]["digest"] != self.dataset.digest):
+            done = found.step if resumed else 0
+            self.facts["former"][-1]["until"] = done
+            say(f"from step {done + 1} on with dataset {self.dataset.digest[:16]}, from its beginning")
+            place = None
+        self.stream = Stream(self.dataset, settings, state=place, parallel=parallel)
+        self.facts["mix"] = self.stream.digests[1:]
         if parallel.leads:
             runs.write(self.folder, self.facts, self.dataset.tokenizer())
-        self.stream = Stream(
-            self.dataset, settings, state=found.state["loader"] if resumed else None, parallel=parallel
-        )
-        self.stepper = Stepper(forward, self.optimizer, table_rows=settings.log_every, parallel=parallel)
+        kind = graphs.GraphStepper if settings.cuda_graphs else Stepper
+        self.stepper = kind(forward, self.optimizer, table_rows=settings.log_every, parallel=parallel)
         self._validate = forward.module if parallel.kind == "ddp" else forward
         self._saver = ck.Saver()
         self._saved = self.state.step if resumed else None  # step of the newest checkpoint; the same on all ranks
@@ -190,6 +199,11 @@ class _Run:
     def _checkpoint(self) -> None:
         self._read_stats()
         self._saved = self.state.step
+        seen, best = self.state.validation, self.state.best
+        if seen and seen["step"] == self.state.step:  # the best of those that are kept, so of those with a checkpoint
+            loss = seen["loss_sum"] / max(1, seen["targets"])
+            if best is None or loss < best["loss"]:
+                self.state.best = {"step": self.state.step, "loss": loss}
         optimizer = self.optimizer.state()
         if self.average:
             optimizer |= self.average.state()
@@ -204,6 +218,7 @@ class _Run:
                 "run": dict(vars(self.state)),
                 "loader": self.stream.state(),
                 "rng": torch.get_rng_state().tolist(),
+                "settings": self.settings.model_dump(mode="json"),
                 "versions": self.facts["versions"],
             },
         )
@@ -213,16 +228,10 @@ class _Run:
     # The number of steps.
 
     def _fixed_horizon(self) -> dict[str, int] | None:
-        budget, settings = self.settings.budget, self.settings
-        if budget.minutes is not None:
-            return None
-        total = budget.steps
+        total = self.settings.total_steps(self.dataset.manifest.sequence_length, world=self.parallel.world)
         if total is None:
-            places, total = 0, 0
-            while places < (budget.tokens or 0):
-                places += settings.rows_at(total) * self.parallel.world * self.dataset.manifest.sequence_length
-                total += 1
-        return {"total": total, "begin": decay_start(total, settings.schedule), "corrections": 0}
+            return None
+        return {"total": total, "begin": decay_start(total, self.settings.schedule), "corrections": 0}
 
     def _decide_horizon(self) -> None:
         """Turn a budget in minutes into a number of steps; written down before any step depends on it."""
@@ -336,8 +345,6 @@ class _Run:
             )
         sums = {"loss_sum": result.loss_sum, "hits": result.hits, "targets": result.targets}
         self.state.validation = {"step": self.state.step, **sums}
-        if self.state.best is None or result.loss < self.state.best["loss"]:
-            self.state.best = {"step": self.state.step, "loss": result.loss}
         if self._log:
             self._log.validation(self.state.step, result)
 
@@ -356,7 +363,7 @@ class _Run:
                 loss=last.loss_sum / targets if last else 0.0,
                 accuracy=last.hits / targets if last else 0.0,
                 validation=Score(**{name: seen[name] for name in ("loss_sum", "hits", "targets")}) if seen else None,
-                rate=self._rate() if state.step < self._total else 0.0,
+                rate=self._base_rate * (self._rate() if state.step < self._total else 0.0),
                 tokens_per_second=places / per_step if per_step else None,
                 seconds_left=(total - state.step) * per_step * OVERHEAD if total and per_step else None,
                 mfu=self._mfu(targets, per_step) if per_step else None,
@@ -364,10 +371,8 @@ class _Run:
         )
 
     def _mfu(self, targets: int, seconds: float) -> float | None:
-        """Share of the GPU's stated peak; rows count as one segment of their mean length."""
-        device = self.machine.device
-        peak = peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-        if peak is None:
+        """Share of the peak, where that is known; rows count as one segment of their mean length."""
+        if self._peak is None:
             return None
         manifest = self.dataset.manifest
         facts = manifest.splits[TRAIN]
@@ -376,7 +381,21 @@ class _Run:
         rows = self.settings.rows_at(max(0, self.state.step - 1))
         numbers = {"vocab_size": manifest.vocab_size, "targets": targets // self.parallel.world}
         flops = step_flops(self.model.shape, lengths=[mean] * (per_row * rows), **numbers)
-        return sum(flops.values()) / seconds / peak.flops
+        return sum(flops.values()) / seconds / self._peak
+
+    @cached_property
+    def _peak(self) -> float | None:
+        """Operations per second: of a GPU what its maker states, of a CPU what its matrix products reach."""
+        device = self.machine.device
+        if device.type != "cuda":
+            return measured_peak(self.machine.precision)
+        stated = peak_of(torch.cuda.get_device_name(device))
+        return stated and stated.flops
+
+    @property
+    def _base_rate(self) -> float:
+        optimizer = self.settings.optimizer
+        return optimizer.muon_lr if optimizer.kind == "muon" else optimizer.lr
 
     def _ask_to_stop(self) -> None:
         self._asked = True  # may come at any moment, also while ranks agree

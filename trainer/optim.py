@@ -65,12 +65,26 @@ class Optimizer:
             fused=True,
         )
         self._base_lr = settings.lr
+        self._kept = False
 
     def _shard(self, parameter: nn.Parameter) -> nn.Parameter:
         """This rank's part of a parameter, sharing its memory."""
         return nn.Parameter(parameter.detach().to_local()) if self._sharded else parameter
 
+    def keep_gradients(self) -> None:
+        """From now on gradients are cleared in place, so that their addresses stay: what CUDA graphs need."""
+        self._kept = True
+        for parameter in self._whole.values():
+            parameter.grad = torch.zeros_like(parameter)
+
+    def gradients(self) -> list[Tensor]:
+        """The gradients' own tensors, in the parameters' order."""
+        return [parameter.grad for parameter in self._whole.values()]
+
     def zero_grad(self) -> None:
+        if self._kept:
+            torch._foreach_zero_(self.gradients())
+            return
         for parameter in self._whole.values():
             parameter.grad = None
 
@@ -105,14 +119,21 @@ class Optimizer:
         self.adamw.step()
         return norm, skip
 
+    def joined(self, key: str, value: Tensor) -> Tensor:
+        """The whole of a tensor that lies as this rank's part of a parameter; every rank must call this."""
+        return join_shards(value, self._whole[key]) if self._sharded else value
+
+    def cut(self, key: str, value: Tensor) -> Tensor:
+        """This rank's part of a whole tensor: the inverse of `joined`."""
+        return own_shard(value, self._whole[key]) if self._sharded else value
+
     def state(self) -> dict[str, Tensor]:
         """All state as named tensors: `<kind>/<parameter>`."""
         tensors = {}
         for parameter, state in self.adamw.state.items():
             key = self._keys[id(parameter)]
             for kind, value in state.items():
-                cut = self._sharded and kind != "step"
-                tensors[f"{kind}/{key}"] = join_shards(value, self._whole[key]) if cut else value
+                tensors[f"{kind}/{key}"] = value if kind == "step" else self.joined(key, value)
         if self.muon is not None:
             tensors |= {f"momentum/{name}": buffer for name, buffer in self.muon.buffers.items()}
         return tensors
@@ -127,11 +148,9 @@ class Optimizer:
             for parameter in group["params"]:
                 found = by_key.get(self._keys[id(parameter)])
                 if found:
-                    whole = self._whole[self._keys[id(parameter)]]
+                    key = self._keys[id(parameter)]
                     self.adamw.state[parameter] = {
-                        kind: (own_shard(value, whole) if self._sharded and kind != "step" else value).to(
-                            parameter.device
-                        )
+                        kind: (value if kind == "step" else self.cut(key, value)).to(parameter.device)
                         for kind, value in found.items()
                     }
         if self.muon is not None:
@@ -145,10 +164,14 @@ class Average:
 
     In the first steps the decay is smaller, (1 + n) / (10 + n) after n steps, so that the first weights are soon
     forgotten.
+
+    Args:
+        parameters: this rank's parts.
+        layout: whose parts they are, where ranks share the parameters out.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], decay: float) -> None:
-        self._parameters, self._decay = parameters, decay
+    def __init__(self, parameters: Mapping[str, Tensor], decay: float, layout: Optimizer | None = None) -> None:
+        self._parameters, self._decay, self._layout = parameters, decay, layout
         self._values = {key: parameter.detach().clone() for key, parameter in parameters.items()}
         self._steps = torch.zeros((), dtype=torch.float32)
 
@@ -177,14 +200,17 @@ class Average:
             parameter.copy_(values[key])
 
     def state(self) -> dict[str, Tensor]:
-        """Named tensors for a checkpoint."""
-        return {f"ema/{key}": value for key, value in self._values.items()} | {"ema_steps/all": self._steps}
+        """Named tensors for a checkpoint, whole; every rank must call this."""
+        layout = self._layout
+        whole = {key: layout.joined(key, value) if layout else value for key, value in self._values.items()}
+        return {f"ema/{key}": value for key, value in whole.items()} | {"ema_steps/all": self._steps}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `state`; a state without an average leaves it as it is."""
         for key, value in self._values.items():
             if f"ema/{key}" in tensors:
-                value.copy_(tensors[f"ema/{key}"])
+                whole = tensors[f"ema/{key}"]
+                value.copy_(self._layout.cut(key, whole) if self._layout else whole)
         if "ema_steps/all" in tensors:
             self._steps.copy_(tensors["ema_steps/all"])
 

@@ -1,5 +1,6 @@
 """What a run writes for people: log.jsonl and TensorBoard; and its clock."""
 
+import hashlib
 import json
 import math
 import statistics
@@ -7,6 +8,8 @@ import time
 from collections import deque
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mlm_data.errors import ConfigError
 from mlm_data.storage import Folder, explain
@@ -45,6 +48,17 @@ class Clock:
     def seconds_per_step(self) -> float | None:
         """Mean; None until a step was measured."""
         return self._step_seconds / self.counted if self.counted else None
+
+
+def measured_peak(precision: torch.dtype, *, size: int = 1024, repeats: int = 5) -> float:
+    """Operations per second of the fastest of some square matrix products on this CPU: what its MFU is a share of."""
+    left, right = (torch.ones(size, size, dtype=precision) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        torch.mm(left, right)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
 
 
 class Spikes:
@@ -141,7 +155,8 @@ def _wandb(project: str, run: Path) -> Any:
         import wandb
     except ImportError as error:
         raise ConfigError("wandb: the package is not installed: pip install wandb, or remove the setting") from error
-    return wandb.init(project=project, name=run.name, id=run.name, resume="allow")
+    place = hashlib.sha256(str(run.absolute()).encode()).hexdigest()[:12]  # runs of one name in other folders differ
+    return wandb.init(project=project, name=run.name, id=f"{run.name}-{place}", resume="allow")
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

@@ -15,8 +15,9 @@ from mlm_data.shards.reader import Dataset
 from mlm_data.storage import Folder
 from mlm_data.tokens.reference import ROLES, Reference, from_bytes
 from trainer import checkpoint as ck
-from trainer.attention import make_attention
+from trainer.attention import attention_kind, make_attention
 from trainer.config import ModelSettings, RunSettings
+from trainer.data import pinned
 from trainer.encoder import Encoder
 from trainer.machine import Machine
 
@@ -56,9 +57,11 @@ def begin(folder: Path, settings: RunSettings, dataset: Dataset, *, world: int =
     if facts["dataset"] is None:
         return _adopt(folder, facts, fresh)
     if facts["dataset"] != dataset.digest:
+        facts = _take(folder, facts, fresh)
+    if settings.mix and facts["settings"]["batch_rows"] != settings.batch_rows:
         raise CheckpointError(
-            f"{folder}: was trained on dataset {facts['dataset'][:16]}, this is {dataset.digest[:16]}: "
-            f"name the old one ({settings.data.split('@')[0]}@{facts['dataset']}) or choose another out"
+            f"{folder}: batch_rows was {facts['settings']['batch_rows']}, now it is {settings.batch_rows}, and a "
+            "mixture is dealt out by it: leave it as it was, and change accumulate"
         )
     for name in FIXED:
         before, now = facts["settings"][name], fresh["settings"][name]
@@ -73,6 +76,44 @@ def begin(folder: Path, settings: RunSettings, dataset: Dataset, *, world: int =
                 f"now they are {fresh['rows_per_step']}: change batch_rows or accumulate, or choose another out"
             )
     return facts
+
+
+def _take(folder: Path, facts: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a run that goes on with another dataset, from its beginning, if the settings say so."""
+    old, new, data = facts["dataset"], fresh["dataset"], facts["settings"]["data"]
+    if fresh["settings"]["changed_data"] != "take":
+        raise CheckpointError(
+            f"{folder}: was trained on dataset {old[:16]}, this is {new[:16]}: go on with the old one "
+            f"(--data {pinned(data, old)}), with this one from its beginning (--set changed_data=take), or begin a "
+            f"phase of its own (--set start={folder} --out ANOTHER)"
+        )
+    for name in ("tokenizer", "sequence_length"):
+        if facts[name] != fresh[name]:
+            raise CheckpointError(
+                f"{folder}: the changed dataset has another {name.replace('_', ' ')}: begin a phase of its own "
+                f"(--set start={folder} --out ANOTHER)"
+            )
+    former = [*facts.get("former", []), {"data": data, "dataset": old, "until": None}]  # known when it is resumed
+    settings = facts["settings"] | {"data": fresh["settings"]["data"]}
+    return facts | {"dataset": new, "settings": settings, "former": former}
+
+
+def with_import(settings: RunSettings) -> RunSettings:
+    """A run in phases whose folder holds an imported model begins with that, in its shape.
+
+    Raises:
+        StorageError: if the folder holds a run without phases.
+    """
+    folder = Path(settings.out)
+    if not settings.phases or not (folder / FACTS).exists():
+        return settings
+    facts = read(folder)
+    if "imported" not in facts or facts["dataset"] is not None:
+        raise StorageError(
+            f"{folder}: holds a run without phases: choose another out, and begin with its weights (start: {folder})"
+        )
+    start = settings.start or str(folder)
+    return settings.model_copy(update={"start": start, "model": shape_of(folder, facts)})
 
 
 def _ramp(settings: RunSettings) -> list[int]:
@@ -169,8 +210,8 @@ class Trained:
     notes: tuple[str, ...]  # what was wrong with newer checkpoints
 
 
-def load(folder: Path, machine: Machine, *, rows: int | None = None) -> Trained:
-    """The model of a run's newest whole checkpoint, for batches of `rows` rows.
+def load(folder: Path, machine: Machine, *, rows: int | None = None, which: str = "newest") -> Trained:
+    """The model of a run's newest whole checkpoint, or another (`checkpoint.find`), for batches of `rows` rows.
 
     Raises:
         CheckpointError: if there is none, or its weights do not fit its settings or its tokenizer.
@@ -178,9 +219,7 @@ def load(folder: Path, machine: Machine, *, rows: int | None = None) -> Trained:
     folder = newest(folder)
     facts = read(folder)
     settings = parse_settings(RunSettings, facts["settings"], where=str(folder / FACTS))
-    found, notes = ck.latest(folder)
-    if found is None:
-        raise CheckpointError(f"{folder}: no checkpoint yet: let it train for a while")
+    found, notes = ck.find(folder, which)
     tokenizer = load_tokenizer(folder, facts)
     model = make_model(
         settings.model, facts["vocab_size"], facts["sequence_length"], machine, rows=rows or settings.batch_rows
@@ -228,7 +267,7 @@ def _special(tokenizer: bytes, roles: dict[str, int]) -> SpecialTokens:
 
 def make_model(shape: ModelSettings, vocab_size: int, length: int, machine: Machine, *, rows: int) -> Encoder:
     """An encoder on the machine's device for batches of `rows` x `length`, its weights not yet drawn."""
-    kind = "varlen" if machine.device.type == "cuda" else "batched"
+    kind = attention_kind(machine.device, machine.precision)
     attention = make_attention(kind, rows=rows, length=length, window=shape.window)
     with torch.device(machine.device):
         return Encoder(shape, vocab_size, length=length, attention=attention, compute=machine.precision)

@@ -7,6 +7,7 @@ Modules that need torch are imported where they are used, so that `--help` is qu
 import argparse
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
     return resolve(recipe_name=options.recipe, file=options.file, values=given, overrides=options.set)
 
 
-def open_run(location: str, *, rows: int | None = None) -> "tuple[Trained, Machine]":
+def open_run(location: str, *, rows: int | None = None, which: str = "newest") -> "tuple[Trained, Machine]":
     """A run's model on this machine, uncompiled; says on standard error what was wrong with newer checkpoints."""
     from trainer import machine, runs
 
@@ -37,7 +38,7 @@ def open_run(location: str, *, rows: int | None = None) -> "tuple[Trained, Machi
     values = facts["settings"] | {"compile": "off", "device": "auto", "precision": "auto"}
     settings = parse_settings(RunSettings, values, where=str(folder / "run.json"))
     chosen = machine.choose(settings, precision=facts["precision"])
-    trained = runs.load(folder, chosen, rows=rows)
+    trained = runs.load(folder, chosen, rows=rows, which=which)
     for note in trained.notes:
         print(f"premask-train: {note}", file=sys.stderr)
     return trained, chosen
@@ -51,7 +52,7 @@ def probe(options: argparse.Namespace) -> int:
 
     if not options.finetune and (options.epochs is not None or options.lr is not None):
         raise ConfigError("--epochs and --lr say how to fine-tune: add --finetune, or leave them out")
-    trained, machine = open_run(options.run)
+    trained, machine = open_run(options.run, which=options.checkpoint)
     prepare(machine)
     tuning = Tuning(machine=machine, epochs=options.epochs, lr=options.lr) if options.finetune else None
     fields = {"text_field": options.text_field, "label_field": options.label_field}
@@ -81,7 +82,7 @@ def export(options: argparse.Namespace) -> int:
     from trainer import runs
     from trainer.export import export_hf
 
-    for note in export_hf(runs.newest(Path(options.run)), Path(options.out)):
+    for note in export_hf(runs.newest(Path(options.run)), Path(options.out), which=options.checkpoint):
         print(f"premask-train: {note}", file=sys.stderr)
     print(f"wrote {options.out}: ModernBertForMaskedLM.from_pretrained({options.out!r}) loads it")
     return 0
@@ -108,9 +109,13 @@ def plot(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """`plan`: what a run would be; nothing is started."""
+    from trainer import runs
+
+    if options.out is None:
+        options.set = ["out=unplaced", *options.set]  # nothing is written
     settings = settings_of(options)
     console = Console(highlight=False)
-    for number, phase in enumerate(phases_of(settings)):
+    for number, phase in enumerate(phases_of(runs.with_import(settings))):
         table = Table("", "", title=f"phase {number}" if settings.phases else None, show_header=False)
         for name, value in facts_of(phase).items():
             table.add_row(name, value)
@@ -121,15 +126,19 @@ def plan(options: argparse.Namespace) -> int:
 def facts_of(settings: RunSettings) -> dict[str, str]:
     """What `plan` says of one run or phase, by name."""
     from mlm_data.shards.format import TRAIN
-    from trainer import machine, parallel
+    from trainer import graphs, machine, parallel, runs
     from trainer.arithmetic import memory_bytes, num_parameters, step_flops
-    from trainer.data import check_rows, open_dataset
+    from trainer.data import check_rows, check_vocabulary, open_dataset
 
     parallel.check(settings)
     dataset = open_dataset(settings.data)
     check_rows(dataset, settings.batch_rows)
-    manifest, shape = dataset.manifest, settings.model
+    check_vocabulary(dataset)
+    manifest, folder = dataset.manifest, Path(settings.out)
+    begun = runs.read(folder) if (folder / runs.FACTS).exists() else {}
+    shape = runs.shape_of(folder, begun) if "imported" in begun else settings.model
     chosen = machine.choose(settings)
+    graphs.check(settings, chosen.device, 1)
     planes = [str(plane) for plane in settings.planes or range(manifest.num_planes)]
     places = settings.batch_rows * manifest.sequence_length
     targets = settings.batch_rows * max(manifest.max_targets(plane) for plane in planes)
@@ -140,24 +149,39 @@ def facts_of(settings: RunSettings) -> dict[str, str]:
     lengths = [round(used / per_row)] * (per_row * settings.batch_rows)
     flops = step_flops(shape, lengths=lengths, **numbers)
     memory = memory_bytes(shape, places=places, adamw=settings.optimizer.kind == "adamw", **numbers)
+    if settings.recompute:  # the residual stream before each block, and all of one block
+        block = 22 * shape.width + 6 * shape.intermediate
+        memory["activations"] = places * (4 * shape.layers * shape.width + block)
+    if settings.ema:
+        memory["average"] = memory["weights"]
     per_step = settings.rows_at(0) * manifest.sequence_length
     epoch = rows * manifest.sequence_length
-    budget = settings.budget
+    budget, ramp = settings.budget, settings.accumulate if isinstance(settings.accumulate, dict) else {}
+    total = sum(memory.values())
     if budget.minutes is not None:
         ends = f"after {budget.minutes:g} minutes: the number of steps follows from the speed of the first 20"
     else:
-        steps = budget.steps or round((budget.tokens or 0) / per_step)
-        ends = f"after {steps:,} steps, {steps * per_step:,} places, {steps * per_step / epoch:.2f} epochs"
+        steps = settings.total_steps(manifest.sequence_length) or 0
+        borders = sorted({0, steps, *(border for border in ramp if border < steps)})
+        counted = sum(settings.rows_at(a) * (b - a) for a, b in pairwise(borders)) * manifest.sequence_length
+        ends = f"after {steps:,} steps, {counted:,} places, {counted / epoch:.2f} epochs"
     return {
         "dataset": f"{manifest.digest[:16]}: {rows:,} rows of {manifest.sequence_length}, {manifest.num_planes} planes",
         "parameters": f"{num_parameters(shape, manifest.vocab_size):,}",
-        "a step": f"{settings.rows_at(0)} rows a rank, {per_step:,} places, {targets:,} targets a micro-batch at most",
+        "model": f"{shape.layers} layers x {shape.width}, {shape.heads} heads, GeGLU {shape.intermediate}, "
+        f"vocabulary {manifest.vocab_size:,}",
+        "a step": f"{settings.rows_at(0)} rows a rank, {per_step:,} places"
+        + "".join(f"; {settings.rows_at(step)} rows from step {step:,} on" for step in sorted(ramp) if step),
+        "shapes": f"{settings.batch_rows} x {manifest.sequence_length} = {places:,} places a micro-batch, "
+        f"at most {settings.batch_rows * manifest.max_segments:,} segments and {targets:,} targets",
         "ends": ends,
         "an epoch": f"{rows / settings.rows_at(0):,.0f} steps",
         "operations": ", ".join(f"{kind} {value:.2e}" for kind, value in flops.items()) + " a micro-batch",
-        "memory": ", ".join(f"{kind} {value / 2**20:,.0f} MiB" for kind, value in memory.items()) + " (estimate)",
+        "memory": f"about {total / 2**20:,.0f} MiB: "
+        + ", ".join(f"{kind} {value / 2**20:,.0f}" for kind, value in memory.items()),
         "machine": f"{chosen.device}, {str(chosen.precision).removeprefix('torch.')}, "
-        + ("compiled: about half a minute before the first step" if chosen.compile else "eager"),
+        + ("compiled" if chosen.compile else "eager"),
+        "before the first step": "about half a minute, to compile" if chosen.compile else "a second",
     }
 
 
@@ -201,15 +225,18 @@ def which_docs(options: argparse.Namespace) -> int:
         raise ConfigError(f"steps are counted from 1, got {options.step}")
     settings = parse_settings(RunSettings, facts["settings"], where=str(folder / runs.FACTS))
     table = documents_of_step(settings, facts, options.step)
-    lines = table.select(["stream_row", "source", "offset", "start", "num_tokens"]).to_pylist()
+    wanted = ["data", "stream_row", "source", "offset", "start", "num_tokens"]
+    lines = table.select([name for name in wanted if name in table.column_names]).to_pylist()
     ids = [value.hex() for value in table["id"].to_pylist()]
     lines = [line | {"id": number} for line, number in zip(lines, ids, strict=True)]
     if options.json:
         print(json.dumps(lines))
         return 0
-    shown = Table("row", "source", "offset", "from token", "tokens", "document")
+    mixed = ("data",) if "data" in table.column_names else ()
+    shown = Table(*mixed, "row", "source", "offset", "from token", "tokens", "document")
     for line in lines:
-        cells = (line["stream_row"], line["source"], line["offset"], line["start"], line["num_tokens"], line["id"])
+        names = (*mixed, "stream_row", "source", "offset", "start", "num_tokens", "id")
+        cells = [line[name] for name in names]
         shown.add_row(*(str(cell) for cell in cells))
     Console(highlight=False).print(shown)
     newest = ck.steps(folder)

@@ -49,6 +49,17 @@ def test_mistakes_are_one_line(recipe, overrides, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("accumulate", ["1", "{0: 1, 200: 2}", "{0: 1, 2: 2, 4: 4}", "{0: 3, 5: 1}"])
+@pytest.mark.parametrize("places", [1, 255, 256, 257, 1024, 3584, 3585, 100_000])
+def test_steps_of_a_budget_in_tokens(accumulate, places):
+    settings = resolve(values=PLACES, overrides=[f"budget.tokens={places}", f"accumulate={accumulate}", "batch_rows=2"])
+    counted, steps = 0, 0
+    while counted < places:
+        counted += settings.rows_at(steps) * 2 * 64
+        steps += 1
+    assert settings.total_steps(64, world=2) == steps
+
+
 def test_data_and_out_are_needed():
     with pytest.raises(ConfigError, match="'data' is missing; 'out' is missing"):
         resolve(recipe_name="tiny")

@@ -5,6 +5,7 @@ compiled, must stay within twice that error, the criterion of flash attention's 
 repository). docs/gpu.md says how to run this in one command.
 """
 
+import shutil
 import time
 
 import pytest
@@ -194,6 +195,40 @@ def test_a_step_neither_waits_for_the_gpu_nor_compiles_again(dataset, kind):
     finally:
         torch.cuda.set_sync_debug_mode(before)
     assert len(stepper.read()) == 13
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_recorded_step_is_the_step(dataset, kind):
+    """CUDA graphs: two micro-batches a step, the same figures as without, and no wait."""
+    from trainer.graphs import GraphStepper
+
+    opened, _, plain = steppers(dataset, kind)
+    _, _, other = steppers(dataset, kind)
+    recorded = GraphStepper(other.forward, other.optimizer, table_rows=64)
+    loader = Loader(opened, batch_rows=4)
+    groups = [[Tensors.of(next(loader), DEVICE) for _ in range(2)] for _ in range(12)]
+    for number, batches in enumerate(groups):
+        plain.run(batches, 0.3)
+        if number == 2:
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            recorded.run(batches, 0.3)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    for one, two in zip(plain.read(), recorded.read(), strict=True):
+        assert two.targets == one.targets
+        assert two.loss_sum == pytest.approx(one.loss_sum, rel=2e-3)  # sums in another order
+
+
+def test_a_run_with_cuda_graphs_trains_and_goes_on(settings):
+    overrides = ("device=cuda", "precision=bfloat16", "compile=on", "model.width=128", "model.heads=2")
+    first = settings("budget.steps=8", "cuda_graphs=true", *overrides)
+    assert train(first)["skipped"] == []
+    again = settings("budget.steps=8", "cuda_graphs=true", *overrides, out="again")
+    shutil.copytree(first.out, again.out)
+    shutil.rmtree(ck.folder_of(runs.Path(again.out), 8))
+    assert train(again)["step"] == 8
 
 
 def test_a_run_trains_stops_and_goes_on(settings):

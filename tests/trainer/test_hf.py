@@ -335,6 +335,31 @@ def test_training_goes_on_from_an_imported_model(tmp_path):
         train(settings(other, tmp_path / "again"))
 
 
+def test_phases_begin_with_an_imported_model(tmp_path):
+    tokenizer = from_bytes(wordpiece())
+    model = encoder(SHAPE, tokenizer.vocab_size, rows=1, length=128)
+    hf_model(model, tokenizer.json_bytes, 32).save_pretrained(tmp_path / "source")
+    (tmp_path / "source/tokenizer.json").write_bytes(wordpiece())
+    data = make_dataset(
+        tmp_path / "data", vocab_size=tokenizer.vocab_size, tokenizer=tokenizer.json_bytes, roles=tokenizer.roles
+    )
+    run = tmp_path / "run"
+    import_hf(tmp_path / "source", run)
+    phases = [{"data": str(data), "tokens": 256}, {"data": str(data), "tokens": 256}]
+    chosen = settings(data, run, phases=phases, model={"layers": 2}, optimizer={"kind": "adamw", "lr": 1e-12})
+    train(chosen)
+    assert train(chosen)["step"] == 1
+    found, _ = ck.latest(run / "phase-1")
+    for name, tensor in to_hf(model.state_dict(), tokenizer.vocab_size).items():
+        after = to_hf(found.model, tokenizer.vocab_size)[name]
+        torch.testing.assert_close(after, tensor, rtol=0, atol=1e-6)
+    export_hf(run, tmp_path / "out")  # rows of 64 are longer than what the model was made for
+    assert json.loads((tmp_path / "out/config.json").read_bytes())["max_position_embeddings"] == 64
+    train(settings(data, tmp_path / "plain"))
+    with pytest.raises(StorageError, match="holds a run without phases"):
+        train(settings(data, tmp_path / "plain", phases=phases))
+
+
 def test_ids_that_the_tokenizer_lacks_are_left_out_and_told():
     model = encoder(SHAPE, 100, rows=1, length=64)
     tensors, notes = from_hf(to_hf(model.state_dict(), 100), SHAPE, 90, where="here")

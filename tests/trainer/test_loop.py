@@ -218,6 +218,92 @@ def test_a_step_that_is_not_finite_is_skipped_and_reported(settings, monkeypatch
     assert result["validation"]["loss_sum"] > 0
 
 
+def test_changed_data_is_refused_or_taken_from_its_beginning(settings, dataset, tmp_path, capsys):
+    from trainer import cli
+
+    chosen = settings("budget.steps=7")
+    train(settings("budget.steps=7", out="whole"))
+    train(chosen)
+    for step in ck.steps(Path(chosen.out))[1:]:
+        shutil.rmtree(ck.folder_of(Path(chosen.out), step))  # as if it had been stopped after step 5
+    other = make_dataset(tmp_path / "other", num_rows=40, validation_rows=10, vocab_size=100, seed=5)
+    with pytest.raises(CheckpointError) as caught:
+        train(settings("budget.steps=7", data=other))
+    for remedy in (f"--data {dataset}@", "changed_data=take", f"start={chosen.out}"):
+        assert remedy in str(caught.value)
+    said: list[str] = []
+    taken = settings("budget.steps=7", "changed_data=take", data=other)
+    train(taken, say=said.append)
+    assert any(line.startswith("from step 6 on with dataset") for line in said)
+    assert "resumed from step 5" in said
+    before, after = losses(Path(chosen.out).with_name("whole")), losses(Path(chosen.out))
+    assert [before[step] == after[step] for step in range(1, 8)] == [True] * 5 + [False] * 2
+    state = ck.load(Path(chosen.out), 7).state
+    assert state["loader"][0]["rows_consumed"] == 2 * 4
+    assert state["settings"]["data"] == str(other)
+    assert train(taken)["step"] == 7  # and it goes on as any other run
+
+    def documents(run: str, step: int) -> set[str]:
+        with pytest.raises(SystemExit):
+            cli.main(["which-docs", run, str(step), "--json"])
+        return {line["id"] for line in json.loads(capsys.readouterr().out)}
+
+    fresh = settings("budget.steps=2", out="fresh", data=other)
+    train(fresh)
+    assert documents(chosen.out, 5) == documents(str(tmp_path / "whole"), 5)
+    assert documents(chosen.out, 6) == documents(fresh.out, 1)
+    assert documents(chosen.out, 7) == documents(fresh.out, 2)
+
+
+def test_the_best_checkpoint_stays_and_can_be_found(settings):
+    # A learning rate that is far too high after the start: the first checkpoints are the best.
+    chosen = settings("budget.steps=20", "evaluate_every=1", "checkpoint_every=4", "keep=2", "optimizer.lr=0.3")
+    train(chosen)
+    folder = Path(chosen.out)
+    seen = {line["step"]: line["validation"]["loss"] for line in read_log(folder) if "validation" in line}
+    best = min((4, 8, 12, 16, 20), key=seen.get)
+    newest, _ = ck.latest(folder)
+    assert newest.state["run"]["best"] == {"step": best, "loss": pytest.approx(seen[best])}
+    assert ck.steps(folder) == sorted({best, 16, 20})
+    for which, step in (("best", best), ("16", 16), ("newest", 20)):
+        assert ck.find(folder, which)[0].step == step
+
+
+def test_a_spike_names_its_step_and_the_command_for_it(settings, monkeypatch, capsys):
+    from trainer import cli
+    from trainer.step import Stepper
+
+    read, step = Stepper.read, []
+
+    def jumped(self):
+        stats = read(self)
+        step.extend(stats)
+        return [one._replace(loss_sum=one.loss_sum * 3) if len(step) == 60 else one for one in stats]
+
+    monkeypatch.setattr(Stepper, "read", jumped)
+    said: list[str] = []
+    chosen = settings("budget.steps=60", "log_every=1", "evaluate_every=100", "checkpoint_every=100")
+    train(chosen, say=said.append)
+    (line,) = (line for line in said if "jumped" in line)
+    assert line == f"step 60: the loss jumped: see premask-train which-docs {chosen.out} 60"
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line.split("premask-train ")[1].split())
+    assert ended.value.code == 0
+    assert "document" in capsys.readouterr().out
+
+
+def test_the_live_line_has_everything(settings):
+    from trainer.cli import describe
+
+    lines: list[str] = []
+    train(settings("budget.steps=30"), watch=lambda progress: lines.append(describe(progress)))
+    parts = [part.split(" ")[0] for part in lines[-2].split("  ")]
+    assert parts[:5] == ["step", "loss", "validation", "accuracy", "lr"]
+    assert "tokens/s" in lines[-2]
+    assert "MFU" in lines[-2]
+    assert lines[-2].endswith("left")
+
+
 def test_mistakes_are_refused(settings, dataset, tmp_path):
     chosen = settings("budget.steps=2")
     train(chosen)

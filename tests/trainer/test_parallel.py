@@ -1,6 +1,7 @@
 """Two gloo ranks do what one rank does with two micro-batches; what can't work is refused; a lost rank is told."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from mlm_data.errors import ConfigError
+from tests.synthetic import make_dataset
 from trainer import checkpoint as ck
 from trainer.loop import train
 from trainer.parallel import check
@@ -85,13 +87,35 @@ def test_two_ranks_agree_with_one_that_accumulates_and_the_run_goes_on_with_one(
     assert validation[-1]["targets"] == read_log(Path(alone.out))[-1]["validation"]["targets"]
 
     # Another number of ranks reads the same rows from where the checkpoint is.
-    import shutil
-
     shutil.rmtree(ck.folder_of(out, 12))
     again = settings("budget.steps=12", "accumulate=2", kind, out="ranks")
     train(again)
     for a, b in zip(one, steps_of(out), strict=True):
         assert a["targets"] == b["targets"]
+        assert a["loss"] == pytest.approx(b["loss"], rel=2e-5)
+
+
+def test_averages_and_mixtures_agree_too(ranks, settings, tmp_path):
+    """What FSDP shares out is averaged and saved whole; micro-batches of a mixture are dealt out in turn."""
+    other = make_dataset(tmp_path / "other", num_rows=24, validation_rows=4, vocab_size=100, rate=0.15, seed=9)
+    options = ("budget.steps=7", "optimizer.kind=adamw", "ema=0.9", f"mix=[{{data: {other}, weight: 0.5}}]")
+    alone = settings(*options, "accumulate=2", out="alone")
+    train(alone)
+    out = tmp_path / "ranks"
+    finish(ranks(2, out, *options, "parallel=fsdp"))
+    for a, b in zip(steps_of(Path(alone.out)), steps_of(out), strict=True):
+        assert a["targets"] == b["targets"]
+        assert a["loss"] == pytest.approx(b["loss"], rel=2e-5)
+    one, two = ck.load(Path(alone.out), 7), ck.load(out, 7)
+    assert one.state["loader"] == two.state["loader"]
+    averages = [name for name in one.optimizer if name.startswith("ema/")]
+    assert len(averages) == len(one.model)
+    for name in averages:
+        torch.testing.assert_close(two.optimizer[name], one.optimizer[name], rtol=1e-3, atol=1e-4)
+    # One rank goes on where two were, with the average and the mixture.
+    shutil.rmtree(ck.folder_of(out, 7))
+    train(settings(*options, "accumulate=2", out="ranks"))
+    for a, b in zip(steps_of(Path(alone.out)), steps_of(out), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=2e-5)
 
 
