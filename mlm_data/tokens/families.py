@@ -7,6 +7,7 @@ that says why.
 
 import json
 import unicodedata
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,9 +22,11 @@ from mlm_data.tokens.bpe import BPE
 from mlm_data.tokens.classes import SURVIVES, VANISHES, pattern_classes, separated_classes
 from mlm_data.tokens.composing import NFC
 from mlm_data.tokens.emit import Buffers, code_point
+from mlm_data.tokens.metaspace import MARK, marked_words
 from mlm_data.tokens.reference import Reference
 from mlm_data.tokens.scan_patterns import scan_cl100k, scan_gpt2
 from mlm_data.tokens.scan_separated import scan_separated
+from mlm_data.tokens.seams import Seams
 from mlm_data.tokens.table import View
 from mlm_data.tokens.viterbi import Viterbi
 from mlm_data.tokens.wordpiece import WordPiece, gather
@@ -39,6 +42,9 @@ CL100K = {
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
     r"|\s*[\r\n]|\s+(?!\S)|\s+": 3,
 }
+
+BYTES_PER_CALL = 1 << 20  # of pieces in one call of HF, which takes about 100 times as much meanwhile
+LONG = 1 << 18  # bytes; a longer piece between spaces is normalized in parts
 
 Bytes = UInt8[np.ndarray, " bytes"]
 Places = Int64[np.ndarray, " pieces"]
@@ -101,12 +107,14 @@ def find_family(reference: Reference) -> tuple[Family | None, str]:
         metaspace = parts[1]
         if metaspace["prepend_scheme"] != "always" or not metaspace["split"] or metaspace["replacement"] != "▁":
             return None, f"Metaspace with prepend_scheme {metaspace['prepend_scheme']!r}"
+        if model == "Unigram" and settings["model"].get("unk_id") is None:
+            return None, "Unigram without an unknown token"
         strange = next((step for step in _steps(normalizer) if not _looks_inside_words(step)), None)
         if strange is not None:
             return None, f"words between spaces under a {strange['type']} normalizer"
         if added:
             return None, f"words between spaces beside added tokens such as {added[0]['content']!r}"
-        return SpacedWords(reference), f"words between spaces ({model})"
+        return SpacedWords(reference, _steps(normalizer)), f"words between spaces ({model})"
     return None, f"{model} after {pre_tokenizer.get('type', 'no')} pre-tokenizer"
 
 
@@ -123,7 +131,14 @@ def _looks_inside_words(step: dict[str, Any]) -> bool:
         pattern = step["pattern"]
         if pattern.get("Regex") in (" {2,}", r"\s+", r"\s{2,}"):
             return step["content"] == " "
-        return "String" in pattern and pattern["String"] != "" and not any(c.isspace() for c in pattern["String"])
+        string, content = pattern.get("String", ""), step["content"]
+        if len(string) < 2:
+            # What becomes of a single character is read off with its class.
+            return string != "" and not string.isspace()
+        # Nobody asks what becomes of several: they must hold no border, and turn into none.
+        inside = content != "" and not any(c.isspace() for c in unicodedata.normalize("NFKD", content))
+        inside = inside and chr(MARK) not in content + string
+        return inside and not any(c.isspace() or unicodedata.category(c)[0] in "ZC" for c in string)
     return step["type"] in {"Precompiled", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Lowercase", "StripAccents", "Strip"}
 
 
@@ -182,7 +197,7 @@ class BertWords(Words):
             if not len(group):
                 continue
             if kind == STRANGE or not self._model.usable:
-                parts.append((group, self._pipeline.ask(texts_of(data, starts[group], lengths[group]))))
+                parts += _in_calls(self._pipeline.ask, data, starts, lengths, group)
             elif kind == TOO_LONG:
                 ids = np.full(len(group), self._model.unknown, np.uint32)
                 parts.append((group, Answers(ids, np.arange(len(group) + 1, dtype=np.int64))))
@@ -207,19 +222,31 @@ class BertWords(Words):
 class SpacedWords(Words):
     """Words between spaces, with a mark before each. Unigram answers for plain ones come from `viterbi.py`."""
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, steps: list[dict[str, Any]]) -> None:
         super().__init__(reference, isolates=False)
         self._model = Viterbi(reference)
         self._normalizer = reference.raw_tokenizer.normalizer
+        self._seams = Seams(steps)
 
     def ask(self, data: Bytes, starts: Places, lengths: Places) -> Answers:
+        if not self._model.usable:
+            every = np.arange(len(starts))
+            return _merged([*_in_calls(self._pipeline.ask, data, starts, lengths, every)], len(starts))
         kinds = np.empty(len(starts), np.int64)
         piece_kinds(data, starts, lengths, self._table.classes, NO_LIMIT, kinds)
-        parts, strange = [], kinds == STRANGE if self._model.usable else np.ones(len(starts), bool)
-        for group, ask in ((np.flatnonzero(strange), self._pipeline.ask), (np.flatnonzero(~strange), self._plain)):
-            if len(group):
-                parts.append((group, ask(texts_of(data, starts[group], lengths[group]))))
+        kinds[lengths > LONG] = TOO_LONG
+        strange, plain = np.flatnonzero(kinds == STRANGE), np.flatnonzero((kinds == ASCII) | (kinds == PLAIN))
+        parts = [
+            *_in_calls(self._pipeline.ask, data, starts, lengths, strange),
+            *_in_calls(self._plain, data, starts, lengths, plain),
+        ]
+        for i in np.flatnonzero(kinds == TOO_LONG):
+            parts.append((np.array([i]), self._long(data[starts[i] : starts[i] + lengths[i]])))
         return _merged(parts, len(starts))
+
+    def _long(self, piece: Bytes) -> Answers:
+        answers = self._model.ask(*marked_words(np.frombuffer(self._seams.normalize(piece), np.uint8)))
+        return Answers(answers.ids, np.array([0, len(answers.ids)]))
 
     def _plain(self, pieces: list[str]) -> Answers:
         # Nothing in plain words touches the spaces between them.
@@ -275,7 +302,13 @@ class BytePattern:
 
     def ask(self, data: Bytes, starts: Places, lengths: Places) -> Answers:
         answers = self._merges.ask(data, starts, lengths) if self._merges.usable else None
-        return self._model.ask(bytes_of(data, starts, lengths)) if answers is None else answers
+        if answers is not None:
+            return answers
+        every = np.arange(len(starts))
+        calls = [
+            (part, self._model.ask(bytes_of(data, starts[part], lengths[part]))) for part in _calls(lengths, every)
+        ]
+        return _merged(calls, len(starts))
 
 
 STRANGE, ASCII, PLAIN, TOO_LONG = 0, 1, 2, 3
@@ -308,17 +341,39 @@ def piece_kinds(data, starts, lengths, classes, max_chars, kinds):
             kinds[i] = PLAIN
 
 
+def _calls(lengths: Places, group: Places) -> Iterator[Places]:
+    """The pieces of a group in parts of about BYTES_PER_CALL."""
+    call = np.cumsum(lengths[group]) // BYTES_PER_CALL
+    yield from (part for part in np.split(group, np.flatnonzero(np.diff(call)) + 1) if len(part))
+
+
+def _in_calls(
+    ask: Callable[[list[str]], Answers], data: Bytes, starts: Places, lengths: Places, group: Places
+) -> Iterator[tuple[Places, Answers]]:
+    """Answers for the pieces of a group, and for which pieces they are."""
+    for part in _calls(lengths, group):
+        yield part, ask(texts_of(data, starts[part], lengths[part]))
+
+
 def _merged(parts: list[tuple[Places, Answers]], count: int) -> Answers:
     """Answers of groups of pieces, in the pieces' own order."""
     if len(parts) == 1:
         return parts[0][1]
-    sizes = np.zeros(count, np.int64)
+    bounds = np.zeros(count + 1, np.int64)
     for group, answers in parts:
-        sizes[group] = np.diff(answers.bounds)
-    bounds = np.concatenate([[0], np.cumsum(sizes)])
+        bounds[group + 1] = np.diff(answers.bounds)
+    np.cumsum(bounds, out=bounds)
     ids = np.empty(bounds[-1], np.uint32)
     for group, answers in parts:
-        counts = np.diff(answers.bounds)
-        within = np.arange(len(answers.ids)) - np.repeat(answers.bounds[:-1], counts)
-        ids[np.repeat(bounds[group], counts) + within] = answers.ids
+        distribute(answers.ids, answers.bounds, group, bounds, ids)
     return Answers(ids, bounds)
+
+
+@lean_kernel
+def distribute(answers, ends, group, bounds, ids):
+    """Copy answer i, answers[ends[i]:ends[i + 1]], to ids[bounds[group[i]]:]."""
+    for i in range(group.size):
+        place = bounds[group[i]]
+        for j in range(ends[i], ends[i + 1]):
+            ids[place] = answers[j]
+            place += 1

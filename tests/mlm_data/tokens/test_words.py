@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import unicodedata
 from itertools import pairwise
 from pathlib import Path
 from pydoc_data import topics
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from mlm_data.config import SpecialTokens, TokenizerTraining
-from mlm_data.tokens import emit
+from mlm_data.tokens import emit, families, seams, viterbi
 from mlm_data.tokens.engine import HuggingFaceEngine, from_bytes, load_tokenizer, make_engine
 from mlm_data.tokens.train import train_tokenizer
 
@@ -115,6 +116,8 @@ UNIGRAM = {
     "none": lambda settings: settings.update(normalizer=None),
     "nmt": normalizers("Nmt", "NFKC", {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}),
     "albert": normalizers(QUOTES, "NFKD", "StripAccents", "Lowercase"),
+    "replaced": normalizers(QUOTES, {"type": "Replace", "pattern": {"String": "e"}, "content": "o\u2581 "}, "NFKC"),
+    "stripped": normalizers("Nmt", {"type": "Strip", "strip_left": True, "strip_right": True}, "NFC"),
 }
 
 
@@ -232,22 +235,37 @@ TRAPS = [
 ]
 
 
+def trap_texts():
+    # Characters with white space inside their normal form.
+    inner = [
+        chr(p)
+        for p in range(0x110000)
+        if not 0xD800 <= p < 0xE000 and not chr(p).isspace() and " " in unicodedata.normalize("NFKD", chr(p))
+    ]
+    assert len(inner) > 40
+    forms = ("X", "XX", "the X of", "theXof", " X ", "\nX\n", "X X")
+    return [form.replace("X", trap) for trap in (*TRAPS, *inner) for form in forms]
+
+
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
 def test_every_known_trap(trained, differing, kind):
     changes = {"bpe": BPE["olmo"]}
     reference = trained(kind, changes.get(kind))
-    engine = make_engine(reference, "words")
-    texts = [
-        form.replace("X", trap) for trap in TRAPS for form in ("X", "XX", "the X of", "theXof", " X ", "\nX\n", "X X")
-    ]
-    assert not differing(reference, engine, texts)
+    assert not differing(reference, make_engine(reference, "words"), trap_texts())
+
+
+@pytest.mark.corpora
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_known_trap_of_known_tokenizers(corpora, differing, name):
+    reference = known(corpora, name)
+    assert not differing(reference, make_engine(reference, "words"), trap_texts())
 
 
 def test_every_character_once(trained, differing):
     """Each code point of the first two planes between letters and spaces, the scanner's classes against HF."""
     points = [*range(0x3000), *range(0x3000, 0x30000, 97), *range(0xA000, 0xE000, 13), 0xFFFF, 0x10FFFF]
     texts = [f"a{chr(p)}b {chr(p)} 1{chr(p)}2 !{chr(p)}?" for p in points if not 0xD800 <= p < 0xE000]
-    for kind in ("wordpiece", "bpe"):
+    for kind in ("wordpiece", "bpe", "unigram"):
         reference = trained(kind)
         assert not differing(reference, make_engine(reference, "words"), texts)
 
@@ -301,13 +319,30 @@ def test_slices_empty_arrays_and_empty_texts(trained):
         assert encoded.offsets.tolist() == [0] * (len(empty) + 1)
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
 def test_long_words(trained, differing, kind):
     reference = trained(kind)
     texts = [
         unit * count for unit in ("a", "é", "漢", "=", "ab", "aé1", "\u0301", " ") for count in (99, 101, 300, 5000)
     ]
     engine = make_engine(reference, "words")
+    assert not differing(reference, engine, texts)
+    assert not differing(reference, engine, [" ".join(pair) for pair in pairwise(texts)])
+
+
+@pytest.mark.parametrize("room", [1, 64])
+@pytest.mark.parametrize("name", UNIGRAM)
+def test_long_words_of_unigram(trained, border_texts, differing, monkeypatch, name, room):
+    """Long pieces are normalized in parts, cut into words here, and their pieces are found a second time."""
+    monkeypatch.setattr(families, "LONG", room)
+    monkeypatch.setattr(families, "BYTES_PER_CALL", 3 * room)
+    monkeypatch.setattr(seams, "PART_BYTES", room)
+    monkeypatch.setattr(viterbi, "SHORT", room)
+    reference = trained("unigram", UNIGRAM[name])
+    engine = make_engine(reference, "words")
+    assert not differing(reference, engine, border_texts(8, 150, TEXTS))
+    units = ("a", "é", "漢", "=", "ab", "the", "aé1", "\u0301", "e\u0301", "\u2581a", "x\u2581\u2581", "\u200b", "``")
+    texts = [unit * (size // len(unit)) for unit in units for size in (room, room + 1, 2 * room - 1, 900)]
     assert not differing(reference, engine, texts)
     assert not differing(reference, engine, [" ".join(pair) for pair in pairwise(texts)])
 
@@ -331,6 +366,10 @@ def test_wide_ids(trained):
     assert same(encoded, HuggingFaceEngine(reference).encode(strings("The filler69999 cat")))
 
 
+def replaced(string, content):
+    return normalizers({"type": "Replace", "pattern": {"String": string}, "content": content}, "NFKC")
+
+
 @pytest.mark.parametrize(
     ("kind", "change", "why"),
     [
@@ -344,6 +383,11 @@ def test_wide_ids(trained):
         ("unigram", lambda s: s["pre_tokenizer"]["pretokenizers"][1].update(prepend_scheme="first"), "'first'"),
         ("unigram", normalizers({"type": "Prepend", "prepend": "x"}), "under a Prepend normalizer"),
         ("unigram", normalizers({"type": "ByteLevel"}), "under a ByteLevel normalizer"),
+        ("unigram", replaced("th", ""), "under a Replace normalizer"),
+        ("unigram", replaced("th", "t h"), "under a Replace normalizer"),
+        ("unigram", replaced("th", "\u00a8"), "under a Replace normalizer"),  # NFKC has a space in it
+        ("unigram", replaced("th", "\u2581"), "under a Replace normalizer"),
+        ("unigram", replaced("t\u200b", "x"), "under a Replace normalizer"),
     ],
 )
 def test_other_tokenizers_take_the_plain_way(trained, differing, kind, change, why):
@@ -417,18 +461,31 @@ def test_a_million_random_texts(corpora, trained, border_texts, differing, famil
 
 
 BIG = """
-import resource, sys
+import resource, sys, tempfile
+import numpy as np
 import pyarrow as pa
+from mlm_data.config import SpecialTokens
 from mlm_data.tokens.engine import load_tokenizer, make_engine
-path, what = sys.argv[1:]
-engine = make_engine(load_tokenizer(path), "words")
+path, what, mask = sys.argv[1:]
+engine = make_engine(load_tokenizer(path, SpecialTokens(mask=mask or None)), "words")
 engine.encode(pa.array(["a warm-up"], pa.large_string()))
-texts = {
-    "a document of 200 MB": lambda: ("The quick brown fox, 2026; it's unbelievable! " * 4_400_000)[:200_000_000],
-    "a word of 50 MB": lambda: "ab" * 25_000_000,
-    "10 million words": lambda: " ".join(f"{i:x}{i * 2654435761 % 2**32:x}" for i in range(10_000_000)),
+fox = "The quick brown fox, 2026; it's unbelievable! "
+parts = {
+    "a document of 200 MB": (fox * 1000 for _ in range(4400)),
+    "a word of 50 MB": ("ab" * 25_000 for _ in range(1000)),
+    "10 million words": (
+        "".join(f" {i:x}{i * 2654435761 % 2**32:x}" for i in range(first, first + 10_000))
+        for first in range(0, 10_000_000, 10_000)
+    ),
 }
-texts = pa.array([texts[what]()], pa.large_string())
+# By way of a file, so that the peak before is no higher than what the text itself takes.
+with tempfile.TemporaryFile() as file:
+    for part in parts[what]:
+        file.write(part.encode())
+    file.seek(0)
+    data = np.fromfile(file, np.uint8)
+offsets = pa.py_buffer(np.array([0, len(data)], np.int64))
+texts = pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(data))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 encoded = engine.encode(texts)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -438,13 +495,21 @@ print((after - before) * 1024, output, len(encoded.ids))
 """
 
 
+BIG_PATHS = [
+    "tok/bert_vocab/bert-base-uncased-vocab.txt",
+    "tok/ortx/tokenizer/roberta-base",
+    "tok/ortx/tokenizer/t5-small",
+]
+
+
 @pytest.mark.slow
 @pytest.mark.corpora
 @pytest.mark.parametrize("what", ["a document of 200 MB", "a word of 50 MB", "10 million words"])
-@pytest.mark.parametrize("path", ["tok/bert_vocab/bert-base-uncased-vocab.txt", "tok/ortx/tokenizer/roberta-base"])
+@pytest.mark.parametrize("path", BIG_PATHS)
 def test_memory_stays_within_the_budget(corpora, what, path):
     """Peak memory grows by no more than the table's budget, beside the ids themselves."""
-    command = [sys.executable, "-c", BIG, str(corpora / path), what]
+    mask = "<extra_id_0>" if "t5" in path else ""
+    command = [sys.executable, "-c", BIG, str(corpora / path), what, mask]
     grown, output, ids = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
     assert ids > 0
     assert grown - 2 * output < 512 << 20
