@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
+from mlm_data.errors import TokenizerError
 from mlm_data.tokens.reference import Reference, id_type
 from mlm_data.types import Encoded
 
@@ -21,6 +22,7 @@ class HuggingFaceEngine:
     def __init__(self, reference: Reference, why: str = "it was asked for") -> None:
         self.why = why
         self._tokenizer = reference.raw_tokenizer
+        self._where = reference.where
         self._renumber = reference.renumber
         self._dtype = id_type(reference.vocab_size)
         # Where texts aren't split at spaces a whole text is one piece; then the mark of a space is what begins a word.
@@ -30,7 +32,7 @@ class HuggingFaceEngine:
     def encode(self, texts: pa.LargeStringArray) -> Encoded:
         ids, starts, counts = [], [], []
         for chunk in _chunks(texts):
-            for encoding in self._tokenizer.encode_batch(chunk, add_special_tokens=False):
+            for encoding in self._asked(chunk):
                 piece = np.array(encoding.ids, np.int64)
                 piece = piece if self._renumber is None else self._renumber[piece]
                 words = np.array(encoding.word_ids, np.int64)
@@ -43,6 +45,15 @@ class HuggingFaceEngine:
             offsets=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64),
             word_starts=np.concatenate(starts) if starts else np.empty(0, bool),
         )
+
+    def _asked(self, chunk: list[str]) -> list[Encoding]:
+        try:
+            return self._tokenizer.encode_batch(chunk, add_special_tokens=False)
+        except Exception as error:  # tokenizers raises plain Exception
+            raise TokenizerError(
+                f"{self._where}: HF tokenizers has no ids for a text: {str(error)[:200]}: "
+                "give its model an unknown token that stands for such characters"
+            ) from error
 
 
 def _splits_at_spaces(tokenizer: Tokenizer) -> bool:

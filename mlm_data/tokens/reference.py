@@ -242,7 +242,9 @@ def _parse(data: bytes, where: str) -> dict[str, Any]:
 def _load(settings: dict[str, Any], where: str) -> Tokenizer:
     try:
         return Tokenizer.from_str(json.dumps(settings, ensure_ascii=False))
-    except Exception as error:  # tokenizers raises plain Exception
+    except BaseException as error:  # tokenizers raises plain Exception, and where it panics something that is none
+        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+            raise
         raise TokenizerError(f"{where}: HF tokenizers can't load it: {str(error)[:200]}") from error
 
 
