@@ -1,7 +1,7 @@
 """Curves of one or more runs in one HTML file: inline SVG, no script, nothing to download.
 
 The training loss is smoothed by a running mean over a fiftieth of the steps; validation is drawn as it is, with a point
-for each evaluation.
+for each evaluation. One legend above the charts names the runs by colour, and a table says where each ended.
 """
 
 import html
@@ -15,7 +15,8 @@ from mlm_data.errors import InputError
 from trainer.runlog import read_log
 
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 900, 320, 60, 40, 30, 20
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 900, 320, 60, 40, 10, 20
+RATE = "learning rate, as a share of the largest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,8 @@ def plot(runs: Sequence[Path], out: Path) -> None:
     Raises:
         InputError: if a run has no steps in its log.
     """
-    charts: dict[str, list[Curve]] = {"loss (nats)": [], "accuracy": [], "gradient norm": [], "learning rate": []}
+    charts: dict[str, list[Curve]] = {"loss (nats)": [], "accuracy": [], "gradient norm": [], RATE: []}
+    names, rows = _names(runs), []
     for number, run in enumerate(runs):
         colour = COLOURS[number % len(COLOURS)]
         lines = [line for path in _folders(run) for line in read_log(path)]
@@ -45,15 +47,36 @@ def plot(runs: Sequence[Path], out: Path) -> None:
         x = _through(steps)
         for chart, key in (("loss (nats)", "loss"), ("accuracy", "accuracy"), ("gradient norm", "norm")):
             y = [line.get(key, float("nan")) for line in steps]
-            charts[chart].append(Curve(name=f"{run.name}, training", x=x, y=_smooth(y), colour=colour))
-        charts["learning rate"].append(Curve(name=run.name, x=x, y=[line["rate"] for line in steps], colour=colour))
+            charts[chart].append(Curve(name=f"{names[number]}, training", x=x, y=_smooth(y), colour=colour))
+        rates = [line["rate"] for line in steps]
+        charts[RATE].append(Curve(name=names[number], x=x, y=rates, colour=colour))
         seen = [line for line in lines if "validation" in line and "loss" in line["validation"]]
         for chart, key in (("loss (nats)", "loss"), ("accuracy", "accuracy")):
             values = [line["validation"][key] for line in seen]
-            curve = Curve(name=f"{run.name}, validation", x=_through(seen), y=values, colour=colour, points=True)
+            curve = Curve(name=f"{names[number]}, validation", x=_through(seen), y=values, colour=colour, points=True)
             charts[chart].append(curve)
+        rows.append(_row(names[number], colour, x, seen, charts["loss (nats)"][-2].y))
     body = "\n".join(f"<h2>{html.escape(title)}</h2>\n{svg(curves)}" for title, curves in charts.items())
-    out.write_text(PAGE.format(title=html.escape(", ".join(run.name for run in runs)), body=body), encoding="utf-8")
+    page = PAGE.format(title=html.escape(", ".join(names)), rows="\n".join(rows), body=body)
+    out.write_text(page, encoding="utf-8")
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The folders' names, or their paths where two have one name."""
+    names = [run.name for run in runs]
+    return [str(run) if names.count(run.name) > 1 else run.name for run in runs]
+
+
+def _row(name: str, colour: str, x: list[float], seen: list[dict], smoothed: list[float]) -> str:
+    """A run's line of the table: steps, training loss and validation loss at the end, and the best validation loss."""
+    cells = [f"{x[-1]:,.0f}", f"{smoothed[-1]:.3f}", "", "", ""]
+    if seen:
+        losses = [line["validation"]["loss"] for line in seen]
+        best = int(np.argmin(losses))
+        accuracy = seen[-1]["validation"]["accuracy"]
+        cells[2:] = f"{losses[-1]:.3f}", f"{accuracy:.1%}", f"{losses[best]:.3f} at {_through(seen)[best]:,.0f}"
+    mark = f'<span style="color:{colour}">&#9632;</span>'
+    return f"<tr><td>{mark} {html.escape(name)}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _folders(run: Path) -> list[Path]:
@@ -85,7 +108,7 @@ def _smooth(values: list[float]) -> list[float]:
 
 
 def svg(curves: Sequence[Curve]) -> str:
-    """A line chart with axes, ticks and a legend."""
+    """A line chart with axes and ticks; pointing at a curve names it."""
     curves = [curve for curve in curves if any(np.isfinite(curve.y))]
     if not curves:
         return "<p>nothing recorded</p>"
@@ -106,16 +129,14 @@ def svg(curves: Sequence[Curve]) -> str:
     for tick in x_ticks:
         x, _ = at(tick, y0)
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
-    for number, curve in enumerate(curves):
+    for curve in curves:
         places = [at(x, y) for x, y in zip(curve.x, curve.y, strict=True) if np.isfinite(y)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        dash = ' stroke-dasharray="6 3"' if curve.points else ""
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{curve.colour}" stroke-width="1.6"{dash}/>')
+        style = 'stroke-width="2" stroke-dasharray="6 3"' if curve.points else 'stroke-width="1.4" opacity="0.75"'
+        said = f"<title>{html.escape(curve.name)}</title>"
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{curve.colour}" {style}>{said}</polyline>')
         if curve.points:
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{curve.colour}"/>' for x, y in places]
-        y = TOP + 14 + 16 * number
-        parts.append(f'<line x1="{WIDTH - 230}" x2="{WIDTH - 205}" y1="{y}" y2="{y}" stroke="{curve.colour}"{dash}/>')
-        parts.append(f'<text x="{WIDTH - 200}" y="{y + 4}">{html.escape(curve.name)}</text>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">step</text></svg>')
     return "\n".join(parts)
 
@@ -139,8 +160,16 @@ PAGE = """<!doctype html>
 <style>
 body {{ font: 15px system-ui, sans-serif; max-width: 960px; margin: 2em auto; color: #111; background: #fff; }}
 svg {{ width: 100%; height: auto; }} svg text {{ font-size: 12px; fill: #444; }} .grid {{ stroke: #e5e5e5; }}
+h2 {{ font-size: 17px; margin: 1.6em 0 0.3em; }} p {{ color: #444; }}
+table {{ border-collapse: collapse; }} td, th {{ padding: 3px 14px 3px 0; text-align: right; font-weight: normal; }}
+td:first-child, th:first-child {{ text-align: left; }} th {{ color: #444; border-bottom: 1px solid #ccc; }}
 </style></head>
 <body><h1>{title}</h1>
+<table><thead><tr><th>run</th><th>steps</th><th>training loss</th><th>validation loss</th><th>accuracy</th>
+<th>best validation loss</th></tr></thead><tbody>
+{rows}
+</tbody></table>
+<p>Solid: training, a running mean over a fiftieth of the steps. Dashed: validation.</p>
 {body}
 </body></html>
 """
