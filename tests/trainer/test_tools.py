@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import torch
 from mlm_data.errors import InputError
 from mlm_data.loader import Loader, evaluation
 from mlm_data.shards.reader import Dataset
+from tests.synthetic import make_dataset
 from trainer import cli
 from trainer.breakdown import breakdown, target_losses
+from trainer.data import Stream
 from trainer.evaluate import score
+from trainer.loop import train
 from trainer.plot import plot
 from trainer.runlog import Spikes
 from trainer.step import Forward
@@ -45,10 +49,30 @@ def test_curves_are_whole_svg(run, tmp_path):
 def test_a_plan_says_the_numbers(run, dataset, tmp_path, capsys):
     options = ("--data", dataset, "--out", tmp_path / "planned", "--set", "batch_rows=4", "--set", "budget.steps=20")
     assert call("plan", *options) == 0
-    text = " ".join(capsys.readouterr().out.split())
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "40 rows of 64, 2 planes" in text
     assert "20 steps, 5,120 places, 2.00 epochs" in text
+    assert "4 x 64 = 256 places a micro-batch, at most" in text
+    assert "before the first step" in text
+    assert "memory about" in text
     assert not (tmp_path / "planned").exists()
+    assert (
+        call(
+            "plan",
+            "--data",
+            dataset,
+            "--set",
+            "budget.tokens=3584",
+            "--set",
+            "accumulate={0: 1, 2: 2, 4: 4}",
+            "--set",
+            "batch_rows=4",
+        )
+        == 0
+    )
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "after 6 steps, 3,584 places" in text
+    assert "8 rows from step 2 on" in text
     phases = f"phases=[{{data: {dataset}, tokens: 512}}, {{data: {dataset}, tokens: 1024}}]"
     assert call("plan", *options, "--set", phases) == 0
     assert "phase 1" in capsys.readouterr().out
@@ -68,6 +92,33 @@ def test_documents_of_a_step_are_those_of_its_rows(run, capsys):
     assert {line["id"] for line in lines} == wanted
     assert call("which-docs", run.out, 0) == 2
     assert "counted from 1" in capsys.readouterr().err
+
+
+def test_documents_of_a_step_of_a_mixture(settings, tmp_path, capsys):
+    other = make_dataset(tmp_path / "other", num_rows=24, validation_rows=4, vocab_size=100, seed=9)
+    chosen = settings("budget.steps=3", "accumulate=2", f"mix=[{{data: {other}, weight: 0.5}}]")
+    seen, take = [], Stream.next
+
+    def watched(self):
+        batch = take(self)
+        seen.append(batch)
+        return batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stream, "next", watched)
+        train(chosen)
+    for step in (1, 2, 3):  # micro-batches of A and B: A B, A A, B A
+        assert call("which-docs", chosen.out, step, "--json") == 0
+        lines = json.loads(capsys.readouterr().out)
+        wanted = Counter()
+        for number in (2 * step - 2, 2 * step - 1):
+            opened = Dataset.open((chosen.data, other, chosen.data, chosen.data, other, chosen.data)[number])
+            batch = seen[number]
+            for shard, row in zip(batch.shards.tolist(), batch.rows.tolist(), strict=True):
+                first = int(opened.shard_rows("train")[:shard].sum())
+                wanted.update(segment.id for segment in opened.where("train", first + row))
+        assert Counter(line["id"] for line in lines) == wanted
+    assert call("which-docs", chosen.out, 1) == 0
 
 
 def test_a_breakdown_adds_up(run):
