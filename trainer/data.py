@@ -152,8 +152,9 @@ def documents_of_step(settings: RunSettings, facts: Mapping[str, Any], step: int
     if not settings.mix:
         return Loader(dataset, **options).documents_between(first, count)
     parts = [(dataset, 1.0)]
-    for part, other in zip(settings.mix, facts["mix"], strict=True):
-        parts.append((open_dataset(pinned(part.data, other)), part.weight))
+    for number, part in enumerate(settings.mix):
+        known = facts.get("mix")  # runs from before this was written down: the version that is there now
+        parts.append((open_dataset(pinned(part.data, known[number]) if known else part.data), part.weight))
     loaders = [Loader(one, **options) for one, _ in parts]
     units = _units([weight for _, weight in parts], [0] * len(parts), settings.batch_rows)
     tables = []
