@@ -253,9 +253,9 @@ class _Run:
     def _total(self) -> int:
         return self.facts["horizon"]["total"] if self.facts["horizon"] else UNDECIDED
 
-    def _rate(self) -> float:
+    def _rate(self, step: int) -> float:
         begin = self.facts["horizon"]["begin"] if self.facts["horizon"] else UNDECIDED
-        return factor(self.state.step, self._total, self.settings.schedule, begin=begin)
+        return factor(step, self._total, self.settings.schedule, begin=begin)
 
     # Training.
 
@@ -269,7 +269,7 @@ class _Run:
                 while state.step < self._total and not self._stops():
                     count = settings.micro_batches(state.step)
                     batches = [Tensors.of(self.stream.next(), self.machine.device) for _ in range(count)]
-                    self._rates.append(self._rate())
+                    self._rates.append(self._rate(state.step))
                     self.stepper.run(batches, self._rates[-1])
                     if self.average:
                         self.average.update(self.stepper.last_skip)
@@ -363,7 +363,7 @@ class _Run:
                 loss=last.loss_sum / targets if last else 0.0,
                 accuracy=last.hits / targets if last else 0.0,
                 validation=Score(**{name: seen[name] for name in ("loss_sum", "hits", "targets")}) if seen else None,
-                rate=self._base_rate * (self._rate() if state.step < self._total else 0.0),
+                rate=self._base_rate * self._rate(max(0, state.step - 1)),
                 tokens_per_second=places / per_step if per_step else None,
                 seconds_left=(total - state.step) * per_step * OVERHEAD if total and per_step else None,
                 mfu=self._mfu(targets, per_step) if per_step else None,
