@@ -150,6 +150,10 @@ def range_mask(typingctx, data, place, flip, low, count):
             return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
         moved = builder.sub(builder.or_(block, splat(arguments[2])), splat(arguments[3]))
-        return builder.bitcast(builder.icmp_unsigned("<", moved, splat(arguments[4])), ir.IntType(64))
+        bits = builder.bitcast(builder.icmp_unsigned("<", moved, splat(arguments[4])), ir.IntType(64))
+        # No instruction, only a word that LLVM can't look behind. Where comparing gives bytes (AVX2), it would do the
+        # caller's operations on bits with vectors of 64 bytes, and put those together byte by byte.
+        word = ir.IntType(64)
+        return builder.asm(ir.FunctionType(word, [word]), "", "=r,0", [bits], False)
 
     return types.uint64(data, types.int64, types.int64, types.int64, types.int64), generate
