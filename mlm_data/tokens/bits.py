@@ -31,6 +31,23 @@ def load64(typingctx, data, place):
 
 
 @intrinsic
+def copy16(typingctx, source, place, target, at):
+    """Copy the 16 bytes from source[place] on (uint64) to target[at] on (uint32); the caller keeps inside both."""
+
+    def generate(context, builder, signature, arguments):
+        block = ir.VectorType(ir.IntType(32), 4).as_pointer()
+        read = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        write = context.make_array(signature.args[2])(context, builder, arguments[2]).data
+        word = builder.load(builder.bitcast(builder.gep(read, [arguments[1]]), block))
+        word.align = 8
+        store = builder.store(word, builder.bitcast(builder.gep(write, [arguments[3]]), block))
+        store.align = 4
+        return context.get_dummy_value()
+
+    return types.void(source, types.uint64, target, types.uint64), generate
+
+
+@intrinsic
 def trailing_zeros(typingctx, word):
     """Number of zero bits below the lowest one of a uint64; 64 for 0."""
 

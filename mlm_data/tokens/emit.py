@@ -12,12 +12,14 @@ Ids carry WORD_START flags until `splice` takes them apart.
 
 import numpy as np
 
-from mlm_data.tokens.bits import acquire, inlined, lean_kernel, load64, prefetch
+from mlm_data.tokens.bits import acquire, copy16, inlined, lean_kernel, load64, prefetch
 from mlm_data.tokens.table import (
+    ALL,
     FIRST_MASK,
     SECOND_MASK,
     SHORT_KEY,
     SLOT,
+    TAG,
     WORD_START,
     find,
     piece_hash,
@@ -29,8 +31,9 @@ from mlm_data.tokens.table import (
 DOCUMENT, PLACE, NUM_IDS, NUM_HOLES, UNKNOWN_POINT, MATCH = 0, 1, 2, 3, 4, 5
 LONGEST_ANSWER = 1024  # ids; a longer answer is not remembered
 SLACK = LONGEST_ANSWER + 8  # free ids that a scanner wants before it writes a piece
+ROW = 4  # words of a piece that is looked up: its tail, its head, its slot; four, for places that are a shift
 QUEUE = 256  # pieces that are looked up together, and up to 64 more
-IDS_PER_RUN = 1 << 17  # a scanner's buffer of ids; with its holes it fits into a core's cache
+IDS_PER_RUN = 1 << 18  # a scanner's buffer of ids: more would leave the cache, less ask about fewer pieces together
 HOLES_PER_RUN = 1 << 13
 
 
@@ -43,7 +46,7 @@ class Buffers:
         self.hashes = np.empty(HOLES_PER_RUN, np.uint64)
         self.state = np.zeros(8, np.int64)
         self.queue = np.empty(QUEUE + 64, np.int64)  # ends of pieces
-        self.words = np.empty((QUEUE + 64, 4), np.uint64)  # what is looked up of each
+        self.words = np.empty((QUEUE + 64) * ROW, np.uint64)  # what is looked up of each
 
     @property
     def written(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -84,15 +87,12 @@ def emit(slots, keys, arena, data, start, end, out, num_ids, holes, hashes, num_
         hashes[num_holes] = h
         return num_ids, num_holes + 1
     answer = slots[np.uint64(place + 3)]
-    count = np.int64(answer & np.uint64(3))
+    count = np.int64(answer >> np.uint64(32))
     if count > 0:
-        at = np.uint64(num_ids)
-        out[at] = np.uint32((answer >> np.uint64(2)) & np.uint64(0xFFFFF)) | WORD_START
-        out[at + np.uint64(1)] = np.uint32((answer >> np.uint64(22)) & np.uint64(0xFFFFF))
-        out[at + np.uint64(2)] = np.uint32((answer >> np.uint64(42)) & np.uint64(0xFFFFF))
+        copy16(slots, place + 2, out, num_ids)
         return num_ids + count, num_holes
-    count = np.int64((answer >> np.uint64(2)) & np.uint64(0x3FFFFF))
-    offset = np.int64(answer >> np.uint64(24))
+    count = np.int64(answer)
+    offset = np.int64(slots[np.uint64(place + 2)])
     for j in range(count):
         out[num_ids + j] = arena[offset + j]
     return num_ids + count, num_holes
@@ -105,52 +105,44 @@ def emit_queue(slots, keys, arena, data, start, queue, words, count, out, num_id
     Twice over the pieces: first all hashes, so that the slots come from memory together, then the answers. Stops when
     `out` is full; the caller keeps 16 bytes of `data` behind each piece's start, and room for `count` holes. Returns
     how many pieces were written, and the new numbers of ids and holes.
-    words: uint64[at least count, 4], scratch.
+    words: uint64[ROW * count], scratch.
     """
     mask = np.uint64(slots.size - 1)
     one = np.uint64(1)
+    two = np.uint64(2)
     place = start
     for i in range(np.uint64(count)):
         length = queue[i] - place
         short = np.uint64(min(length, SHORT_KEY))
         k0 = load64(data, place) & FIRST_MASK[short]
-        k1 = load64(data, place + 8) & SECOND_MASK[short]
-        h = short_hash(k0, k1, length)
-        words[i, 0] = k0
-        words[i, 1] = k1
-        words[i, 2] = (h & ~np.uint64(0xFF)) | np.uint64(length) if length <= SHORT_KEY else np.uint64(0)
-        words[i, 3] = h
-        prefetch(slots, ((h >> np.uint64(32)) * np.uint64(SLOT)) & mask)
+        k1 = load64(data, place + 8) & SECOND_MASK[short] | np.uint64(length) << TAG
+        # No key has such a tail: a long piece is left to `emit`.
+        k1 = k1 if length <= SHORT_KEY else ALL
+        slot = ((short_hash(k0, k1) >> np.uint64(32)) * np.uint64(SLOT)) & mask
+        row = i * np.uint64(ROW)
+        words[row] = k1
+        words[row + one] = k0
+        words[row + two] = slot
+        prefetch(slots, slot)
         place = queue[i]
     enough = out.size - SLACK
     done = 0
     place = start
     while done < count and num_ids < enough:
-        i = np.uint64(done)
-        meta = words[i, 2]
-        answer = np.uint64(0)
-        if meta != 0:
-            slot = ((words[i, 3] >> np.uint64(32)) * np.uint64(SLOT)) & mask
-            while True:
-                found = slots[slot]
-                other = (found ^ meta) | (slots[slot + one] ^ words[i, 0]) | (slots[slot + np.uint64(2)] ^ words[i, 1])
-                if other == 0:
-                    acquire()
-                    answer = slots[slot + np.uint64(3)]
-                    break
-                if found == 0:
-                    break
-                slot = (slot + np.uint64(SLOT)) & mask
-        ids = np.int64(answer & np.uint64(3))
-        if ids > 0:
-            at = np.uint64(num_ids)
-            out[at] = np.uint32((answer >> np.uint64(2)) & np.uint64(0xFFFFF)) | WORD_START
-            out[at + one] = np.uint32((answer >> np.uint64(22)) & np.uint64(0xFFFFF))
-            out[at + np.uint64(2)] = np.uint32((answer >> np.uint64(42)) & np.uint64(0xFFFFF))
+        row = np.uint64(done) * np.uint64(ROW)
+        k1 = words[row]
+        slot = words[row + two]
+        other = slots[slot] ^ k1
+        acquire()
+        other |= slots[slot + one] ^ words[row + one]
+        ids = np.int64(slots[slot + np.uint64(3)] >> np.uint64(32))
+        if other == 0 and ids > 0:
+            copy16(slots, slot + two, out, np.uint64(num_ids))
             num_ids += ids
-        else:  # long, unknown, or with many ids
-            num_ids, num_holes = emit(slots, keys, arena, data, place, queue[i], out, num_ids, holes, hashes, num_holes)
-        place = queue[i]
+        else:  # not in its first slot, long, unknown, or with many ids
+            end = queue[np.uint64(done)]
+            num_ids, num_holes = emit(slots, keys, arena, data, place, end, out, num_ids, holes, hashes, num_holes)
+        place = queue[np.uint64(done)]
         done += 1
     return done, num_ids, num_holes
 

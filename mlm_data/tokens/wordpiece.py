@@ -16,7 +16,7 @@ from jaxtyping import Int64, UInt8
 from mlm_data.tokens.ask import Answers, frozen
 from mlm_data.tokens.bits import lean_kernel
 from mlm_data.tokens.reference import UNSPEAKABLE, Reference
-from mlm_data.tokens.table import INLINE_IDS, LONGEST_KEY, WORD_START, View, WordTable, find, piece_hash, piece_key
+from mlm_data.tokens.table import LONGEST_KEY, WORD_START, View, WordTable, find, piece_hash, piece_key
 
 
 class WordPiece:
@@ -29,7 +29,7 @@ class WordPiece:
         mark = prefix.encode()
         rest = {token.removeprefix(mark): i for token, i in vocabulary.items() if token.startswith(mark)}
         self.longest = max((len(token) for token in vocabulary), default=0)
-        self.usable = bool(prefix) and self.longest <= LONGEST_KEY and reference.vocab_size <= INLINE_IDS
+        self.usable = bool(prefix) and self.longest <= LONGEST_KEY
         self.max_chars = model.get("max_input_chars_per_word", 100)
         self.unknown = np.uint32(model["vocab"][model["unk_token"]]) | WORD_START
         if self.usable:
@@ -91,11 +91,11 @@ def wordpiece(data, bounds, first, first_keys, rest, rest_keys, longest, max_cha
                     if used == begin:
                         place = find(first, first_keys, data, start, length, k0, k1, h)
                         if place >= 0:
-                            ids[used] = np.uint32((first[place + 3] >> np.uint64(2)) & np.uint64(0xFFFFF)) | WORD_START
+                            ids[used] = np.uint32(first[place + 2])
                     else:
                         place = find(rest, rest_keys, data, start, length, k0, k1, h)
                         if place >= 0:
-                            ids[used] = np.uint32((rest[place + 3] >> np.uint64(2)) & np.uint64(0xFFFFF))
+                            ids[used] = np.uint32(rest[place + 2]) & ~WORD_START
                     if place >= 0:
                         known = True
                         break
