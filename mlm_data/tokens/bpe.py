@@ -14,6 +14,9 @@ Nearly all pieces have fewer than 64 bytes. Of those the live symbols are bits o
 nothing moves when two merge; rank and place are one number, so a minimum over a vector finds the leftmost of the best.
 The table of merges has buckets of four, looked at without a branch: whether two symbols merge can't be foreseen.
 
+Symbols have numbers of their own here, in the order of the merges that make them, so that a merge's rank says what it
+makes without another look-up; and the least of the old ranks is found while those of the new pairs are looked up.
+
 Cost: a look-up for each byte and two for each merge, and for a long piece the square of its length in memory moves.
 """
 
@@ -25,13 +28,15 @@ from mlm_data.tokens.bits import inlined, leading_zeros, lean_kernel, least16, t
 from mlm_data.tokens.reference import UNSPEAKABLE, Reference
 from mlm_data.tokens.table import WORD_START
 
+BYTES = 256  # symbols that are one byte; the others are BYTES + the rank of the first merge that makes them
 WINDOW = 512  # bytes of a long piece that are merged at a time
 BUCKET = 4  # merges
-ID_BITS = 21  # of each of a pair in its key
+ID_BITS = 21  # of each symbol of a pair in its key
 RANK_BITS = 22  # of a merge; a short piece keeps a place of 6 bits below it
 LANES = 16  # ranks that are compared at a time
 NO_RANK = (1 << 26) - 1
 NO_SYMBOL = (1 << ID_BITS) - 1
+UNMET = NO_SYMBOL - 1  # a token that is merged on, though nothing merges to it: no text has it as a symbol
 SHORT = 62  # bytes of a piece whose symbols are bits of one word
 
 
@@ -46,13 +51,20 @@ class BPE:
         self.usable = not any(model.get(name) for name in plain)
         if not self.usable:
             return
-        self._bytes = np.array([vocabulary.get(c, -1) for c in alphabet], np.int64)
+        ids = [vocabulary.get(c, -1) for c in alphabet]
         texts = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
-        pairs = np.array([(vocabulary[a], vocabulary[b], vocabulary[a + b]) for a, b in texts], np.int64).reshape(-1, 3)
-        self.usable = max(pairs.max(initial=0), self._bytes.max()) < NO_SYMBOL and len(pairs) < 1 << RANK_BITS
+        merges = [(vocabulary[a], vocabulary[b], vocabulary[a + b]) for a, b in texts]
+        self.usable = max([*ids, *(max(merge) for merge in merges)]) < NO_SYMBOL and len(merges) < UNMET - BYTES
         if not self.usable:
             return
+        symbols = {number: byte for byte, number in enumerate(ids) if number >= 0}
+        for rank, (_, _, merged) in enumerate(merges):
+            symbols.setdefault(merged, BYTES + rank)
+        self._bytes = np.where(np.array(ids) < 0, -1, np.arange(BYTES))
+        self._ids = np.array([*ids, *(merged for _, _, merged in merges)], np.int64).astype(np.uint32)
+        pairs = np.array([[symbols.get(i, UNMET) for i in merge] for merge in merges], np.int64).reshape(-1, 3)
         self._merged = np.ascontiguousarray(pairs[:, 2])
+        self._plain = bool((self._merged == np.arange(len(pairs)) + BYTES).all())
         self._merges = np.zeros(BUCKET << max(len(pairs).bit_length() - 1, 1), np.uint64)
         store_merges(pairs, self._merges)
         self._byte_ranks = np.full(1 << 16, NO_RANK, np.uint32)
@@ -71,7 +83,7 @@ class BPE:
         ids, bounds = np.empty(int(lengths.sum()) + 1, np.uint32), np.zeros(len(starts) + 1, np.int64)
         room = max(2 * WINDOW, SHORT + 2)
         symbols, spans, ranks = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint32)
-        tables = self._bytes, self._byte_ranks, self._merges, self._merged
+        tables = self._bytes, self._byte_ranks, self._merges, self._merged, self._plain, self._ids
         done = np.empty(WINDOW, np.int64)
         if not merge_pieces(data, starts, lengths, *tables, symbols, ranks, spans, done, ids, bounds):
             return None
@@ -124,8 +136,18 @@ def rank_bytes(byte_ids, merges, ranks):
 
 
 @inlined
-def merge_short(data, start, length, byte_ids, byte_ranks, merges, merged, symbols, ranks):
-    """Merge a piece of 1 to SHORT bytes; bit j + 1 of the result: at byte j a token starts, its id is symbols[j + 1].
+def least_rank(ranks, lanes):
+    """The least of the ranks of a short piece."""
+    best = least16(ranks, np.uint64(0))
+    for block in range(np.uint64(LANES), lanes, np.uint64(LANES)):
+        least = least16(ranks, block)
+        best = least if least < best else best
+    return best
+
+
+@inlined
+def merge_short(data, start, length, byte_ids, byte_ranks, merges, merged, plain, symbols, ranks):
+    """Merge a piece of 1 to SHORT bytes; bit j + 1 of the result: at byte j the token symbols[j + 1] starts.
 
     symbols[0] and the one after the last merge with nothing, so that none is a special case; ranks[j] is
     rank << 6 | j of symbol j and the next one.
@@ -145,24 +167,29 @@ def merge_short(data, start, length, byte_ids, byte_ranks, merges, merged, symbo
         left = right
     symbols[size + one] = NO_SYMBOL
     live = (one << (size + np.uint64(2))) - one
-    while True:
-        best = np.uint32(0xFFFFFFFF)
-        for block in range(np.uint64(0), lanes, np.uint64(LANES)):
-            least = least16(ranks, block)
-            best = least if least < best else best
-        if best >= np.uint32(NO_RANK << 6):
-            return live & ((one << (size + one)) - np.uint64(2))
+    best = least_rank(ranks, lanes)
+    while best < np.uint32(NO_RANK << 6):
         at = np.uint64(best & np.uint32(63))
         above = live & (~one << at)
-        gone = trailing_zeros(above)
-        after = trailing_zeros(above & (above - one))
+        gone = np.uint64(trailing_zeros(above))
+        after = np.uint64(trailing_zeros(above & (above - one)))
         before = np.uint64(63 - leading_zeros(live & ((one << at) - one)))
-        live &= ~(one << np.uint64(gone))
-        symbol = merged[best >> np.uint32(6)]
-        symbols[at] = symbol
+        live &= ~(one << gone)
+        # The least of the ranks that stay, while those of the two new pairs come from memory.
         ranks[gone] = np.uint32(NO_RANK << 6)
-        ranks[at] = rank_of(merges, symbol, symbols[after]) << np.uint32(6) | np.uint32(at)
-        ranks[before] = rank_of(merges, symbols[before], symbol) << np.uint32(6) | np.uint32(before)
+        ranks[at] = np.uint32(NO_RANK << 6)
+        ranks[before] = np.uint32(NO_RANK << 6)
+        least = least_rank(ranks, lanes)
+        symbol = np.int64(best >> np.uint32(6)) + BYTES
+        if not plain:
+            symbol = merged[symbol - BYTES]
+        symbols[at] = symbol
+        ahead = rank_of(merges, symbol, symbols[after]) << np.uint32(6) | np.uint32(at)
+        beside = rank_of(merges, symbols[before], symbol) << np.uint32(6) | np.uint32(before)
+        ranks[at] = ahead
+        ranks[before] = beside
+        best = min(least, min(ahead, beside))
+    return live & ((one << (size + one)) - np.uint64(2))
 
 
 @lean_kernel
@@ -202,7 +229,9 @@ def merge_window(data, start, end, byte_ids, merges, merged, symbols, ranks, spa
 
 
 @lean_kernel
-def merge_pieces(data, starts, lengths, byte_ids, byte_ranks, merges, merged, symbols, ranks, spans, done, ids, bounds):
+def merge_pieces(
+    data, starts, lengths, byte_ids, byte_ranks, merges, merged, plain, names, symbols, ranks, spans, done, ids, bounds
+):
     """Fill ids and bounds with the answers of all pieces; False if HF must be asked."""
     window = done.size
     short = SHORT
@@ -215,9 +244,9 @@ def merge_pieces(data, starts, lengths, byte_ids, byte_ranks, merges, merged, sy
         end = place + lengths[piece]
         begin = used
         if 0 < lengths[piece] <= short:
-            live = merge_short(data, place, lengths[piece], byte_ids, byte_ranks, merges, merged, symbols, ranks)
+            live = merge_short(data, place, lengths[piece], byte_ids, byte_ranks, merges, merged, plain, symbols, ranks)
             while live != 0:
-                ids[used] = symbols[trailing_zeros(live)]
+                ids[used] = names[np.uint64(symbols[np.uint64(trailing_zeros(live))])]
                 live &= live - np.uint64(1)
                 used += 1
             ids[begin] = np.uint32(ids[begin]) | WORD_START
@@ -251,7 +280,7 @@ def merge_pieces(data, starts, lengths, byte_ids, byte_ranks, merges, merged, sy
             for j in range(count):
                 if stop < end and j > 0 and place + spans[j] > first + window // 2:
                     break
-                ids[used] = symbols[j]
+                ids[used] = names[symbols[j]]
                 done[j] = spans[j]
                 place += spans[j]
                 used += 1
