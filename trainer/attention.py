@@ -1,8 +1,9 @@
 """Attention inside segments: one interface, chosen once at construction.
 
-An attention object has two methods. `plan(batch)` turns the batch's layout into tensors once per step, outside the
-compiled blocks; `__call__(q, k, v, plan, local)` is called by every layer. Place i sees place j iff both lie in the
-same segment of the same row and, in local layers, |i - j| <= window.
+An attention object has three methods. `plan` turns the batch's layout into tensors once per step, and `turns` the
+rotary tables into what its layers want of them, both outside the compiled blocks; `mix(qkv, cos, sin, plan, local)` is
+called by every layer with the packed product, not turned yet. Place i sees place j iff both lie in the same segment of
+the same row and, in local layers, |i - j| <= window.
 
     row of 8 places, segments of 3, 4 and 1 (padding), window 1      numbers: what place i sees
     segment   0 0 0 1 1 1 1 2
@@ -10,9 +11,10 @@ same segment of the same row and, in local layers, |i - j| <= window.
     i = 4     . . . x x x x .      global        . . . x x x . .      local
 
 - `Varlen` (CUDA): `torch.nn.attention.varlen.varlen_attn` over cu_seqlens: flash attention, nothing [L, L] in memory.
-- `Batched` (CPU): two batched products and a softmax per layer, with a backward pass of four products; the
-  probabilities are saved. Cost per head: 12 L^2 K flops. Local layers from L = 512 on work on blocks of `window`
-  queries x 3 `window` keys instead: 36 L window K flops.
+- `Segments` (CPU, float32): our own kernel over the segments as they lie in the batch, rotation included.
+- `Batched` (CPU, bfloat16 or without a C++ compiler): two batched products and a softmax per layer, with a backward
+  pass of four products; the probabilities are saved. Cost per head: 12 L^2 K flops. Local layers from L = 512 on work
+  on blocks of `window` queries x 3 `window` keys instead: 36 L window K flops.
 - `Reference`: `scaled_dot_product_attention` with a dense mask; the oracle of the tests.
 
 Legend: T places = B rows x L; H heads; K head dimension.
@@ -22,6 +24,9 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from trainer.rotary import rotate
+from trainer.segments import WHOLE, attend_segments, problem
 
 HIDDEN = -1e30  # a finite minus infinity: exp gives 0, and no row can turn into NaN
 BLOCKS_FROM = 512  # row length from which blocks of the window are faster than whole rows (measured on 2 cores)
@@ -39,13 +44,24 @@ class Attention(Protocol):
 
     def plan(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Plan: ...
 
-    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, plan: Plan, *, local: bool) -> Tensor: ...
+    def turns(self, cos_LK: Tensor, sin_LK: Tensor, position_ids_T: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def mix(self, qkv_T3HK: Tensor, cos: Tensor, sin: Tensor, plan: Plan, *, local: bool) -> Tensor: ...
+
+
+def attention_kind(device: torch.device, precision: torch.dtype) -> str:
+    """The fastest attention that can be had on a device, in the precision of the products."""
+    if device.type == "cuda":
+        return "varlen"
+    return "segments" if precision == torch.float32 and problem() is None else "batched"
 
 
 def make_attention(kind: str, *, rows: int, length: int, window: int) -> Attention:
-    """The attention for a device: `varlen` on CUDA, `batched` on a CPU, `reference` in tests."""
+    """The attention for a device: `varlen` on CUDA, `segments` or `batched` on a CPU, `reference` in tests."""
     if kind == "varlen":
         return Varlen(length=length, window=window)
+    if kind == "segments":
+        return Segments(window=window)
     if kind == "batched":
         return Batched(rows=rows, length=length, window=window)
     return Reference(rows=rows, length=length, window=window)
@@ -56,7 +72,37 @@ def segment_numbers(position_ids_T: Tensor) -> Tensor:
     return torch.cumsum(position_ids_T == 0, 0, dtype=torch.int32)
 
 
-class Varlen:
+class Segments:
+    """Our CPU kernel; float32. See segments.py."""
+
+    def __init__(self, *, window: int) -> None:
+        self.window = window
+
+    def plan(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Plan:
+        return Plan(cu_seqlens, cu_seqlens)
+
+    def turns(self, cos_LK: Tensor, sin_LK: Tensor, position_ids_T: Tensor) -> tuple[Tensor, Tensor]:
+        return cos_LK, sin_LK  # a place's position is its distance from its segment's start
+
+    def mix(self, qkv_T3HK: Tensor, cos: Tensor, sin: Tensor, plan: Plan, *, local: bool) -> Tensor:
+        return attend_segments(qkv_T3HK, cos, sin, plan.wide, self.window if local else WHOLE)[0]
+
+
+class _Turned:
+    """What attentions share that want their queries and keys turned, each an array of its own."""
+
+    def turns(self, cos_LK: Tensor, sin_LK: Tensor, position_ids_T: Tensor) -> tuple[Tensor, Tensor]:
+        return cos_LK[position_ids_T], sin_LK[position_ids_T]
+
+    def mix(self, qkv_T3HK: Tensor, cos: Tensor, sin: Tensor, plan: Plan, *, local: bool) -> Tensor:
+        q_THK, k_THK, v_THK = qkv_T3HK.unbind(1)
+        return self(rotate(q_THK, cos, sin), rotate(k_THK, cos, sin), v_THK, plan, local=local)
+
+    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, plan: Plan, *, local: bool) -> Tensor:
+        raise NotImplementedError
+
+
+class Varlen(_Turned):
     """Flash attention over segments of any length; bf16 or fp16."""
 
     def __init__(self, *, length: int, window: int) -> None:
@@ -74,7 +120,7 @@ class Varlen:
         return self._attend(q_THK, k_THK, v_THK, plan.wide, plan.wide, longest, longest, window_size=window)
 
 
-class _Dense:
+class _Dense(_Turned):
     """What the two attentions over rows share: masks over [B, L, L]."""
 
     def __init__(self, *, rows: int, length: int, window: int) -> None:

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from trainer.attention import Attention, Plan
 from trainer.config import ModelSettings
 from trainer.loss import Kernel, softmax_gradient
+from trainer.rotary import rotary_tables
 
 PADDED_BIAS = -1e4  # of ids that no tokenizer has
 
@@ -77,8 +78,8 @@ class Encoder(nn.Module):
     ) -> Tensor:
         """Hidden states of all places, or of `places_N` only, [N, D]: the last block then mixes all and maps those."""
         plan = self.attention.plan(position_ids_T, cu_seqlens)
-        wide = self.cos_wide[position_ids_T], self.sin_wide[position_ids_T]
-        near = self.cos_near[position_ids_T], self.sin_near[position_ids_T]
+        wide = self.attention.turns(self.cos_wide, self.sin_wide, position_ids_T)
+        near = self.attention.turns(self.cos_near, self.sin_near, position_ids_T)
         x_TD = self.embed(input_ids_T)
         for layer, block in enumerate(self.blocks, 1):
             tables = near if block.local else wide
@@ -121,13 +122,9 @@ class Block(nn.Module):
         self.mlp_in = Matrix(shape.width, 2 * shape.intermediate, compute)
         self.mlp_out = Matrix(shape.intermediate, shape.width, compute)
 
-    def forward(
-        self, x_TD: Tensor, cos_TK: Tensor, sin_TK: Tensor, plan: Plan, places_N: Tensor | None = None
-    ) -> Tensor:
-        qkv = self.qkv(self.attention_norm(x_TD)).unflatten(-1, (3, self.heads, -1))
-        q_THK, k_THK, v_THK = qkv.unbind(1)
-        q_THK, k_THK = rotate(q_THK, cos_TK, sin_TK), rotate(k_THK, cos_TK, sin_TK)
-        mixed_TD = self.attention(q_THK, k_THK, v_THK, plan, local=self.local).flatten(1)
+    def forward(self, x_TD: Tensor, cos: Tensor, sin: Tensor, plan: Plan, places_N: Tensor | None = None) -> Tensor:
+        qkv_T3HK = self.qkv(self.attention_norm(x_TD)).unflatten(-1, (3, self.heads, -1))
+        mixed_TD = self.attention.mix(qkv_T3HK, cos, sin, plan, local=self.local).flatten(1)
         if places_N is not None:
             x_TD, mixed_TD = x_TD.index_select(0, places_N), mixed_TD.index_select(0, places_N)
         x_TD = x_TD + self.attention_out(mixed_TD)
@@ -169,17 +166,3 @@ class Matrix(nn.Module):
 
     def forward(self, x_TI: Tensor) -> Tensor:
         return F.linear(x_TI.to(self.compute), self.weight.to(self.compute))
-
-
-def rotary_tables(length: int, dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of position * theta^(-2i / dim): float32 [length, dim / 2] each (Su et al. 2021, eq. 15)."""
-    frequency = 1.0 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
-    angle = torch.arange(length, dtype=torch.float32)[:, None] * frequency
-    return angle.cos(), angle.sin()
-
-
-def rotate(x_THK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-    """Turn pairs (i, i + K / 2) by their angle, in float32; the precision of x comes back."""
-    low, high = x_THK.float().chunk(2, -1)
-    cos, sin = cos_TK[:, None], sin_TK[:, None]
-    return torch.cat((low * cos - high * sin, high * cos + low * sin), -1).to(x_THK.dtype)

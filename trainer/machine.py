@@ -1,7 +1,6 @@
 """What the machine offers: device, the faster precision, a compiler, and the settings that make runs repeatable."""
 
 import os
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from mlm_data.errors import ConfigError
+from trainer import segments
 from trainer.config import RunSettings
 from trainer.encoder import Encoder
 from trainer.loss import compiled_kernel
@@ -65,6 +65,8 @@ def choose(settings: RunSettings, *, precision: str | None = None, parallel: Par
             raise ConfigError("compile: on needs a C++ compiler: install the package g++ (Debian, Ubuntu) or gcc-c++")
         notes.append("no C++ compiler: running eagerly, about 1.3 times slower; install the package g++ (or gcc-c++)")
         compiled = False
+    elif device.type == "cpu" and wanted == "float32" and segments.problem():
+        notes.append(f"attention by products over whole rows, the slower way: {segments.problem()}")
     deterministic = settings.deterministic if settings.deterministic is not None else device.type == "cpu"
     return Machine(
         device=device,
@@ -77,9 +79,7 @@ def choose(settings: RunSettings, *, precision: str | None = None, parallel: Par
 
 def has_compiler(device: torch.device) -> bool:
     """Whether Inductor can compile for this device: a C++ compiler for CPUs; on GPUs Triton brings its own."""
-    if device.type == "cuda":
-        return True
-    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
+    return device.type == "cuda" or segments.compiler() is not None
 
 
 def faster_precision() -> str:

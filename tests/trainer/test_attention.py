@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from trainer import attention as at
+from trainer import segments
 from trainer.attention import make_attention, segment_numbers
+from trainer.rotary import rotary_tables
 
 
 def layout(lengths: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,6 +64,93 @@ def test_batched_agrees_with_sdpa_in_values_and_gradients(monkeypatch, rows, len
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "length", "heads", "dim", "window"),
+    [
+        ([[40, 20, 4], [64]], 64, 2, 8, 16),
+        ([[1, 1, 1, 61], [63, 1]], 64, 1, 64, 64),
+        ([[150, 50], [97, 103]], 200, 3, 64, 64),  # more than a block of queries, no multiple of a tile
+        ([[600]], 600, 2, 40, 7),
+        ([[16], [16]], 16, 1, 128, 1),
+    ],
+)
+def test_segments_agree_with_sdpa_in_values_and_gradients(rows, length, heads, dim, window, local):
+    """Rotation included: the kernel turns queries and keys itself, and their gradients back."""
+    positions, borders = layout(rows)
+    padded = torch.nn.functional.pad(borders, (0, 3), value=int(borders[-1]))  # as a loader fills it up
+    cos, sin = rotary_tables(length, dim, 10_000.0)
+    results = []
+    for kind in ("reference", "segments"):
+        attention = make_attention(kind, rows=len(rows), length=length, window=window)
+        generator = torch.Generator().manual_seed(0)
+        qkv = torch.randn(len(rows) * length, 3, heads, dim, generator=generator, requires_grad=True)
+        plan = attention.plan(positions, padded)
+        out = attention.mix(qkv, *attention.turns(cos, sin, positions), plan, local=local)
+        weight = torch.randn(out.shape, generator=generator)
+        (out * weight).sum().backward()
+        results.append((out.detach(), qkv.grad))
+    for one, other in zip(*results, strict=True):
+        assert float((one - other).abs().max()) <= 1e-5 * float(one.abs().max())
+
+
+def test_segments_do_not_depend_on_threads_or_layout():
+    positions, borders = layout([[40, 20, 4], [64]])
+    cos, sin = rotary_tables(64, 16, 10_000.0)
+    qkv = torch.randn(128, 3, 2, 16, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads, given in ((1, qkv), (2, qkv), (2, qkv.transpose(1, 2).contiguous().transpose(1, 2))):
+            torch.set_num_threads(threads)
+            results.append(segments.attend_segments(given, cos, sin, borders, 16))
+    finally:
+        torch.set_num_threads(before)
+    for out, lse in results[1:]:
+        assert torch.equal(out, results[0][0])
+        assert torch.equal(lse, results[0][1])
+    assert positions.numel() == 128
+
+
+def test_a_value_that_is_no_number_shows():
+    _, borders = layout([[8, 8]])
+    cos, sin = rotary_tables(16, 8, 10_000.0)
+    qkv = torch.ones(16, 3, 1, 8)
+    qkv[3, 1, 0, 2] = torch.nan
+    out, _ = segments.attend_segments(qkv, cos, sin, borders, segments.WHOLE)
+    assert out[:8].isnan().all()
+    assert not out[8:].isnan().any()
+
+
+def test_no_compiler_means_products_over_whole_rows(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(segments.shutil, "which", lambda _: None)
+    segments.problem.cache_clear()
+    segments._library.cache_clear()
+    try:
+        assert segments.problem() == "no C++ compiler"
+        assert at.attention_kind(torch.device("cpu"), torch.float32) == "batched"
+    finally:
+        segments.problem.cache_clear()
+        segments._library.cache_clear()
+
+
+def test_a_compiler_that_fails_says_why(monkeypatch, tmp_path):
+    broken = tmp_path / "g++"
+    broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "no such option" >&2; exit 1\n')
+    broken.chmod(0o755)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", str(broken))
+    segments.problem.cache_clear()
+    segments._library.cache_clear()
+    try:
+        assert segments.problem() == "no such option"
+        assert list((tmp_path / "cache/premask").iterdir()) == []
+    finally:
+        segments.problem.cache_clear()
+        segments._library.cache_clear()
+
+
 def test_nothing_crosses_a_border():
     positions, borders = layout([[5, 11]])
     attention = make_attention("batched", rows=1, length=16, window=4)
@@ -88,3 +177,6 @@ def test_the_operation_is_registered_soundly():
     q, k, v = (x.flatten(0, 1)[None] for x in inputs(8, 1, 8))
     bias = torch.zeros(1, 8, 8)
     torch.library.opcheck(at.attend, (q, k, v, bias), test_utils=("test_schema", "test_faketensor"))
+    _, borders = layout([[3, 5]])
+    qkv = torch.randn(8, 3, 1, 8, requires_grad=True)
+    torch.library.opcheck(segments.attend_segments, (qkv, *rotary_tables(8, 8, 100.0), borders, 2))
