@@ -95,9 +95,12 @@ class _TargetLoss(torch.autograd.Function):
                 dx.append(torch.mm(d_CV, weight))
                 if dweight_VD is None:
                     dweight_VD, dbias_V = torch.mm(d_CV.t(), x_CD).float(), d_CV.sum(0, dtype=torch.float32)
+                    continue
+                if compute == torch.float32:
+                    dweight_VD.addmm_(d_CV.t(), x_CD)  # the product adds where it writes
                 else:
                     dweight_VD += torch.mm(d_CV.t(), x_CD)
-                    dbias_V += d_CV.sum(0, dtype=torch.float32)
+                dbias_V += d_CV.sum(0, dtype=torch.float32)
         if gradient:
             ctx.save_for_backward(torch.cat(dx), dweight_VD, dbias_V)
         loss, hit = torch.stack(losses).sum(), torch.stack(hits).sum()
