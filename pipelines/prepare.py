@@ -23,6 +23,7 @@ from mlm_data.hashing import hash128, ids_from_arrow, ids_to_arrow
 from mlm_data.shards.format import token_type
 from mlm_data.storage import Folder
 from mlm_data.text import normalize, reading
+from mlm_data.tokens.engine import ALGORITHM_VERSION as TOKENS_VERSION
 from mlm_data.tokens.engine import Engine
 from mlm_data.types import Documents, Quarantined, Unit
 from pipelines import metrics
@@ -99,6 +100,7 @@ def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
             "prepare": PREPARED_VERSION,
             "reading": reading.ALGORITHM_VERSION,
             "normalize": normalize.ALGORITHM_VERSION,
+            "tokens": TOKENS_VERSION,
         },
     }
 

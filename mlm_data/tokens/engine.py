@@ -16,6 +16,8 @@ from mlm_data.tokens.reference import Reference, from_bytes, load_tokenizer
 from mlm_data.tokens.words import WordsEngine
 from mlm_data.types import Encoded
 
+ALGORITHM_VERSION = 2  # enters cache keys: count up when any id or word start comes out differently
+
 __all__ = ["Engine", "HuggingFaceEngine", "Reference", "from_bytes", "load_tokenizer", "make_engine"]
 
 
