@@ -83,11 +83,21 @@ class OpenShards:
             self._open_planes(shard, slot, p)
         return self._slots[shards]
 
+    def open_ahead(self, plane: str, shards: Int32[np.ndarray, " shards"]) -> None:
+        """Open shards before a batch asks for them, as long as they turn out to be memory-mapped."""
+        self.begin()
+        for place in range(shards.size):
+            (slot,) = self.find(plane, shards[place : place + 1]).tolist()
+            if not self._held[slot].is_mapped:
+                return
+
     def _open(self, shard: Shard) -> int:
         rows = shard.batches(fmt.ROWS, ("tokens", "segment_lengths"))
         is_mapped = self._dataset.folder.is_local and not (rows and is_decoded(rows[0]))
         if is_mapped:
             self._limit = max(self._limit, MAPPED_SHARDS)
+            for kind in (fmt.ROWS, fmt.MASKS):  # all of it will be read, row by row in a random order
+                self._dataset.folder.read_ahead(shard.files[kind].name)
         slot = self._free_slot()
         for piece, batch in enumerate(rows):
             tokens, lengths = batch.columns

@@ -281,3 +281,12 @@ def test_no_validation_split_is_said(tmp_path):
     dataset = Dataset.open(make_dataset(tmp_path, num_rows=6, validation_rows=0))
     with pytest.raises(ConfigError, match=r"has no validation rows: build it with split\.validation above 0"):
         evaluation(dataset, 4)
+
+
+@pytest.mark.parametrize(("compression", "open_at_once"), [("none", 32), ("zstd", 4)])
+def test_a_thread_opens_mapped_shards_before_they_are_asked_for(tmp_path, compression, open_at_once):
+    dataset = Dataset.open(make_dataset(tmp_path, num_rows=64, shard_rows=2, compression=compression))
+    with Loader(dataset, batch_rows=2, window=256 if compression == "none" else 2, prefetch=1) as loader:
+        next(loader)
+        opened = len(loader._stream.maker.shards)
+    assert opened == open_at_once if compression == "none" else opened <= open_at_once
