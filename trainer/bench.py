@@ -9,6 +9,7 @@ The share of the peak is useful operations (products of places in segments, pair
 targets; three times the forward pass) by seconds, over the fastest square product that was measured before and after.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import torch
 
 from mlm_data.loader import Loader
 from mlm_data.shards.reader import Dataset
+from mlm_data.storage import Folder
 from trainer import machine as mc
 from trainer import runs
 from trainer.arithmetic import step_flops
@@ -40,6 +42,7 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool =
     """
     machine = mc.choose(settings)
     mc.prepare(machine)
+    waited = loader_wait(dataset, settings)  # first: nothing has mapped the files yet
     loader = Loader(dataset, planes=settings.planes, batch_rows=settings.batch_rows, seed=settings.seed)
     batches = [next(loader) for _ in range(STEPS * 3)]
     roles = dataset.manifest.roles
@@ -75,7 +78,7 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool =
         "peers": [_line(peer, ours, settings.batch_rows * dataset.manifest.sequence_length) for peer in every],
         "waterfall": _waterfall({peer.name: peer for peer in every}, ours),
         "time": where_time_goes(lambda: ours.step(0)),
-        "loader_wait": loader_wait(dataset, settings),
+        "loader_wait": waited,
     }
 
 
@@ -168,18 +171,41 @@ def where_time_goes(step: Callable[[], None], *, steps: int = 3) -> dict[str, fl
     return {name: value / total for name, value in totals.items()}
 
 
+def forget_pages(folder: Folder) -> int:
+    """Ask the kernel to drop a local dataset's rows and masks from its page cache; how many files that were.
+
+    Pages that a process has mapped stay: call it before a loader opens them.
+    """
+    if not folder.is_local or not hasattr(os, "posix_fadvise"):
+        return 0
+    paths = [folder.path(f"{kind}/{name}") for kind in ("rows", "masks") for name in folder.names(kind)]
+    for path in paths:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())  # what is not on disk yet can't be dropped
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return len(paths)
+
+
 def loader_wait(
-    dataset: Dataset, settings: RunSettings, *, tokens_per_second: float = 1e6, seconds: float = 3.0
+    dataset: Dataset, settings: RunSettings, *, tokens_per_second: float = 1e6, seconds: float = 10.0
 ) -> float:
-    """Share of time that a consumer of so many places per second waits for its batches."""
+    """Share of time that a consumer of so many places per second waits for its batches, from a cold page cache.
+
+    The consumer keeps a core busy with products, as a trainer does: a sleeping one would also wait for a cold core.
+    """
     places = settings.batch_rows * dataset.manifest.sequence_length
+    work = torch.ones(128, 128)
     waited = 0.0
+    forget_pages(dataset.folder)
     with Loader(dataset, planes=settings.planes, batch_rows=settings.batch_rows, prefetch=2) as loader:
         next(loader)  # starting the thread is not waiting
-        begin = time.perf_counter()
-        while time.perf_counter() - begin < seconds:
-            time.sleep(places / tokens_per_second)  # the consumer works
+        begin = now = time.perf_counter()
+        while now - begin < seconds:
+            done = now + places / tokens_per_second
+            while time.perf_counter() < done:
+                torch.mm(work, work)
             start = time.perf_counter()
             next(loader)
-            waited += time.perf_counter() - start
-        return waited / (time.perf_counter() - begin)
+            now = time.perf_counter()
+            waited += now - start
+        return waited / (now - begin)

@@ -61,5 +61,11 @@ def test_the_loader_is_waited_for_less_than_always(dataset, settings):
     assert 0 <= share < 1
 
 
+def test_files_of_a_dataset_leave_the_page_cache_and_stay_as_they_are(dataset):
+    opened = Dataset.open(dataset)
+    assert bn.forget_pages(opened.folder) == len(list(dataset.glob("rows/*"))) + len(list(dataset.glob("masks/*")))
+    assert opened.shard("train", 0) is not None
+
+
 def test_the_peak_is_a_number_of_operations_per_second():
     assert 1e8 < bn.gemm_peak(torch.float32, size=256, repeats=3) < 1e14
