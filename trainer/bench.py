@@ -48,7 +48,7 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool =
     roles = dataset.manifest.roles
     special = [role for role in (roles.cls, roles.sep, roles.pad) if role >= 0]
     useful = [int((~np.isin(batch.input_ids, special)).sum()) for batch in batches]
-    peak_before = gemm_peak(machine.precision)
+    peak_before = mc.measured_peak(machine.precision)
     ours = _ours(dataset, settings, machine, batches, useful)
     every = [ours]
     if peers:
@@ -65,7 +65,7 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool =
                 _wait(machine)
                 seconds.append(time.perf_counter() - start)
             peer.seconds.append(seconds)
-    peak = max(peak_before, gemm_peak(machine.precision))
+    peak = max(peak_before, mc.measured_peak(machine.precision))
     flops = [_flops(dataset, settings, batch) for batch in batches]
     shares = []
     for number in range(rounds):
@@ -135,17 +135,6 @@ def _flops(dataset: Dataset, settings: RunSettings, batch: Any) -> float:
     lengths = np.diff(borders)[real].tolist()
     shape = {"vocab_size": dataset.manifest.vocab_size, "targets": batch.num_targets}
     return sum(step_flops(settings.model, lengths=lengths, **shape).values())
-
-
-def gemm_peak(precision: torch.dtype, *, size: int = 2048, repeats: int = 10) -> float:
-    """Operations per second of the fastest of some square products."""
-    left, right = (torch.ones(size, size, dtype=precision) for _ in range(2))
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        torch.mm(left, right)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
 
 
 GROUPS = {

@@ -35,7 +35,7 @@ from trainer.data import Stream, Tensors, check_rows, check_vocabulary, open_dat
 from trainer.encoder import PADDED_BIAS
 from trainer.evaluate import Score, score
 from trainer.optim import Average, Optimizer
-from trainer.runlog import COMPILE_STEPS, Clock, Log, Spikes, measured_peak
+from trainer.runlog import COMPILE_STEPS, Clock, Log, Spikes
 from trainer.schedule import decay_start, factor
 from trainer.step import Forward, Stepper, StepStats
 
@@ -388,7 +388,7 @@ class _Run:
         """Operations per second: of a GPU what its maker states, of a CPU what its matrix products reach."""
         device = self.machine.device
         if device.type != "cuda":
-            return measured_peak(self.machine.precision)
+            return mc.measured_peak(self.machine.precision)
         stated = peak_of(torch.cuda.get_device_name(device))
         return stated and stated.flops
 

@@ -101,6 +101,17 @@ def faster_precision() -> str:
     return "bfloat16" if seconds[torch.bfloat16] * 1.1 < seconds[torch.float32] else "float32"
 
 
+def measured_peak(precision: torch.dtype, *, size: int = 2048, repeats: int = 10) -> float:
+    """Operations per second of the fastest of some square products on this CPU: what shares of the peak refer to."""
+    left, right = (torch.ones(size, size, dtype=precision) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        torch.mm(left, right)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
 def prepare(machine: Machine) -> None:
     """Settings of the whole process."""
     torch.use_deterministic_algorithms(machine.deterministic)

@@ -9,8 +9,6 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mlm_data.errors import ConfigError
 from mlm_data.storage import Folder, explain
 from trainer.evaluate import Score
@@ -48,17 +46,6 @@ class Clock:
     def seconds_per_step(self) -> float | None:
         """Mean; None until a step was measured."""
         return self._step_seconds / self.counted if self.counted else None
-
-
-def measured_peak(precision: torch.dtype, *, size: int = 1024, repeats: int = 5) -> float:
-    """Operations per second of the fastest of some square matrix products on this CPU: what its MFU is a share of."""
-    left, right = (torch.ones(size, size, dtype=precision) for _ in range(2))
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        torch.mm(left, right)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
 
 
 class Spikes:
