@@ -148,10 +148,11 @@ def emit_queue(slots, keys, arena, data, start, queue, words, count, out, num_id
 
 
 @lean_kernel
-def distinct_holes(data, holes, hashes, slots, which):
+def distinct_holes(data, holes, hashes, slots, which, starts, lengths):
     """Number the distinct pieces of the holes in order: which[hole] = number; returns their count.
 
     slots: zeros, a power of two and more than twice the holes.
+    starts, lengths: of each distinct piece, in the order of their numbers; as long as the holes.
     """
     mask = slots.size - 1
     count = 0
@@ -175,6 +176,8 @@ def distinct_holes(data, holes, hashes, slots, which):
         else:
             slots[i] = hole + 1
             which[hole] = count
+            starts[count] = start
+            lengths[count] = length
             count += 1
     return count
 

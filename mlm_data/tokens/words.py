@@ -110,10 +110,9 @@ class WordsEngine:
         """Ask about the distinct pieces of the holes, and remember the answers."""
         holes = own.holes[: len(which)]
         slots = np.zeros(1 << (len(which).bit_length() + 1), np.int64)
-        count = distinct_holes(data, holes, own.hashes, slots, which)
-        first = np.empty(count, np.int64)
-        first[which[::-1]] = np.arange(len(which) - 1, -1, -1)
-        starts, lengths = np.ascontiguousarray(holes[first, 1]), np.ascontiguousarray(holes[first, 2])
+        starts, lengths = np.empty(len(which), np.int64), np.empty(len(which), np.int64)
+        count = distinct_holes(data, holes, own.hashes, slots, which, starts, lengths)
+        starts, lengths = starts[:count], lengths[:count]
         answers = self.family.ask(data, starts, lengths)
         self.num_asked += count
         keep = (lengths <= LONGEST_KEY) & (np.diff(answers.bounds) <= LONGEST_ANSWER)
