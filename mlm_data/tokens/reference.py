@@ -25,7 +25,6 @@ The *canonical bytes* of a tokenizer are its tokenizer.json with truncation and 
 keys, no white space, in UTF-8: it keeps the special tokens, any program can load it, and its SHA-256 names it.
 """
 
-import copy
 import hashlib
 import json
 import os
@@ -173,7 +172,8 @@ def from_bytes(data: bytes, special: SpecialTokens = SpecialTokens(), *, where: 
         raise TokenizerError(
             f"{where}: BPE dropout {settings['model']['dropout']} makes ids random: set model.dropout to null"
         )
-    tokenizer = _load(settings, where)
+    canonical = json.dumps(settings, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    tokenizer = _from_text(canonical, where)
     ids = tokenizer.get_vocab(with_added_tokens=True)
     vocab_size = max(ids.values(), default=-1) + 1
     tokens = [""] * vocab_size
@@ -182,10 +182,10 @@ def from_bytes(data: bytes, special: SpecialTokens = SpecialTokens(), *, where: 
     roles = _find_roles(settings, ids, special, where)
     specials = {token["content"] for token in settings["added_tokens"] if token.get("special")}
     specials |= {tokens[number] for number in (getattr(roles, role) for role in ROLES) if number >= 0}
-    canonical = json.dumps(settings, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    json_bytes = canonical.encode()
     return Reference(
-        json_bytes=canonical,
-        sha256=hashlib.sha256(canonical).hexdigest(),
+        json_bytes=json_bytes,
+        sha256=hashlib.sha256(json_bytes).hexdigest(),
         vocab_size=vocab_size,
         roles=roles,
         tokens=tuple(tokens),
@@ -199,10 +199,9 @@ def without_specials(settings: dict[str, Any], specials: set[str]) -> dict[str, 
 
     Ids stay, except those that `tokenizers` gives to added tokens by their order; see `Reference.renumber`.
     """
-    settings = copy.deepcopy(settings)
-    settings["post_processor"] = None
-    settings["added_tokens"] = [token for token in settings["added_tokens"] if token["content"] not in specials]
-    model = settings["model"]
+    model = dict(settings["model"])  # what isn't replaced below is shared with the original
+    added = [token for token in settings["added_tokens"] if token["content"] not in specials]
+    settings = settings | {"post_processor": None, "added_tokens": added, "model": model}
     if isinstance(model["vocab"], list):  # Unigram
         model["vocab"] = [["" if token in specials else token, score] for token, score in model["vocab"]]
         return settings
@@ -240,8 +239,12 @@ def _parse(data: bytes, where: str) -> dict[str, Any]:
 
 
 def _load(settings: dict[str, Any], where: str) -> Tokenizer:
+    return _from_text(json.dumps(settings, ensure_ascii=False), where)
+
+
+def _from_text(text: str, where: str) -> Tokenizer:
     try:
-        return Tokenizer.from_str(json.dumps(settings, ensure_ascii=False))
+        return Tokenizer.from_str(text)
     except BaseException as error:  # tokenizers raises plain Exception, and where it panics something that is none
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise
@@ -271,7 +274,7 @@ def _from_vocabulary(data: bytes, where: str) -> bytes:
     if "[UNK]" not in vocabulary:
         raise TokenizerError(f"{where}: not a BERT vocab.txt: no line is [UNK]: use a tokenizer.json")
     specials = [name for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if name in vocabulary]
-    cased = any(token != token.lower() for token in tokens if not re.fullmatch(r"\[.*\]", token))
+    cased = any(token != token.lower() and not re.fullmatch(r"\[.*\]", token) for token in tokens)
     return json.dumps(bert_settings(vocabulary, specials, lowercase=not cased), ensure_ascii=False).encode()
 
 
