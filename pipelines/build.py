@@ -6,6 +6,7 @@ Between the steps cross only names of files, signatures and lists of copies; nev
 """
 
 import contextlib
+import gc
 import io
 import logging
 import re
@@ -69,7 +70,7 @@ def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions):
     """Run the pipeline; an error that a worker raised comes out as what it was."""
     pipeline = beam.Pipeline(options=options)
     construct(pipeline, units, context)
-    with _workers_quiet() if is_local(options) else contextlib.nullcontext():
+    with _workers_quiet() if is_local(options) else contextlib.nullcontext(), _few_collections():
         try:
             result = pipeline.run()
             result.wait_until_finish()
@@ -78,6 +79,19 @@ def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions):
         except Exception as error:
             raise _original(error) from error
     return result
+
+
+@contextlib.contextmanager
+def _few_collections() -> Iterator[None]:
+    """Keep the garbage collector from walking over all that was there before, again and again.
+
+    Beam alone is more than a hundred thousand objects, and a full collection stops every worker thread.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import argparse
 import difflib
 from collections.abc import Sequence
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from mlm_data.errors import ConfigError
 
@@ -34,7 +34,7 @@ def pipeline_options(beam_args: Sequence[str], *, workers: int) -> PipelineOptio
 
 def is_local(options: PipelineOptions) -> bool:
     """Whether the pipeline's workers live on this machine and under this process."""
-    return options.get_all_options().get("runner") == LOCAL_RUNNER
+    return options.view_as(StandardOptions).runner == LOCAL_RUNNER
 
 
 def check_beam_args(beam_args: Sequence[str]) -> None:
