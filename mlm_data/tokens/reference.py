@@ -156,7 +156,7 @@ def load_tokenizer(path: str | os.PathLike[str], special: SpecialTokens = Specia
         except (OSError, pa.ArrowInvalid) as error:
             raise TokenizerError(f"{where}: can't read the tokenizer: {error}") from error
     if where.endswith(".txt"):
-        data = _from_vocabulary(data, where)
+        return _reference(_from_vocabulary(data, where), special, where)
     return from_bytes(data, special, where=where)
 
 
@@ -166,13 +166,20 @@ def from_bytes(data: bytes, special: SpecialTokens = SpecialTokens(), *, where: 
     Raises:
         TokenizerError: as `load_tokenizer`.
     """
-    settings = _parse(data, where)
+    return _reference(_parse(data, where), special, where)
+
+
+def _reference(settings: dict[str, Any], special: SpecialTokens, where: str) -> Reference:
     settings["truncation"] = settings["padding"] = None
     if settings["model"].get("dropout"):
         raise TokenizerError(
             f"{where}: BPE dropout {settings['model']['dropout']} makes ids random: set model.dropout to null"
         )
-    canonical = json.dumps(settings, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    try:
+        canonical = json.dumps(settings, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        json_bytes = canonical.encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _no_tokenizer(error, where) from error
     tokenizer = _from_text(canonical, where)
     ids = tokenizer.get_vocab(with_added_tokens=True)
     vocab_size = max(ids.values(), default=-1) + 1
@@ -182,7 +189,6 @@ def from_bytes(data: bytes, special: SpecialTokens = SpecialTokens(), *, where: 
     roles = _find_roles(settings, ids, special, where)
     specials = {token["content"] for token in settings["added_tokens"] if token.get("special")}
     specials |= {tokens[number] for number in (getattr(roles, role) for role in ROLES) if number >= 0}
-    json_bytes = canonical.encode()
     return Reference(
         json_bytes=json_bytes,
         sha256=hashlib.sha256(json_bytes).hexdigest(),
@@ -227,15 +233,18 @@ def _parse(data: bytes, where: str) -> dict[str, Any]:
         settings = json.loads(data)
         settings["added_tokens"] = settings.get("added_tokens") or []
         vocabulary = settings["model"]["vocab"]
-        json.dumps(settings, ensure_ascii=False).encode()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise TokenizerError(
-            f"{where}: not a tokenizer.json of HF tokenizers ({type(error).__name__}: {str(error)[:80]}): "
-            "save it with `tokenizer.save_pretrained` of transformers, or name a BERT vocab.txt"
-        ) from error
+        raise _no_tokenizer(error, where) from error
     if not vocabulary:
         raise TokenizerError(f"{where}: the tokenizer's vocabulary is empty: train it on more text")
     return settings
+
+
+def _no_tokenizer(error: Exception, where: str) -> TokenizerError:
+    return TokenizerError(
+        f"{where}: not a tokenizer.json of HF tokenizers ({type(error).__name__}: {str(error)[:80]}): "
+        "save it with `tokenizer.save_pretrained` of transformers, or name a BERT vocab.txt"
+    )
 
 
 def _load(settings: dict[str, Any], where: str) -> Tokenizer:
@@ -262,7 +271,7 @@ def _renumbering(tokenizer: Tokenizer, tokens: tuple[str, ...]) -> Int64[np.ndar
     return None if np.array_equal(result, np.arange(size)) else result
 
 
-def _from_vocabulary(data: bytes, where: str) -> bytes:
+def _from_vocabulary(data: bytes, where: str) -> dict[str, Any]:
     try:
         lines = data.decode().split("\n")
     except UnicodeDecodeError as error:
@@ -275,7 +284,7 @@ def _from_vocabulary(data: bytes, where: str) -> bytes:
         raise TokenizerError(f"{where}: not a BERT vocab.txt: no line is [UNK]: use a tokenizer.json")
     specials = [name for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if name in vocabulary]
     cased = any(token != token.lower() and not re.fullmatch(r"\[.*\]", token) for token in tokens)
-    return json.dumps(bert_settings(vocabulary, specials, lowercase=not cased), ensure_ascii=False).encode()
+    return bert_settings(vocabulary, specials, lowercase=not cased)
 
 
 def bert_settings(vocabulary: dict[str, int], specials: list[str], *, lowercase: bool) -> dict[str, Any]:
