@@ -231,21 +231,24 @@ class _Run:
         total = self.settings.total_steps(self.dataset.manifest.sequence_length, world=self.parallel.world)
         if total is None:
             return None
-        return {"total": total, "begin": decay_start(total, self.settings.schedule), "corrections": 0}
+        return {"total": total, "begin": decay_start(total, self.settings.schedule), "corrections": 0, "since": 0}
 
     def _decide_horizon(self) -> None:
         """Turn a budget in minutes into a number of steps; written down before any step depends on it."""
         minutes, step, horizon = self.settings.budget.minutes, self.state.step, self.facts["horizon"]
         if minutes is None or self._clock.counted < MEASURED_STEPS - COMPILE_STEPS:
             return
-        correct = horizon is not None and not horizon["corrections"] and step == horizon["begin"]
+        correct = (
+            horizon is not None and not horizon["corrections"] and horizon.get("since", 0) < step == horizon["begin"]
+        )
         if horizon is not None and not correct:
             return
         per_step = self.parallel.largest(self._clock.seconds_per_step or 1.0, self.machine.device)
         seconds = self.parallel.largest(self.state.seconds, self.machine.device)
         total = step + max(1, int((minutes * 60 - seconds) / (OVERHEAD * per_step)))
         begin = step if correct else decay_start(total, self.settings.schedule)
-        self.facts["horizon"] = {"total": total, "begin": begin, "corrections": int(correct)}
+        since = horizon.get("since", 0) if correct else step
+        self.facts["horizon"] = {"total": total, "begin": begin, "corrections": int(correct), "since": since}
         if self.parallel.leads:
             runs.write(self.folder, self.facts)
 
@@ -254,8 +257,12 @@ class _Run:
         return self.facts["horizon"]["total"] if self.facts["horizon"] else UNDECIDED
 
     def _rate(self, step: int) -> float:
-        begin = self.facts["horizon"]["begin"] if self.facts["horizon"] else UNDECIDED
-        return factor(step, self._total, self.settings.schedule, begin=begin)
+        horizon = self.facts["horizon"]
+        if horizon is None or step < horizon.get(
+            "since", 0
+        ):  # a resumed run goes through these as they were the first time
+            return factor(step, UNDECIDED, self.settings.schedule, begin=UNDECIDED)
+        return factor(step, horizon["total"], self.settings.schedule, begin=horizon["begin"])
 
     # Training.
 

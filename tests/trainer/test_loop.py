@@ -86,14 +86,15 @@ def test_killed_and_resumed_it_has_the_same_losses_bit_for_bit(start, tmp_path, 
     assert one.state["sha256"] == two.state["sha256"]
 
 
-def test_a_budget_in_minutes_is_decided_once_and_kept(settings, tmp_path):
-    chosen = settings("budget.minutes=0.02", "checkpoint_every=7")
+@pytest.mark.parametrize("minutes", ["0.02", "0.0001"])  # the shorter one is over when it is decided
+def test_a_budget_in_minutes_is_decided_once_and_kept(settings, tmp_path, minutes):
+    chosen = settings(f"budget.minutes={minutes}", "checkpoint_every=7")
     result = train(chosen)
     horizon = json.loads((Path(chosen.out) / "run.json").read_text())["horizon"]
     assert result["step"] == result["total"] == horizon["total"] > 20
     wanted = losses(Path(chosen.out))
     # Go on from an earlier checkpoint: the same number of steps, the same losses.
-    again = settings("budget.minutes=0.02", "checkpoint_every=7", out="again")
+    again = settings(f"budget.minutes={minutes}", "checkpoint_every=7", out="again")
     shutil.copytree(chosen.out, again.out)
     for step in ck.steps(Path(again.out))[1:]:
         shutil.rmtree(ck.folder_of(Path(again.out), step))
