@@ -238,16 +238,14 @@ class _Run:
         minutes, step, horizon = self.settings.budget.minutes, self.state.step, self.facts["horizon"]
         if minutes is None or self._clock.counted < MEASURED_STEPS - COMPILE_STEPS:
             return
-        correct = (
-            horizon is not None and not horizon["corrections"] and horizon.get("since", 0) < step == horizon["begin"]
-        )
+        since = horizon.get("since", 0) if horizon else step
+        correct = horizon is not None and not horizon["corrections"] and since < step == horizon["begin"]
         if horizon is not None and not correct:
             return
         per_step = self.parallel.largest(self._clock.seconds_per_step or 1.0, self.machine.device)
         seconds = self.parallel.largest(self.state.seconds, self.machine.device)
         total = step + max(1, int((minutes * 60 - seconds) / (OVERHEAD * per_step)))
         begin = step if correct else decay_start(total, self.settings.schedule)
-        since = horizon.get("since", 0) if correct else step
         self.facts["horizon"] = {"total": total, "begin": begin, "corrections": int(correct), "since": since}
         if self.parallel.leads:
             runs.write(self.folder, self.facts)
@@ -258,9 +256,7 @@ class _Run:
 
     def _rate(self, step: int) -> float:
         horizon = self.facts["horizon"]
-        if horizon is None or step < horizon.get(
-            "since", 0
-        ):  # a resumed run goes through these as they were the first time
+        if horizon is None or step < horizon.get("since", 0):  # not decided yet when this step was first run
             return factor(step, UNDECIDED, self.settings.schedule, begin=UNDECIDED)
         return factor(step, horizon["total"], self.settings.schedule, begin=horizon["begin"])
 
