@@ -48,7 +48,8 @@ def problem() -> str | None:
     try:
         _library()
     except (OSError, subprocess.CalledProcessError) as error:
-        return str(getattr(error, "stderr", None) or error).strip().splitlines()[0]
+        said = str(getattr(error, "stderr", None) or error).split("\n")
+        return next((line for line in said if line.strip()), type(error).__name__)
     return None
 
 
