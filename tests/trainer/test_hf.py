@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from mlm_data.config import SpecialTokens
 from mlm_data.errors import CheckpointError, InputError, PremaskError, StorageError, TokenizerError
-from mlm_data.tokens.reference import bert_settings, from_bytes, load_tokenizer
+from mlm_data.tokens.reference import Reference, bert_settings, from_bytes, load_tokenizer
 from tests.synthetic import make_dataset
 from trainer import checkpoint as ck
 from trainer import runs
@@ -308,16 +308,22 @@ def test_fill_and_the_fill_mask_pipeline_agree(hf_folder, tmp_path, monkeypatch)
                 assert one.probability == pytest.approx(answer["score"], rel=1e-4)
 
 
-def test_training_goes_on_from_an_imported_model(tmp_path):
+def imported(folder: Path, *, positions: int) -> tuple[Reference, Encoder, Path, Path]:
+    """A model of transformers imported into a run, and a dataset for it: tokenizer, its weights, data, run."""
     tokenizer = from_bytes(wordpiece())
     model = encoder(SHAPE, tokenizer.vocab_size, rows=1, length=128)
-    hf_model(model, tokenizer.json_bytes, 256).save_pretrained(tmp_path / "source")
-    (tmp_path / "source/tokenizer.json").write_bytes(wordpiece())
+    hf_model(model, tokenizer.json_bytes, positions).save_pretrained(folder / "source")
+    (folder / "source/tokenizer.json").write_bytes(wordpiece())
     data = make_dataset(
-        tmp_path / "data", vocab_size=tokenizer.vocab_size, tokenizer=tokenizer.json_bytes, roles=tokenizer.roles
+        folder / "data", vocab_size=tokenizer.vocab_size, tokenizer=tokenizer.json_bytes, roles=tokenizer.roles
     )
-    run = tmp_path / "run"
-    import_hf(tmp_path / "source", run)
+    run = folder / "run"
+    import_hf(folder / "source", run)
+    return tokenizer, model, data, run
+
+
+def test_training_goes_on_from_an_imported_model(tmp_path):
+    tokenizer, model, data, run = imported(tmp_path, positions=256)
     # The recipe's shape is another; the imported one holds. A learning rate of nearly nothing changes nearly nothing.
     still = {"kind": "adamw", "lr": 1e-12}
     first = settings(data, run, model={"layers": 2}, optimizer=still)
@@ -338,15 +344,7 @@ def test_training_goes_on_from_an_imported_model(tmp_path):
 
 
 def test_phases_begin_with_an_imported_model(tmp_path):
-    tokenizer = from_bytes(wordpiece())
-    model = encoder(SHAPE, tokenizer.vocab_size, rows=1, length=128)
-    hf_model(model, tokenizer.json_bytes, 32).save_pretrained(tmp_path / "source")
-    (tmp_path / "source/tokenizer.json").write_bytes(wordpiece())
-    data = make_dataset(
-        tmp_path / "data", vocab_size=tokenizer.vocab_size, tokenizer=tokenizer.json_bytes, roles=tokenizer.roles
-    )
-    run = tmp_path / "run"
-    import_hf(tmp_path / "source", run)
+    tokenizer, model, data, run = imported(tmp_path, positions=32)
     phases = [{"data": str(data), "tokens": 256}, {"data": str(data), "tokens": 256}]
     chosen = settings(data, run, phases=phases, model={"layers": 2}, optimizer={"kind": "adamw", "lr": 1e-12})
     train(chosen)
