@@ -26,7 +26,7 @@ from trainer import machine as mc
 from trainer import runs
 from trainer.arithmetic import step_flops
 from trainer.config import OptimizerSettings, RunSettings
-from trainer.data import Tensors
+from trainer.data import Tensors, shorten, usual_segments
 from trainer.optim import Optimizer
 from trainer.peers import LADDER, STEPS, Peer, make_peers
 from trainer.step import Forward, Stepper
@@ -45,10 +45,13 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool =
     waited = loader_wait(dataset, settings)  # first: nothing has mapped the files yet
     loader = Loader(dataset, planes=settings.planes, batch_rows=settings.batch_rows, seed=settings.seed)
     batches = [next(loader) for _ in range(STEPS * 3)]
+    if machine.device.type == "cuda":
+        segments = usual_segments(dataset, settings.batch_rows)
+        batches = [shorten(batch, segments) for batch in batches]
     roles = dataset.manifest.roles
     special = [role for role in (roles.cls, roles.sep, roles.pad) if role >= 0]
     useful = [int((~np.isin(batch.input_ids, special)).sum()) for batch in batches]
-    peak_before = mc.measured_peak(machine.precision)
+    peak_before = mc.measured_peak(machine.precision, machine.device)
     ours = _ours(dataset, settings, machine, batches, useful)
     every = [ours]
     if peers:
@@ -65,7 +68,7 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool =
                 _wait(machine)
                 seconds.append(time.perf_counter() - start)
             peer.seconds.append(seconds)
-    peak = max(peak_before, mc.measured_peak(machine.precision))
+    peak = max(peak_before, mc.measured_peak(machine.precision, machine.device))
     flops = [_flops(dataset, settings, batch) for batch in batches]
     shares = []
     for number in range(rounds):
@@ -77,7 +80,7 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool =
         "share_of_peak": statistics.median(shares),
         "peers": [_line(peer, ours, settings.batch_rows * dataset.manifest.sequence_length) for peer in every],
         "waterfall": _waterfall({peer.name: peer for peer in every}, ours),
-        "time": where_time_goes(lambda: ours.step(0)),
+        "time": where_time_goes(lambda: ours.step(0), machine.device),
         "loader_wait": waited,
     }
 
@@ -143,19 +146,31 @@ GROUPS = {
     "fused kernels": ("Call CompiledFxGraph",),
     "optimizer": ("_fused_adam", "_foreach", "linalg_vector_norm"),
 }
+GPU_GROUPS = {  # by names of kernels
+    "matrix products": ("nvjet", "gemm", "cublas", "cutlass_80", "splitK"),
+    "attention": ("flash", "fmha"),
+    "loss": ("softmax_gradient_kernel",),
+    "fused kernels": ("triton_",),
+    "optimizer": ("multi_tensor_apply",),
+}
 
 
-def where_time_goes(step: Callable[[], None], *, steps: int = 3) -> dict[str, float]:
-    """Shares of a step's processor time by kind of work."""
+def where_time_goes(step: Callable[[], None], device: torch.device, *, steps: int = 3) -> dict[str, float]:
+    """Shares by kind of work: of a step's processor time, on a GPU of the time that its kernels take."""
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+    on_gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as recorded:
         for _ in range(steps):
             step()
-    totals = dict.fromkeys((*GROUPS, "other"), 0.0)
+    groups = GPU_GROUPS if on_gpu else GROUPS
+    totals = dict.fromkeys((*groups, "other"), 0.0)
     for event in recorded.key_averages():
-        group = next((name for name, keys in GROUPS.items() if any(key in event.key for key in keys)), "other")
-        totals[group] += event.self_cpu_time_total
+        group = next((name for name, keys in groups.items() if any(key in event.key for key in keys)), "other")
+        if on_gpu:  # ranges that torch marks, such as an optimizer's step, hold kernels that are counted already
+            totals[group] += event.self_device_time_total * (not event.is_user_annotation)
+        else:
+            totals[group] += event.self_cpu_time_total
     total = sum(totals.values())
     return {name: value / total for name, value in totals.items()}
 

@@ -157,7 +157,8 @@ class _Run:
             self.facts["former"][-1]["until"] = done
             say(f"from step {done + 1} on with dataset {self.dataset.digest[:16]}, from its beginning")
             place = None
-        self.stream = Stream(self.dataset, settings, state=place, parallel=parallel)
+        on_gpu = self.machine.device.type == "cuda"
+        self.stream = Stream(self.dataset, settings, state=place, parallel=parallel, short=on_gpu)
         self.facts["mix"] = self.stream.digests[1:]
         if parallel.leads:
             runs.write(self.folder, self.facts, self.dataset.tokenizer())
@@ -391,7 +392,7 @@ class _Run:
         """Operations per second: of a GPU what its maker states, of a CPU what its matrix products reach."""
         device = self.machine.device
         if device.type != "cuda":
-            return mc.measured_peak(self.machine.precision)
+            return mc.measured_peak(self.machine.precision, device)
         stated = peak_of(torch.cuda.get_device_name(device))
         return stated and stated.flops
 

@@ -15,7 +15,7 @@ from trainer.arithmetic import step_flops
 
 def test_it_prints_speed_and_where_time_goes(dataset, small, capsys, monkeypatch):
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1")  # no second process
-    monkeypatch.setattr(bn.mc, "measured_peak", lambda precision: 1e12)
+    monkeypatch.setattr(bn.mc, "measured_peak", lambda precision, device: 1e12)
     monkeypatch.setattr(bn, "loader_wait", lambda *_: 0.001)
     options = [option for value in (*small, "budget.steps=1") for option in ("--set", value)]
     with pytest.raises(SystemExit) as ended:
@@ -68,4 +68,4 @@ def test_files_of_a_dataset_leave_the_page_cache_and_stay_as_they_are(dataset):
 
 
 def test_the_peak_is_a_number_of_operations_per_second():
-    assert 1e8 < bn.mc.measured_peak(torch.float32, size=256, repeats=3) < 1e14
+    assert 1e8 < bn.mc.measured_peak(torch.float32, torch.device("cpu"), size=256, repeats=3) < 1e14

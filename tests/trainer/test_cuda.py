@@ -259,7 +259,7 @@ def test_memory_and_speed_of_a_base_model():
         batch = Tensors(
             torch.randint(5, vocab, (places,)).int(),
             torch.arange(length).repeat(rows).int(),
-            torch.tensor([0, *lengths, *[0] * (rows * (length // 32 - 1))]).cumsum(0).int(),
+            torch.tensor([0, *lengths, *[0] * (rows * 3 // 2)]).cumsum(0).int(),  # as `usual_segments` would have it
             torch.randperm(places)[:targets].sort().values.int(),
             torch.randint(5, vocab, (targets,)),
         )
