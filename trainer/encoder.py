@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from trainer.attention import Attention, Plan
 from trainer.config import ModelSettings
 from trainer.loss import Kernel, softmax_gradient
+from trainer.products import TORCH, Products
 from trainer.rotary import rotary_tables
 
 PADDED_BIAS = -1e4  # of ids that no tokenizer has
@@ -42,18 +43,25 @@ class Encoder(nn.Module):
     """ids and positions [T] -> hidden states [T, D] in the compute precision."""
 
     def __init__(
-        self, shape: ModelSettings, vocab_size: int, *, length: int, attention: Attention, compute: torch.dtype
+        self,
+        shape: ModelSettings,
+        vocab_size: int,
+        *,
+        length: int,
+        attention: Attention,
+        compute: torch.dtype,
+        products: Products = TORCH,
     ) -> None:
         super().__init__()
         self.shape, self.vocab_size, self.length = shape, vocab_size, length
-        self.attention, self.compute = attention, compute
+        self.attention, self.compute, self.products = attention, compute, products
         self.recompute = False
         self.loss_kernel: Kernel = softmax_gradient
         self.embedding = nn.Embedding(padded_vocabulary(vocab_size), shape.width)
         self.embedding_norm = Norm(shape.width, shape.norm_eps)
-        self.blocks = nn.ModuleList(Block(shape, layer, attention, compute) for layer in range(shape.layers))
+        self.blocks = nn.ModuleList(Block(shape, layer, attention, compute, products) for layer in range(shape.layers))
         self.final_norm = Norm(shape.width, shape.norm_eps)
-        self.head = Head(shape, compute)
+        self.head = Head(shape, compute, products)
         self.decoder_bias = nn.Parameter(torch.zeros(padded_vocabulary(vocab_size)))
         for name, theta in (("wide", shape.rope_theta), ("near", shape.local_rope_theta)):
             cos, sin = rotary_tables(length, shape.head_dim, theta)
@@ -111,16 +119,18 @@ class Encoder(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)). With `places_N`, only those places go on after the mixing."""
 
-    def __init__(self, shape: ModelSettings, layer: int, attention: Attention, compute: torch.dtype) -> None:
+    def __init__(
+        self, shape: ModelSettings, layer: int, attention: Attention, compute: torch.dtype, products: Products
+    ) -> None:
         super().__init__()
         self.local = layer % shape.global_every != 0
         self.heads, self.attention, self.compute = shape.heads, attention, compute
         self.attention_norm = Norm(shape.width, shape.norm_eps) if layer else nn.Identity()
-        self.qkv = Matrix(shape.width, 3 * shape.width, compute)
-        self.attention_out = Matrix(shape.width, shape.width, compute)
+        self.qkv = Matrix(shape.width, 3 * shape.width, compute, products)
+        self.attention_out = Matrix(shape.width, shape.width, compute, products)
         self.mlp_norm = Norm(shape.width, shape.norm_eps)
-        self.mlp_in = Matrix(shape.width, 2 * shape.intermediate, compute)
-        self.mlp_out = Matrix(shape.intermediate, shape.width, compute)
+        self.mlp_in = Matrix(shape.width, 2 * shape.intermediate, compute, products)
+        self.mlp_out = Matrix(shape.intermediate, shape.width, compute, products)
 
     def forward(self, x_TD: Tensor, cos: Tensor, sin: Tensor, plan: Plan, places_N: Tensor | None = None) -> Tensor:
         qkv_T3HK = self.qkv(self.attention_norm(x_TD)).unflatten(-1, (3, self.heads, -1))
@@ -135,9 +145,9 @@ class Block(nn.Module):
 class Head(nn.Module):
     """dense, gelu, norm: the part of the prediction head before the decoder."""
 
-    def __init__(self, shape: ModelSettings, compute: torch.dtype) -> None:
+    def __init__(self, shape: ModelSettings, compute: torch.dtype, products: Products) -> None:
         super().__init__()
-        self.dense = Matrix(shape.width, shape.width, compute)
+        self.dense = Matrix(shape.width, shape.width, compute, products)
         self.norm = Norm(shape.width, shape.norm_eps)
 
     def forward(self, x_ND: Tensor) -> Tensor:
@@ -159,10 +169,10 @@ class Norm(nn.Module):
 class Matrix(nn.Module):
     """x W^T in the compute precision; the weight stays float32."""
 
-    def __init__(self, inputs: int, outputs: int, compute: torch.dtype) -> None:
+    def __init__(self, inputs: int, outputs: int, compute: torch.dtype, products: Products) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.compute = compute
+        self.compute, self.products = compute, products
 
     def forward(self, x_TI: Tensor) -> Tensor:
-        return F.linear(x_TI.to(self.compute), self.weight.to(self.compute))
+        return self.products.linear(x_TI.to(self.compute), self.weight.to(self.compute))

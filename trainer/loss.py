@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.products import TORCH, Products
+
 IGNORE = -100
 CHUNK = 2048  # targets at a time: 64 MiB of logits at a vocabulary of 8,192
 CPU_CHUNK = 256  # on a CPU: what fits into its caches is passed over three times without touching memory
@@ -65,9 +67,10 @@ def target_loss(
     *,
     compute: torch.dtype,
     kernel: Kernel = softmax_gradient,
+    products: Products = TORCH,
 ) -> tuple[Tensor, Tensor]:
     """Sum of the cross-entropies (nats, float32, differentiable) and number of hits, over targets that are not -100."""
-    return _TargetLoss.apply(features_ND.to(compute), weight_VD, bias_V, target_N, compute, kernel)
+    return _TargetLoss.apply(features_ND.to(compute), weight_VD, bias_V, target_N, compute, kernel, products)
 
 
 class _TargetLoss(torch.autograd.Function):
@@ -80,19 +83,21 @@ class _TargetLoss(torch.autograd.Function):
         target_N: Tensor,
         compute: torch.dtype,
         kernel: Kernel,
+        products: Products,
     ) -> tuple[Tensor, Tensor]:
         gradient = any(ctx.needs_input_grad)
         weight = weight_VD.to(compute)
+        decoder, back = products.pack(weight.t()), products.pack(weight) if gradient else None
         losses, hits, dx = [], [], []
         dweight_VD = dbias_V = None
         chunk = CHUNK if x_ND.is_cuda else CPU_CHUNK
         for x_CD, target_C in zip(x_ND.split(chunk), target_N.split(chunk), strict=True):
-            d_CV = torch.mm(x_CD, weight.t())
+            d_CV = products.multiply(x_CD, decoder)
             loss_C, hit_C = kernel(d_CV, bias_V, target_C)
             losses.append(loss_C.sum())
             hits.append(hit_C.sum())
             if gradient:
-                dx.append(torch.mm(d_CV, weight))
+                dx.append(products.multiply(d_CV, back))
                 if dweight_VD is None:
                     dweight_VD, dbias_V = torch.mm(d_CV.t(), x_CD).float(), d_CV.sum(0, dtype=torch.float32)
                     continue
@@ -110,7 +115,7 @@ class _TargetLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple:
         dx_ND, dweight_VD, dbias_V = ctx.saved_tensors
-        return dx_ND * grad_loss.to(dx_ND.dtype), dweight_VD * grad_loss, dbias_V * grad_loss, None, None, None
+        return dx_ND * grad_loss.to(dx_ND.dtype), dweight_VD * grad_loss, dbias_V * grad_loss, None, None, None, None
 
 
 def plain_target_loss(

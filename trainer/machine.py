@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from mlm_data.errors import ConfigError
-from trainer import segments
+from trainer import native, segments
 from trainer.config import RunSettings
 from trainer.encoder import Encoder
 from trainer.loss import compiled_kernel
@@ -79,7 +79,7 @@ def choose(settings: RunSettings, *, precision: str | None = None, parallel: Par
 
 def has_compiler(device: torch.device) -> bool:
     """Whether Inductor can compile for this device: a C++ compiler for CPUs; on GPUs Triton brings its own."""
-    return device.type == "cuda" or segments.compiler() is not None
+    return device.type == "cuda" or native.compiler() is not None
 
 
 def faster_precision() -> str:

@@ -20,6 +20,7 @@ from trainer.config import ModelSettings, RunSettings
 from trainer.data import pinned
 from trainer.encoder import Encoder
 from trainer.machine import Machine
+from trainer.products import products_for
 
 FORMAT = 1
 FACTS, TOKENIZER = "run.json", "tokenizer.json"
@@ -270,4 +271,11 @@ def make_model(shape: ModelSettings, vocab_size: int, length: int, machine: Mach
     kind = attention_kind(machine.device, machine.precision)
     attention = make_attention(kind, rows=rows, length=length, window=shape.window)
     with torch.device(machine.device):
-        return Encoder(shape, vocab_size, length=length, attention=attention, compute=machine.precision)
+        return Encoder(
+            shape,
+            vocab_size,
+            length=length,
+            attention=attention,
+            compute=machine.precision,
+            products=products_for(machine.device, machine.precision),
+        )

@@ -51,6 +51,7 @@ class Forward(nn.Module):
                 ids_N,
                 compute=encoder.compute,
                 kernel=encoder.loss_kernel,
+                products=encoder.products,
             )
 
 

@@ -1,0 +1,121 @@
+"""Our products are torch's, whoever computes them."""
+
+import pytest
+import torch
+
+from trainer import native, products
+from trainer.config import ModelSettings
+from trainer.loss import target_loss
+from trainer.machine import Machine
+from trainer.products import OWN, TORCH, products_for
+from trainer.runs import make_model
+
+CPU = torch.device("cpu")
+here = pytest.mark.skipif(
+    native.problem("products") is not None, reason=f"no kernel on this machine: {native.problem('products')}"
+)
+SHAPES = [
+    (64, 48, 32),
+    (33, 7, 5),
+    (1, 1, 1),
+    (7, 100, 3),
+    (1, 40, 9),
+    (40, 1, 2),
+    (5, 5, 0),
+    (0, 5, 4),
+    (2000, 20, 1030),  # many blocks, a depth of more than one piece
+    (50, 500, 700),  # columns cut too
+]
+
+
+def matrices(*shapes: tuple[int, int]) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def test_it_is_used_where_torch_is_known_to_be_slower():
+    assert products_for(CPU, torch.bfloat16) is TORCH
+    assert products_for(torch.device("meta"), torch.float32) is TORCH
+    assert (products_for(CPU, torch.float32) is OWN) == (products.problem() is None)
+
+
+@pytest.mark.parametrize(
+    ("processor", "compiler", "said"),
+    [
+        (b"vendor_id : GenuineIntel", None, "torch's own library"),
+        (b"", None, "torch's own library"),
+        (b"vendor_id : AuthenticAMD", "no C++ compiler", "no C++ compiler"),
+        (b"vendor_id : AuthenticAMD", None, None),
+    ],
+)
+def test_what_speaks_against_it_is_said(monkeypatch, processor, compiler, said):
+    monkeypatch.setattr(products.native, "processor", lambda: processor)
+    monkeypatch.setattr(products.native, "problem", lambda name: compiler)
+    monkeypatch.setattr(products.sys, "platform", "linux")
+    products.problem.cache_clear()
+    try:
+        assert said is None or said in products.problem()
+        assert products_for(CPU, torch.float32) is (OWN if said is None else TORCH)
+    finally:
+        products.problem.cache_clear()
+
+
+@here
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("m", "n", "k"), SHAPES)
+def test_products_agree_and_do_not_depend_on_threads(m, n, k, turned):
+    a, b = matrices((m, k), (n, k) if turned else (k, n))
+    b = b.t() if turned else b
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(OWN.into(a, OWN.pack(b), torch.full((m, n), torch.nan)))
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(found[0], a @ b, rtol=1e-5, atol=1e-4)
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
+@here
+def test_a_packed_matrix_serves_several_products_and_views_are_copied():
+    a, b = matrices((20, 30), (40, 12))
+    packed = OWN.pack(b[::2][:15])
+    torch.testing.assert_close(OWN.multiply(a[:, ::2], packed), a[:, ::2] @ b[::2][:15])
+    torch.testing.assert_close(OWN.multiply(a[:7, :15], packed), a[:7, :15] @ b[::2][:15])
+
+
+@here
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+def test_linear_agrees_in_value_and_gradients_compiled_too():
+    x, weight, other = matrices((70, 40), (24, 40), (70, 24))
+    results = []
+    for linear in (TORCH.linear, OWN.linear, torch.compile(OWN.linear, fullgraph=True)):
+        one, two = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        out = linear(one, two)
+        (out * other).sum().backward()
+        results.append((out, one.grad, two.grad))
+    for found in results[1:]:
+        for tensor, wanted in zip(found, results[0], strict=True):
+            torch.testing.assert_close(tensor, wanted, rtol=1e-5, atol=1e-5)
+    torch.library.opcheck(products.product, (x, weight, True, x.new_empty(70, 24)))
+
+
+@here
+def test_the_loss_is_the_same():
+    features, weight = matrices((600, 16), (64, 16))
+    bias, ids = torch.zeros(64), torch.arange(600) % 64
+    losses = []
+    for one in (TORCH, OWN):
+        loss, hits = target_loss(features, weight.requires_grad_(), bias, ids, compute=torch.float32, products=one)
+        (gradient,) = torch.autograd.grad(loss, weight)
+        losses.append((loss.detach(), hits, gradient))
+    for found, wanted in zip(losses[1], losses[0], strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_has_one_kind_of_products():
+    machine = Machine(device=CPU, precision=torch.float32, compile=False, deterministic=True)
+    model = make_model(ModelSettings(layers=1, width=16, heads=2, intermediate=16), 64, 16, machine, rows=2)
+    assert model.products is products_for(CPU, torch.float32)
+    assert model.blocks[0].mlp_in.products is model.head.dense.products is model.products

@@ -1,0 +1,84 @@
+"""C++ sources beside this file, compiled for this processor when they are first wanted.
+
+A library is kept in `cache_folder()` under a name that its source, the compiler and the processor determine; it appears
+there whole or not at all. Where nothing can be compiled, `problem` says why, and callers have a slower way.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+
+
+def compiler() -> str | None:
+    """The C++ compiler: $CXX, g++ or clang++; None if there is none."""
+    names = (os.environ.get("CXX") or "g++", "clang++")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def cache_folder() -> Path:
+    """Where compiled libraries are kept: $XDG_CACHE_HOME/premask, or ~/.cache/premask."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "premask"
+
+
+@cache
+def problem(name: str) -> str | None:
+    """Why `name`.cpp can't be had here, in a few words; None if it is ready to be called."""
+    try:
+        library(name)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = str(getattr(error, "stderr", None) or error).split("\n")
+        return next((line for line in said if line.strip()), type(error).__name__)
+    return None
+
+
+@cache
+def library(name: str) -> ctypes.CDLL:
+    """The library of `name`.cpp.
+
+    Raises:
+        OSError: if there is no compiler, or the library can't be loaded.
+        subprocess.CalledProcessError: if it can't be compiled.
+    """
+    program = compiler()
+    if program is None:
+        raise OSError("no C++ compiler")
+    source = Path(__file__).with_name(f"{name}.cpp")
+    path = cache_folder() / f"{name}-{_identity(program, source)}.so"
+    if not path.exists():
+        _compile(program, source, path)
+    return ctypes.CDLL(str(path))
+
+
+def processor() -> bytes:
+    """What `-march=native` looks at; a home folder may be shared by machines of several kinds."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor().encode()
+    wanted = (b"vendor_id", b"cpu family", b"model", b"flags", b"Features")
+    lines = info.read_bytes().partition(b"\n\n")[0].splitlines()
+    return b"\n".join(line for line in lines if line.startswith(wanted))
+
+
+def _identity(program: str, source: Path) -> str:
+    """Digest of what a library depends on: source, headers, flags, compiler, processor."""
+    version = subprocess.run([program, "--version"], capture_output=True, check=True).stdout
+    headers = b"".join(path.read_bytes() for path in sorted(source.parent.glob("*.h")))
+    parts = [source.read_bytes(), headers, " ".join(FLAGS).encode(), program.encode(), version, processor()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+
+
+def _compile(program: str, source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        command = [program, *FLAGS, "-o", str(made), str(source)]
+        subprocess.run(command, capture_output=True, text=True, check=True)
+        made.replace(path)
