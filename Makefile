@@ -27,8 +27,9 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Two processes at a time, a file in one: its fixtures are made once.
 test: setup
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 # What takes minutes: every corpus, every tokenizer, a million strings, whole builds of books.
 test-slow: setup

@@ -32,13 +32,13 @@ class Products(Protocol):
     """See the module's docstring."""
 
     def linear(self, x_TI: Tensor, weight_OI: Tensor) -> Tensor:
-        """X W^T, differentiable."""
+        """The product x W^T, differentiable."""
 
     def pack(self, b_KN: Tensor) -> Packed:
         """Prepare a right factor, maybe a transposed view, for several products. It must not change between them."""
 
     def multiply(self, a_MK: Tensor, packed: Packed) -> Tensor:
-        """A b, not differentiable."""
+        """The product a b, not differentiable."""
 
 
 class Torch:
