@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainer import attention as at
-from trainer import native, segments
+from trainer import segments
 from trainer.attention import make_attention, segment_numbers
 from trainer.rotary import rotary_tables
 
@@ -120,35 +120,6 @@ def test_a_value_that_is_no_number_shows():
     out, _ = segments.attend_segments(qkv, cos, sin, borders, segments.WHOLE)
     assert out[:8].isnan().all()
     assert not out[8:].isnan().any()
-
-
-def test_no_compiler_means_products_over_whole_rows(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(native.shutil, "which", lambda _: None)
-    native.problem.cache_clear()
-    native.library.cache_clear()
-    try:
-        assert segments.problem() == "no C++ compiler"
-        assert at.attention_kind(torch.device("cpu"), torch.float32) == "batched"
-    finally:
-        native.problem.cache_clear()
-        native.library.cache_clear()
-
-
-def test_a_compiler_that_fails_says_why(monkeypatch, tmp_path):
-    broken = tmp_path / "g++"
-    broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "no such option" >&2; exit 1\n')
-    broken.chmod(0o755)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("CXX", str(broken))
-    native.problem.cache_clear()
-    native.library.cache_clear()
-    try:
-        assert segments.problem() == "no such option"
-        assert list((tmp_path / "cache/premask").iterdir()) == []
-    finally:
-        native.problem.cache_clear()
-        native.library.cache_clear()
 
 
 def test_nothing_crosses_a_border():

@@ -1,0 +1,35 @@
+"""Compiled libraries: what is said, and what is done instead, where none can be had."""
+
+import torch
+
+from trainer import attention as at
+from trainer import native, segments
+
+
+def test_no_compiler_means_products_over_whole_rows(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native.shutil, "which", lambda _: None)
+    native.problem.cache_clear()
+    native.library.cache_clear()
+    try:
+        assert segments.problem() == "no C++ compiler"
+        assert at.attention_kind(torch.device("cpu"), torch.float32) == "batched"
+    finally:
+        native.problem.cache_clear()
+        native.library.cache_clear()
+
+
+def test_a_compiler_that_fails_says_why(monkeypatch, tmp_path):
+    broken = tmp_path / "g++"
+    broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "no such option" >&2; exit 1\n')
+    broken.chmod(0o755)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", str(broken))
+    native.problem.cache_clear()
+    native.library.cache_clear()
+    try:
+        assert segments.problem() == "no such option"
+        assert list((tmp_path / "cache/premask").iterdir()) == []
+    finally:
+        native.problem.cache_clear()
+        native.library.cache_clear()
