@@ -141,7 +141,7 @@ def _flops(dataset: Dataset, settings: RunSettings, batch: Any) -> float:
 
 
 GROUPS = {
-    "matrix products": ("aten::mm", "aten::addmm", "mkldnn", "premask::linear", "premask::multiply"),
+    "matrix products": ("aten::mm", "aten::addmm", "mkldnn", "premask::product", "premask::multiply"),
     "attention": ("aten::bmm", "aten::baddbmm", "aten::_softmax", "premask::attend"),
     "fused kernels": ("Call CompiledFxGraph",),
     "optimizer": ("_fused_adam", "_foreach", "linalg_vector_norm"),
