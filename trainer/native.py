@@ -14,6 +14,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from torch import Tensor
+
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 
 
@@ -55,6 +57,16 @@ def library(name: str) -> ctypes.CDLL:
     if not path.exists():
         _compile(program, source, path)
     return ctypes.CDLL(str(path))
+
+
+def pointer(tensor: Tensor) -> ctypes.c_void_p:
+    """Where a tensor's numbers lie, as an argument of a library's function."""
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def numbers(*values: int) -> tuple[ctypes.c_int64, ...]:
+    """Whole numbers as arguments of a library's function."""
+    return tuple(ctypes.c_int64(value) for value in values)
 
 
 def processor() -> bytes:

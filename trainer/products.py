@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer import native
+from trainer.native import numbers, pointer
 
 
 class Packed(NamedTuple):
@@ -65,9 +66,9 @@ class Own:
         stored = (b_KN.t() if turned else b_KN).contiguous()
         library, (rows, columns) = native.library("products"), b_KN.shape
         library.premask_packed.restype = ctypes.c_int64
-        packed = b_KN.new_empty(library.premask_packed(*_numbers(rows, columns)))
+        packed = b_KN.new_empty(library.premask_packed(*numbers(rows, columns)))
         library.premask_pack(
-            _pointer(stored), *_numbers(turned, rows, columns), _pointer(packed), *_numbers(torch.get_num_threads())
+            pointer(stored), *numbers(turned, rows, columns), pointer(packed), *numbers(torch.get_num_threads())
         )
         return Packed(packed, rows, columns)
 
@@ -81,8 +82,8 @@ class Own:
             assert out_MN.is_contiguous()
             shape = (a_MK.shape[0], packed.columns, packed.rows)
             native.library("products").premask_product(
-                _pointer(a_MK), _pointer(packed.tensor), *_numbers(*shape), _pointer(out_MN),
-                *_numbers(torch.get_num_threads()),
+                pointer(a_MK), pointer(packed.tensor), *numbers(*shape), pointer(out_MN),
+                *numbers(torch.get_num_threads()),
             )  # fmt: skip
             return out_MN
 
@@ -101,14 +102,6 @@ def problem() -> str | None:
     if sys.platform != "linux" or b"AuthenticAMD" not in native.processor():
         return "torch's own library is the faster on this processor, or not known to be the slower"
     return native.problem("products")
-
-
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
-def _numbers(*numbers: int) -> tuple[ctypes.c_int64, ...]:
-    return tuple(ctypes.c_int64(number) for number in numbers)
 
 
 @torch.library.custom_op("premask::product", mutates_args=("out_MN",), device_types="cpu")

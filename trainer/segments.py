@@ -12,8 +12,6 @@ native.py compiles the kernel for this processor (2 s).
 Legend: T places; L positions; H heads; K head dimension.
 """
 
-import ctypes
-
 import torch
 from torch import Tensor
 
@@ -29,11 +27,10 @@ def problem() -> str | None:
 
 def _call(name: str, qkv: Tensor, cos: Tensor, sin: Tensor, borders: Tensor, window: int, *others: Tensor) -> None:
     heads, dim = qkv.shape[2:]
-    numbers = (borders.numel() - 1, heads, dim, window, torch.get_num_threads())
     getattr(native.library("segments"), name)(
-        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (qkv, cos, sin, borders)),
-        *(ctypes.c_int64(number) for number in numbers),
-        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in others),
+        *map(native.pointer, (qkv, cos, sin, borders)),
+        *native.numbers(borders.numel() - 1, heads, dim, window, torch.get_num_threads()),
+        *map(native.pointer, others),
     )
 
 
