@@ -119,7 +119,7 @@ def memory_bytes(
 # layer is counted as the others, which is more than it moves.
 # They hold at 8,192 places: what a step moves only once is in there, and `least_seconds` takes it out again.
 COUNTED_PLACES = 8192
-BASE_LAYER_BYTES = 38_505 + 61_674
+BASE_LAYER_BYTES = 32_361 + 47_818
 BASE_OTHER_BYTES = 25_045 + 62_869 + 2_741 + 6_226
 WEIGHT_BYTES = 12  # per parameter of a layer: float32 to bf16 for the products, and the gradient back
 OPTIMIZER_BYTES = 48  # per parameter: norm 4, scaling 8, AdamW 28, the gradient added up and cleared 8

@@ -141,9 +141,9 @@ def _flops(dataset: Dataset, settings: RunSettings, batch: Any) -> float:
 
 
 GROUPS = {
-    "matrix products": ("aten::mm", "aten::addmm", "mkldnn", "premask::product", "premask::multiply"),
+    "matrix products": ("aten::mm", "aten::addmm", "mkldnn", "premask::product", "premask::multiply", "premask::gated"),
     "attention": ("aten::bmm", "aten::baddbmm", "aten::_softmax", "premask::attend"),
-    "fused kernels": ("Call CompiledFxGraph",),
+    "fused kernels": ("Call CompiledFxGraph", "premask::norm"),
     "optimizer": ("_fused_adam", "_foreach", "linalg_vector_norm"),
 }
 GPU_GROUPS = {  # by names of kernels

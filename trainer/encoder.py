@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from trainer.attention import Attention, Plan
 from trainer.config import ModelSettings
 from trainer.loss import Kernel, softmax_gradient
+from trainer.norm import PLAIN, Norms
 from trainer.products import TORCH, Products
 from trainer.rotary import rotary_tables
 
@@ -51,6 +52,7 @@ class Encoder(nn.Module):
         attention: Attention,
         compute: torch.dtype,
         products: Products = TORCH,
+        norms: Norms = PLAIN,
     ) -> None:
         super().__init__()
         self.shape, self.vocab_size, self.length = shape, vocab_size, length
@@ -58,10 +60,12 @@ class Encoder(nn.Module):
         self.recompute = False
         self.loss_kernel: Kernel = softmax_gradient
         self.embedding = nn.Embedding(padded_vocabulary(vocab_size), shape.width)
-        self.embedding_norm = Norm(shape.width, shape.norm_eps)
-        self.blocks = nn.ModuleList(Block(shape, layer, attention, compute, products) for layer in range(shape.layers))
-        self.final_norm = Norm(shape.width, shape.norm_eps)
-        self.head = Head(shape, compute, products)
+        self.embedding_norm = Norm(shape.width, shape.norm_eps, norms)
+        self.blocks = nn.ModuleList(
+            Block(shape, layer, attention, compute, products, norms) for layer in range(shape.layers)
+        )
+        self.final_norm = Norm(shape.width, shape.norm_eps, norms)
+        self.head = Head(shape, compute, products, norms)
         self.decoder_bias = nn.Parameter(torch.zeros(padded_vocabulary(vocab_size)))
         for name, theta in (("wide", shape.rope_theta), ("near", shape.local_rope_theta)):
             cos, sin = rotary_tables(length, shape.head_dim, theta)
@@ -88,15 +92,15 @@ class Encoder(nn.Module):
         plan = self.attention.plan(position_ids_T, cu_seqlens)
         wide = self.attention.turns(self.cos_wide, self.sin_wide, position_ids_T)
         near = self.attention.turns(self.cos_near, self.sin_near, position_ids_T)
-        x_TD = self.embed(input_ids_T)
+        x_TD, delta_TD = self.embed(input_ids_T), None
         for layer, block in enumerate(self.blocks, 1):
             tables = near if block.local else wide
             chosen = places_N if layer == len(self.blocks) else None
             if self.recompute:
-                x_TD = checkpoint(block, x_TD, *tables, plan, chosen, use_reentrant=False)
+                x_TD, delta_TD = checkpoint(block, x_TD, delta_TD, *tables, plan, chosen, use_reentrant=False)
             else:
-                x_TD = block(x_TD, *tables, plan, chosen)
-        return x_TD
+                x_TD, delta_TD = block(x_TD, delta_TD, *tables, plan, chosen)
+        return x_TD + delta_TD
 
     def embed(self, input_ids_T: Tensor) -> Tensor:
         """The first hidden states, normed: float32 [T, D]."""
@@ -117,38 +121,59 @@ class Encoder(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)). With `places_N`, only those places go on after the mixing."""
+    """x + attention(norm(x)), then x + mlp(norm(x)). With `places_N`, only those places go on after the mixing.
+
+    The stream is passed on as two summands, x and delta, because the sum is taken together with the norm after it.
+    """
 
     def __init__(
-        self, shape: ModelSettings, layer: int, attention: Attention, compute: torch.dtype, products: Products
+        self,
+        shape: ModelSettings,
+        layer: int,
+        attention: Attention,
+        compute: torch.dtype,
+        products: Products,
+        norms: Norms,
     ) -> None:
         super().__init__()
         self.local = layer % shape.global_every != 0
-        self.heads, self.attention, self.compute = shape.heads, attention, compute
-        self.attention_norm = Norm(shape.width, shape.norm_eps) if layer else nn.Identity()
+        self.heads, self.attention, self.compute, self.products = shape.heads, attention, compute, products
+        self.attention_norm = Norm(shape.width, shape.norm_eps, norms) if layer else nn.Identity()
         self.qkv = Matrix(shape.width, 3 * shape.width, compute, products)
         self.attention_out = Matrix(shape.width, shape.width, compute, products)
-        self.mlp_norm = Norm(shape.width, shape.norm_eps)
+        self.mlp_norm = Norm(shape.width, shape.norm_eps, norms)
         self.mlp_in = Matrix(shape.width, 2 * shape.intermediate, compute, products)
         self.mlp_out = Matrix(shape.intermediate, shape.width, compute, products)
 
-    def forward(self, x_TD: Tensor, cos: Tensor, sin: Tensor, plan: Plan, places_N: Tensor | None = None) -> Tensor:
-        qkv_T3HK = self.qkv(self.attention_norm(x_TD)).unflatten(-1, (3, self.heads, -1))
+    def forward(
+        self,
+        x_TD: Tensor,
+        delta_TD: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        plan: Plan,
+        places_N: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        if delta_TD is None:  # the first block, whose input has just been normed
+            normed_TD = x_TD
+        else:
+            x_TD, normed_TD = self.attention_norm.after(x_TD, delta_TD)
+        qkv_T3HK = self.qkv(normed_TD).unflatten(-1, (3, self.heads, -1))
         mixed_TD = self.attention.mix(qkv_T3HK, cos, sin, plan, local=self.local).flatten(1)
         if places_N is not None:
             x_TD, mixed_TD = x_TD.index_select(0, places_N), mixed_TD.index_select(0, places_N)
-        x_TD = x_TD + self.attention_out(mixed_TD)
-        value_TF, gate_TF = self.mlp_in(self.mlp_norm(x_TD)).chunk(2, -1)
-        return x_TD + self.mlp_out(F.gelu(value_TF.float()).to(gate_TF.dtype) * gate_TF)
+        x_TD, normed_TD = self.mlp_norm.after(x_TD, self.attention_out(mixed_TD))
+        matrices = (matrix.weight.to(self.compute) for matrix in (self.mlp_in, self.mlp_out))
+        return x_TD, self.products.feed_forward(normed_TD.to(self.compute), *matrices)
 
 
 class Head(nn.Module):
     """dense, gelu, norm: the part of the prediction head before the decoder."""
 
-    def __init__(self, shape: ModelSettings, compute: torch.dtype, products: Products) -> None:
+    def __init__(self, shape: ModelSettings, compute: torch.dtype, products: Products, norms: Norms) -> None:
         super().__init__()
         self.dense = Matrix(shape.width, shape.width, compute, products)
-        self.norm = Norm(shape.width, shape.norm_eps)
+        self.norm = Norm(shape.width, shape.norm_eps, norms)
 
     def forward(self, x_ND: Tensor) -> Tensor:
         return self.norm(F.gelu(self.dense(x_ND).float()))
@@ -157,13 +182,17 @@ class Head(nn.Module):
 class Norm(nn.Module):
     """Layer norm without bias, in float32."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int, eps: float, norms: Norms) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
+        self.eps, self.norms = eps, norms
 
     def forward(self, x_TD: Tensor) -> Tensor:
-        return F.layer_norm(x_TD.float(), self.weight.shape, self.weight, None, self.eps)
+        return self.norms.norm(x_TD, self.weight, self.eps)
+
+    def after(self, x_TD: Tensor, delta_TD: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum, and its norm."""
+        return self.norms.after(x_TD, delta_TD, self.weight, self.eps)
 
 
 class Matrix(nn.Module):

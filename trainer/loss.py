@@ -13,7 +13,8 @@ making the gradient in the forward pass is Liger's (Hsu et al. 2024, sec. 3.2).
 
 `F.linear_cross_entropy` of torch 2.13 returns a bf16 loss for bf16 input, so we have our own.
 
-The kernel is plain torch (`softmax_gradient`), the same compiled by Inductor on CPUs, or Triton on GPUs.
+The kernel is plain torch (`softmax_gradient`), Triton on GPUs, C++ for float32 on CPUs (softmax.py), or the plain one
+compiled by Inductor.
 """
 
 from collections.abc import Callable

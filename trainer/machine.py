@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from mlm_data.errors import ConfigError
-from trainer import native, segments
+from trainer import native, segments, softmax
 from trainer.config import RunSettings
 from trainer.encoder import Encoder
 from trainer.loss import compiled_kernel
@@ -144,5 +144,7 @@ def compile_parts(model: Encoder) -> None:
         from trainer.triton_loss import softmax_gradient  # Triton comes with torch for CUDA only
 
         model.loss_kernel = softmax_gradient
+    elif model.compute == torch.float32 and softmax.problem() is None:
+        model.loss_kernel = softmax.softmax_gradient
     else:
         model.loss_kernel = compiled_kernel()

@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from trainer import native
 from trainer.native import numbers, pointer
 
+GATED_UNIT = 32  # columns that `gated.cpp` takes at once, on processors with the widest vectors
+
 
 class Packed(NamedTuple):
     """A right factor as the one who multiplies wants it; `tensor` is its business."""
@@ -35,6 +37,9 @@ class Products(Protocol):
     def linear(self, x_TI: Tensor, weight_OI: Tensor) -> Tensor:
         """The product x W^T, differentiable."""
 
+    def feed_forward(self, x_TD: Tensor, in_ED: Tensor, out_DF: Tensor) -> Tensor:
+        """GeGLU between two products, differentiable: value, gate = halves of x W_in^T; (gelu(value) gate) W_out^T."""
+
     def pack(self, b_KN: Tensor) -> Packed:
         """Prepare a right factor, maybe a transposed view, for several products. It must not change between them."""
 
@@ -48,6 +53,10 @@ class Torch:
     def linear(self, x_TI: Tensor, weight_OI: Tensor) -> Tensor:
         return F.linear(x_TI, weight_OI)
 
+    def feed_forward(self, x_TD: Tensor, in_ED: Tensor, out_DF: Tensor) -> Tensor:
+        value_TF, gate_TF = F.linear(x_TD, in_ED).chunk(2, -1)
+        return F.linear(F.gelu(value_TF.float()).to(gate_TF.dtype) * gate_TF, out_DF)
+
     def pack(self, b_KN: Tensor) -> Packed:
         return Packed(b_KN, *b_KN.shape)
 
@@ -60,6 +69,12 @@ class Own:
 
     def linear(self, x_TI: Tensor, weight_OI: Tensor) -> Tensor:
         return _Linear.apply(x_TI, weight_OI)
+
+    def feed_forward(self, x_TD: Tensor, in_ED: Tensor, out_DF: Tensor) -> Tensor:
+        if out_DF.shape[1] % GATED_UNIT:
+            value_TF, gate_TF = self.linear(x_TD, in_ED).chunk(2, -1)
+            return self.linear(F.gelu(value_TF) * gate_TF, out_DF)
+        return _FeedForward.apply(x_TD, in_ED, out_DF)
 
     def pack(self, b_KN: Tensor) -> Packed:
         turned = not b_KN.is_contiguous()
@@ -101,18 +116,35 @@ def problem() -> str | None:
     """Why our kernel is not used here, in a few words; None if it is."""
     if sys.platform != "linux" or b"AuthenticAMD" not in native.processor():
         return "torch's own library is the faster on this processor, or not known to be the slower"
-    return native.problem("products")
+    return native.problem("products") or native.problem("gated")
 
 
-@torch.library.custom_op("premask::product", mutates_args=("out_MN",), device_types="cpu")
+@native.operation("product(Tensor a, Tensor b, bool turned, Tensor(a!) out) -> ()")
 def product(a_MK: Tensor, b: Tensor, turned: bool, out_MN: Tensor) -> None:
     """Write a b, or with `turned` a b^T, to `out`; all contiguous float32."""
-    OWN.into(a_MK, OWN.pack(b.t() if turned else b), out_MN)
+    _call("products", "premask_multiply", (a_MK, b), (turned, a_MK.shape[0], out_MN.shape[1], a_MK.shape[1]), (out_MN,))
 
 
-@product.register_fake
-def _(a_MK: Tensor, b: Tensor, turned: bool, out_MN: Tensor) -> None:
-    return None
+@native.operation("gated(Tensor x, Tensor w_in, Tensor(a!) u, Tensor(b!) h) -> ()")
+def gated(x_TD: Tensor, in_ED: Tensor, u_TE: Tensor, h_TF: Tensor) -> None:
+    """Write u = x W_in^T and h = gelu(value) gate of its halves; all contiguous float32."""
+    _call("gated", "premask_gated", (x_TD, in_ED), (*x_TD.shape, h_TF.shape[1]), (u_TE, h_TF))
+
+
+@native.operation("gated_backward(Tensor grad, Tensor w_out, Tensor u, Tensor(a!) du, Tensor(b!) h) -> ()")
+def gated_backward(grad_TD: Tensor, out_DF: Tensor, u_TE: Tensor, du_TE: Tensor, h_TF: Tensor) -> None:
+    """Write the gradient of u where that of h W_out^T is `grad`, and h again; all contiguous float32."""
+    _call("gated", "premask_gated_backward", (grad_TD, out_DF, u_TE), (*grad_TD.shape, h_TF.shape[1]), (du_TE, h_TF))
+
+
+def _call(
+    library: str, name: str, inputs: tuple[Tensor, ...], shape: tuple[int, ...], outputs: tuple[Tensor, ...]
+) -> None:
+    for tensor in (*inputs, *outputs):
+        assert tensor.is_contiguous()
+    getattr(native.library(library), name)(
+        *map(pointer, inputs), *numbers(*shape), *map(pointer, outputs), *numbers(torch.get_num_threads())
+    )
 
 
 class _Linear(torch.autograd.Function):
@@ -131,3 +163,24 @@ class _Linear(torch.autograd.Function):
         dx_TI = torch.empty_like(x_TI)
         product(grad_TO, weight_OI, False, dx_TI)
         return dx_TI, torch.mm(grad_TO.t(), x_TI)  # a sum over places
+
+
+class _FeedForward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_TD: Tensor, in_ED: Tensor, out_DF: Tensor) -> Tensor:
+        places = x_TD.shape[0]
+        u_TE, h_TF = x_TD.new_empty(places, in_ED.shape[0]), x_TD.new_empty(places, out_DF.shape[1])
+        gated(x_TD, in_ED, u_TE, h_TF)
+        y_TD = x_TD.new_empty(places, out_DF.shape[0])
+        product(h_TF, out_DF, True, y_TD)
+        ctx.save_for_backward(x_TD, in_ED, out_DF, u_TE)
+        return y_TD
+
+    @staticmethod
+    def backward(ctx: Any, grad_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x_TD, in_ED, out_DF, u_TE = ctx.saved_tensors
+        du_TE, h_TF = torch.empty_like(u_TE), u_TE.new_empty(u_TE.shape[0], out_DF.shape[1])
+        gated_backward(grad_TD.contiguous(), out_DF, u_TE, du_TE, h_TF)
+        dx_TD = torch.empty_like(x_TD)
+        product(du_TE, in_ED, False, dx_TD)
+        return dx_TD, torch.mm(du_TE.t(), x_TD), torch.mm(grad_TD.t(), h_TF)

@@ -20,6 +20,7 @@ from trainer.config import ModelSettings, RunSettings
 from trainer.data import pinned
 from trainer.encoder import Encoder
 from trainer.machine import Machine
+from trainer.norm import norms_for
 from trainer.products import products_for
 
 FORMAT = 1
@@ -278,4 +279,5 @@ def make_model(shape: ModelSettings, vocab_size: int, length: int, machine: Mach
             attention=attention,
             compute=machine.precision,
             products=products_for(machine.device, machine.precision),
+            norms=norms_for(machine.device, machine.precision),
         )

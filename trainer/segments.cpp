@@ -14,7 +14,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <new>
 
 #include "tiles.h"
@@ -24,51 +23,14 @@ namespace {
 constexpr int BLOCK = 48;         // queries of a block: a multiple of ROWS; their scores over 256 keys are 48 KiB
 constexpr float HIDDEN = -1e30f;  // a finite minus infinity
 
-// exp(x) for x <= 0, to 2 units in the last place; 0 below -87. 2^n 2^f with |f| <= 1/2, f's power by its series.
-inline Vec exponential(Vec x) {
-    const Vec t = x * 1.44269504088896341f;
-    const Ints n = __builtin_convertvector(t - 0.5f, Ints);
-    const Vec f = (x - __builtin_convertvector(n, Vec) * 0.693145751953125f) -
-                  __builtin_convertvector(n, Vec) * 1.428606765330187e-06f;
-    Vec p = f * (1.f / 5040) + 1.f / 720;
-    p = p * f + 1.f / 120;
-    p = p * f + 1.f / 24;
-    p = p * f + 1.f / 6;
-    p = p * f + 0.5f;
-    p = p * f + 1.f;
-    p = p * f + 1.f;
-    const Ints bits = (n + 127) << 23;
-    Vec power;
-    std::memcpy(&power, &bits, sizeof power);
-    const Ints seen = ~(Ints)(x < -87.f);  // a NaN stays one
-    Vec result = p * power;
-    Ints raw;
-    std::memcpy(&raw, &result, sizeof raw);
-    raw &= seen;
-    std::memcpy(&result, &raw, sizeof result);
-    return result;
-}
-
-inline float sum(Vec x) {
-    float total = 0;
-    for (int i = 0; i < LANES; ++i) total += x[i];
-    return total;
-}
-
-inline float greatest(Vec x) {
-    float top = x[0];
-    for (int i = 1; i < LANES; ++i) top = x[i] > top ? x[i] : top;
-    return top;
-}
-
 // c[rows, columns] = a b, or += with ADD; columns is a multiple of COLUMNS.
-template <bool ADD>
+template <Result RESULT>
 void product(Int rows, Int columns, Int depth, const float* a, Int am, Int ak, const float* b, Int ldb, float* c,
              Int ldc) {
     for (Int j = 0; j < columns; j += COLUMNS) {
         Int m = 0;
-        for (; m + ROWS <= rows; m += ROWS) tile<ROWS, ADD>(depth, a + m * am, am, ak, b + j, ldb, c + m * ldc + j, ldc);
-        if (m < rows) last_tile<ROWS - 1, ADD>(rows - m, depth, a + m * am, am, ak, b + j, ldb, c + m * ldc + j, ldc);
+        for (; m + ROWS <= rows; m += ROWS) tile<ROWS, RESULT>(depth, a + m * am, am, ak, b + j, ldb, c + m * ldc + j, ldc);
+        if (m < rows) last_tile<ROWS - 1, RESULT>(rows - m, depth, a + m * am, am, ak, b + j, ldb, c + m * ldc + j, ldc);
     }
 }
 
@@ -168,7 +130,7 @@ inline Range seen(const Task& task, Int n, Int first, Int rows) {
 // Scores of a block: [rows, high - low]; what a query doesn't see is HIDDEN.
 void scores(const Task& task, Int n, Int first, Int rows, Range range, const float* q, const float* k_columns,
             float* s, Int ld) {
-    product<false>(rows, range.high - range.low, task.dim, q + first * task.width, task.width, 1,
+    product<SET>(rows, range.high - range.low, task.dim, q + first * task.width, task.width, 1,
                    k_columns + range.low, gapped(n), s, ld);
     for (Int i = 0; i < rows; ++i) {
         Int low = 0, high = n;
@@ -215,7 +177,7 @@ void forward_unit(const Task& task, Int start, Int n, Int head, float* out, floa
             total[i] = sum(part);
             lse[(start + first + i) * task.heads + head] = most + std::log(total[i]);
         }
-        product<false>(rows, columns, count, s, ld, 1, v + range.low * task.width, task.width, block, task.width);
+        product<SET>(rows, columns, count, s, ld, 1, v + range.low * task.width, task.width, block, task.width);
         for (Int i = 0; i < rows; ++i) {
             float* to = out + ((start + first + i) * task.heads + head) * task.dim;
             const float* from = block + i * task.width;
@@ -255,7 +217,7 @@ void backward_unit(const Task& task, Int start, Int n, Int head, const float* gr
         const Range range = seen(task, n, first, rows);
         const Int count = range.high - range.low, low = range.low * task.width;
         scores(task, n, first, rows, range, q, k_columns, s, ld);
-        product<false>(rows, count, task.dim, g + first * task.width, task.width, 1, v_columns + range.low, ld, ds, ld);
+        product<SET>(rows, count, task.dim, g + first * task.width, task.width, 1, v_columns + range.low, ld, ds, ld);
         for (Int i = 0; i < rows; ++i) {
             float *p = s + i * ld, *d = ds + i * ld;
             const float log_sum = lse[(start + first + i) * task.heads + head], mean = shared[first + i];
@@ -265,9 +227,9 @@ void backward_unit(const Task& task, Int start, Int n, Int head, const float* gr
                 store(d + j, x * (load(d + j) - mean));
             }
         }
-        product<true>(count, columns, rows, s, 1, ld, g + first * task.width, task.width, dv + low, task.width);
-        product<true>(count, columns, rows, ds, 1, ld, q + first * task.width, task.width, dk + low, task.width);
-        product<false>(rows, columns, count, ds, ld, 1, k + low, task.width, dq, task.width);
+        product<ADD>(count, columns, rows, s, 1, ld, g + first * task.width, task.width, dv + low, task.width);
+        product<ADD>(count, columns, rows, ds, 1, ld, q + first * task.width, task.width, dk + low, task.width);
+        product<SET>(rows, columns, count, ds, ld, 1, k + low, task.width, dq, task.width);
         scatter(task, start, rows, head, 0, task.scale, dq, grad_qkv, first);
     }
     scatter(task, start, n, head, 1, 1.f, dk, grad_qkv, 0);

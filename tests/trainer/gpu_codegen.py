@@ -78,9 +78,9 @@ def trace() -> list[Graph]:
     plan = attention.plan(ids, borders)
     parts = {
         "embed": (model.embed, (ids,)),
-        "first block": (model.blocks[0], (x_TD, *tables, plan)),
-        "local block": (model.blocks[1], (x_TD, *tables, plan)),
-        "global block": (model.blocks[3], (x_TD, *tables, plan)),
+        "first block": (model.blocks[0], (x_TD, None, *tables, plan)),
+        "local block": (model.blocks[1], (x_TD, x_TD, *tables, plan)),
+        "global block": (model.blocks[3], (x_TD, x_TD, *tables, plan)),
         "features": (model.features, (x_ND,)),
     }
     graphs: list[Graph] = []
@@ -102,7 +102,9 @@ def trace() -> list[Graph]:
             fullgraph=True,
             dynamic=False,
         )
-        compiled(*inputs).sum().backward()
+        outputs = compiled(*inputs)
+        total = outputs.sum() if isinstance(outputs, torch.Tensor) else sum(output.sum() for output in outputs)
+        total.backward()
     return graphs
 
 

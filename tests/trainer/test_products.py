@@ -102,6 +102,68 @@ def test_linear_agrees_in_value_and_gradients_compiled_too():
 
 
 @here
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+@pytest.mark.parametrize("width", [64, 40])  # 40: not in whole panels, by two products and torch's GeGLU
+def test_feed_forward_agrees_in_value_and_gradients_compiled_too(width):
+    x, w_in, w_out, other = matrices((150, 40), (2 * width, 40), (24, width), (150, 24))
+    results = []
+
+    def exact(x, w_in, w_out):
+        value, gate = (x @ w_in.t()).chunk(2, -1)
+        return (torch.nn.functional.gelu(value) * gate) @ w_out.t()
+
+    for feed_forward in (exact, TORCH.feed_forward, OWN.feed_forward, torch.compile(OWN.feed_forward, fullgraph=True)):
+        kind = torch.float32 if results else torch.float64
+        inputs = [tensor.to(kind, copy=True).requires_grad_() for tensor in (x, w_in, w_out)]
+        out = feed_forward(*inputs)
+        (out * other).sum().backward()
+        results.append([out.detach().float(), *(tensor.grad.float() for tensor in inputs)])
+    for found in results[1:]:
+        for tensor, wanted in zip(found, results[0], strict=True):
+            torch.testing.assert_close(tensor, wanted, rtol=1e-5, atol=5e-4)
+
+
+@here
+def test_geglu_is_exact_on_the_whole_line_and_its_bits_do_not_depend_on_threads():
+    values = torch.linspace(-13, 13, 150 * 32, dtype=torch.float64).view(150, 32)
+    gates, grad = torch.full_like(values, 1.0), torch.full_like(values, 1.0)
+    x = torch.cat([values, gates], -1).float()
+    wanted = values.float().double().requires_grad_()
+    torch.nn.functional.gelu(wanted).sum().backward()
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            u, h, du, again = (torch.full((150, n), torch.nan) for n in (64, 32, 64, 32))
+            products.gated(x, torch.eye(64), u, h)
+            products.gated_backward(grad.float(), torch.eye(32), u, du, again)
+            found.append(torch.cat([u, h, du, again], -1))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, found[0]) for one in found)
+    u, h, du, again = found[0].double().split([64, 32, 64, 32], -1)
+    assert torch.equal(u.float(), x)
+    assert torch.equal(h, again)
+    exact = wanted.detach() * torch.erfc(-wanted.detach() / 2**0.5) / 2  # torch's gelu is 0 below -8.3
+    torch.testing.assert_close(du[:, :32], wanted.grad, rtol=2e-6, atol=2e-7)
+    torch.testing.assert_close(du[:, 32:], h, rtol=0, atol=0)
+    near = wanted.detach().abs() < 5  # beyond, the rounding of v^2 / 2 before its exponential is all there is
+    torch.testing.assert_close(h[near], exact[near], rtol=3e-6, atol=0)
+    torch.testing.assert_close(h, exact, rtol=2e-5, atol=0)
+
+
+@here
+def test_numbers_that_are_none_stay_so():
+    u, h = torch.empty(6, 64), torch.empty(6, 32)
+    x = torch.zeros(6, 64)
+    x[0, 0], x[1, 1], x[2, 2] = torch.nan, torch.inf, -200.0
+    x[:, 32:] = 1.0
+    products.gated(x, torch.eye(64), u, h)
+    assert h[0].isnan().all()  # a product with identity spreads it
+    assert h[2, 2] == 0
+
+
+@here
 def test_the_loss_is_the_same():
     features, weight = matrices((600, 16), (64, 16))
     bias, ids = torch.zeros(64), torch.arange(600) % 64
