@@ -21,6 +21,7 @@
 namespace {
 
 constexpr int BLOCK = 48;         // queries of a block: a multiple of ROWS; their scores over 256 keys are 48 KiB
+constexpr int AHEAD = 8;          // places whose numbers are sent for while this one's are read: a head's are far apart
 constexpr float HIDDEN = -1e30f;  // a finite minus infinity
 
 // c[rows, columns] = a b, or += with ADD; columns is a multiple of COLUMNS.
@@ -73,11 +74,19 @@ void gather(const Task& task, Int start, Int n, Int head, int part, float factor
     const Int half = task.dim / 2, stride = 3 * task.heads * task.dim;
     const float* x = task.qkv + ((start * 3 + part) * task.heads + head) * task.dim;
     for (Int i = 0; i < n; ++i, x += stride, rows += task.width) {
+        for (Int d = 0; d < task.dim; d += 16) __builtin_prefetch(x + AHEAD * stride + d);
         if (part == 2) {
             std::copy(x, x + task.dim, rows);
         } else {
             const float *c = task.cosine + i * half, *s = task.sine + i * half;
-            for (Int d = 0; d < half; ++d) {
+            Int d = 0;
+            for (; d + LANES <= half; d += LANES) {
+                const Vec cos = load(c + d) * factor, sin = load(s + d) * factor;
+                const Vec one = load(x + d), two = load(x + d + half);
+                store(rows + d, one * cos - two * sin);
+                store(rows + d + half, two * cos + one * sin);
+            }
+            for (; d < half; ++d) {
                 rows[d] = (x[d] * c[d] - x[d + half] * s[d]) * factor;
                 rows[d + half] = (x[d + half] * c[d] + x[d] * s[d]) * factor;
             }
@@ -110,7 +119,14 @@ void scatter(const Task& task, Int start, Int n, Int head, int part, float facto
             continue;
         }
         const float *c = task.cosine + i * half, *s = task.sine + i * half;
-        for (Int d = 0; d < half; ++d) {
+        Int d = 0;
+        for (; d + LANES <= half; d += LANES) {
+            const Vec cos = load(c + d) * factor, sin = load(s + d) * factor;
+            const Vec one = load(rows + d), two = load(rows + d + half);
+            store(x + d, one * cos + two * sin);
+            store(x + d + half, two * cos - one * sin);
+        }
+        for (; d < half; ++d) {
             x[d] = (rows[d] * c[d] + rows[d + half] * s[d]) * factor;
             x[d + half] = (rows[d + half] * c[d] - rows[d] * s[d]) * factor;
         }
@@ -190,22 +206,29 @@ void forward_unit(const Task& task, Int start, Int n, Int head, float* out, floa
 void backward_unit(const Task& task, Int start, Int n, Int head, const float* grad, const float* out, const float* lse,
                    float* grad_qkv) {
     const Int wide = up(n, COLUMNS), ld = gapped(n), columns = up(task.dim, COLUMNS);
-    scratch.begin(6 * wide * task.width + 2 * task.dim * ld + BLOCK * (2 * ld + task.width) + wide + 512);
+    scratch.begin(5 * wide * task.width + 2 * task.dim * ld + BLOCK * (2 * ld + task.width) + wide + 512);
     float *q = scratch.take(wide * task.width), *k = scratch.take(wide * task.width);
-    float *v = scratch.take(wide * task.width), *g = scratch.take(wide * task.width);
+    float *g = scratch.take(wide * task.width);
     float *dk = scratch.take(wide * task.width), *dv = scratch.take(wide * task.width);
     float *k_columns = scratch.take(task.dim * ld), *v_columns = scratch.take(task.dim * ld);
     float *s = scratch.take(BLOCK * ld), *ds = scratch.take(BLOCK * ld), *dq = scratch.take(BLOCK * task.width);
     float* shared = scratch.take(wide);  // sum(dO out) of each query
     gather(task, start, n, head, 0, task.scale, q);
     gather(task, start, n, head, 1, 1.f, k);
-    gather(task, start, n, head, 2, 1.f, v);
+    gather(task, start, n, head, 2, 1.f, dv);  // turned over at once
     transpose(task, n, k, k_columns);
-    transpose(task, n, v, v_columns);
+    transpose(task, n, dv, v_columns);
     for (Int i = 0; i < n; ++i) {
         const Int place = ((start + i) * task.heads + head) * task.dim;
-        float total = 0;
-        for (Int d = 0; d < task.dim; ++d) total += grad[place + d] * out[place + d];
+        for (Int d = 0; d < task.dim; d += 16) {
+            __builtin_prefetch(grad + place + AHEAD * task.heads * task.dim + d);
+            __builtin_prefetch(out + place + AHEAD * task.heads * task.dim + d);
+        }
+        Vec parts{};
+        Int d = 0;
+        for (; d + LANES <= task.dim; d += LANES) parts += load(grad + place + d) * load(out + place + d);
+        float total = sum(parts);
+        for (; d < task.dim; ++d) total += grad[place + d] * out[place + d];
         shared[i] = total;
         std::copy(grad + place, grad + place + task.dim, g + i * task.width);
         clear(g + i * task.width, task.dim, task.width);
