@@ -25,8 +25,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from trainer.kernels.segments import WHOLE, attend_segments, problem
 from trainer.rotary import rotate
-from trainer.segments import WHOLE, attend_segments, problem
 
 HIDDEN = -1e30  # a finite minus infinity: exp gives 0, and no row can turn into NaN
 BLOCKS_FROM = 512  # row length from which blocks of the window are faster than whole rows (measured on 2 cores)
@@ -73,7 +73,7 @@ def segment_numbers(position_ids_T: Tensor) -> Tensor:
 
 
 class Segments:
-    """Our CPU kernel; float32. See segments.py."""
+    """Our CPU kernel; float32. See kernels/segments.py."""
 
     def __init__(self, *, window: int) -> None:
         self.window = window

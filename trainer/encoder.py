@@ -23,9 +23,9 @@ from torch.utils.checkpoint import checkpoint
 
 from trainer.attention import Attention, Plan
 from trainer.config import ModelSettings
+from trainer.kernels.norm import PLAIN, Norms
+from trainer.kernels.products import TORCH, Products
 from trainer.loss import Kernel, softmax_gradient
-from trainer.norm import PLAIN, Norms
-from trainer.products import TORCH, Products
 from trainer.rotary import rotary_tables
 
 PADDED_BIAS = -1e4  # of ids that no tokenizer has

@@ -13,8 +13,8 @@ making the gradient in the forward pass is Liger's (Hsu et al. 2024, sec. 3.2).
 
 `F.linear_cross_entropy` of torch 2.13 returns a bf16 loss for bf16 input, so we have our own.
 
-The kernel is plain torch (`softmax_gradient`), Triton on GPUs, C++ for float32 on CPUs (softmax.py), or the plain one
-compiled by Inductor.
+The kernel is plain torch (`softmax_gradient`), Triton on GPUs, C++ for float32 on CPUs (kernels/softmax.py), or the
+plain one compiled by Inductor.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.products import TORCH, Products
+from trainer.kernels.products import TORCH, Products
 
 IGNORE = -100
 CHUNK = 2048  # targets at a time: 64 MiB of logits at a vocabulary of 8,192

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from mlm_data.errors import ConfigError
-from trainer import native, segments, softmax
 from trainer.config import RunSettings
 from trainer.encoder import Encoder
+from trainer.kernels import native, segments, softmax
 from trainer.loss import compiled_kernel
 from trainer.parallel import ALONE, Parallel
 
@@ -141,7 +141,7 @@ def compile_parts(model: Encoder) -> None:
     model.embed = torch.compile(model.embed, **options)
     model.features = torch.compile(model.features, **options)
     if model.decoder_bias.is_cuda:
-        from trainer.triton_loss import softmax_gradient  # Triton comes with torch for CUDA only
+        from trainer.kernels.triton_loss import softmax_gradient  # Triton comes with torch for CUDA only
 
         model.loss_kernel = softmax_gradient
     elif model.compute == torch.float32 and softmax.problem() is None:

@@ -19,9 +19,9 @@ from trainer.attention import attention_kind, make_attention
 from trainer.config import ModelSettings, RunSettings
 from trainer.data import pinned
 from trainer.encoder import Encoder
+from trainer.kernels.norm import norms_for
+from trainer.kernels.products import products_for
 from trainer.machine import Machine
-from trainer.norm import norms_for
-from trainer.products import products_for
 
 FORMAT = 1
 FACTS, TOKENIZER = "run.json", "tokenizer.json"

@@ -8,7 +8,8 @@ import sys
 
 import torch
 
-from trainer import loss, triton_loss
+from trainer import loss
+from trainer.kernels import triton_loss
 
 CASES = json.loads(sys.argv[1])
 

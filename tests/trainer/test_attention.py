@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from trainer import attention as at
-from trainer import segments
 from trainer.attention import make_attention, segment_numbers
+from trainer.kernels import segments
 from trainer.rotary import rotary_tables
 
 

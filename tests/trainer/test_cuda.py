@@ -67,7 +67,7 @@ def error(found: torch.Tensor, reference: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_triton_loss_agrees_with_its_twin(dtype):
-    from trainer import triton_loss
+    from trainer.kernels import triton_loss
 
     generator = torch.Generator().manual_seed(0)
     logits = (torch.randn(300, 50_368, generator=generator) * 4).to(DEVICE, dtype)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainer import loss as ls
-from trainer import softmax
+from trainer.kernels import softmax
 from trainer.loss import IGNORE, plain_target_loss, target_loss
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from trainer import attention as at
-from trainer import native, segments
+from trainer.kernels import native, segments
 
 
 def test_no_compiler_means_products_over_whole_rows(monkeypatch, tmp_path):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from trainer import native
-from trainer.norm import OWN, PLAIN, norm, norms_for
+from trainer.kernels import native
+from trainer.kernels.norm import OWN, PLAIN, norm, norms_for
 
 CPU = torch.device("cpu")
 here = pytest.mark.skipif(

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from trainer import native, products
 from trainer.config import ModelSettings
+from trainer.kernels import native, products
+from trainer.kernels.products import OWN, TORCH, products_for
 from trainer.loss import target_loss
 from trainer.machine import Machine
-from trainer.products import OWN, TORCH, products_for
 from trainer.runs import make_model
 
 CPU = torch.device("cpu")

@@ -73,7 +73,7 @@ def test_ptxas_takes_it(capability, logits):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from trainer.triton_loss import BLOCK, WARPS, softmax_gradient_kernel
+    from trainer.kernels.triton_loss import BLOCK, WARPS, softmax_gradient_kernel
 
     pointers = {
         "logits_ptr": logits,

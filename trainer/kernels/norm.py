@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer import native
-from trainer.native import numbers, pointer
+from trainer.kernels import native
+from trainer.kernels.native import numbers, pointer
 
 
 class Norms(Protocol):

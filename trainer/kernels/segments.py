@@ -7,7 +7,7 @@ the masks, the pairs in other segments, the [L, L] probabilities, and the copies
 
     a row of 256 places, segments of 100, 120 and 36: 25,696 of 65,536 pairs are made, fewer still in local layers
 
-native.py compiles the kernel for this processor (2 s).
+`native` compiles the kernel for this processor (2 s).
 
 Legend: T places; L positions; H heads; K head dimension.
 """
@@ -15,7 +15,7 @@ Legend: T places; L positions; H heads; K head dimension.
 import torch
 from torch import Tensor
 
-from trainer import native
+from trainer.kernels import native
 
 WHOLE = -1  # a window that hides nothing
 

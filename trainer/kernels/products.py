@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer import native
-from trainer.native import numbers, pointer
+from trainer.kernels import native
+from trainer.kernels.native import numbers, pointer
 
 GATED_UNIT = 32  # columns that `gated.cpp` takes at once, on processors with the widest vectors
 

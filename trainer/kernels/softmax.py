@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from trainer import native
+from trainer.kernels import native
 
 
 def problem() -> str | None:

@@ -1,0 +1,10 @@
+"""What a step spends its time in, written for one kind of device, each with a way that torch has everywhere.
+
+    products    activations times weights, alone or around GeGLU       products.cpp, gated.cpp
+    norm        layer norm, with the sum before it                     norm.cpp
+    segments    rotary attention inside segments                       segments.cpp
+    softmax     loss, hit and gradient of a row of logits              softmax.cpp; on GPUs triton_loss.py
+
+`native` compiles the C++ when it is first wanted. There, vectors.h is below tiles.h (the register tile), and that below
+panels.h (blocks of products).
+"""
