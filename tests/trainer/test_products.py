@@ -124,6 +124,18 @@ def test_feed_forward_agrees_in_value_and_gradients_compiled_too(width):
 
 
 @here
+def test_views_of_any_stride_are_taken():
+    x, weight, w_in, w_out = matrices((12, 9), (12, 10), (12, 64), (32, 5))
+    out = OWN.linear(x.t(), weight.t())
+    torch.testing.assert_close(out, x.t() @ weight, rtol=1e-5, atol=1e-5)
+    y = x.t().clone().requires_grad_()
+    both = OWN.linear(y, weight.t()).sum() + OWN.feed_forward(y, w_in.t(), w_out.t()).sum()  # expanded gradients
+    wanted = TORCH.linear(y, weight.t()).sum() + TORCH.feed_forward(y, w_in.t(), w_out.t()).sum()
+    for one, other in zip(torch.autograd.grad(both, y), torch.autograd.grad(wanted, y), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+
+
+@here
 def test_geglu_is_exact_on_the_whole_line_and_its_bits_do_not_depend_on_threads():
     values = torch.linspace(-13, 13, 150 * 32, dtype=torch.float64).view(150, 32)
     gates, grad = torch.full_like(values, 1.0), torch.full_like(values, 1.0)

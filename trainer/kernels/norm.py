@@ -98,6 +98,7 @@ def _maybe(tensor: Tensor) -> ctypes.c_void_p:
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        x_TD = x_TD.contiguous()
         nothing, normed_TD = x_TD.new_empty(0), torch.empty_like(x_TD)
         mean_T, rstd_T = x_TD.new_empty(x_TD.shape[0]), x_TD.new_empty(x_TD.shape[0])
         norm(x_TD, nothing, weight_D, eps, torch.empty_like(nothing), normed_TD, mean_T, rstd_T)
@@ -116,6 +117,7 @@ class _Norm(torch.autograd.Function):
 class _After(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TD: Tensor, delta_TD: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        x_TD, delta_TD = x_TD.contiguous(), delta_TD.contiguous()
         total_TD, normed_TD = torch.empty_like(x_TD), torch.empty_like(x_TD)
         mean_T, rstd_T = x_TD.new_empty(x_TD.shape[0]), x_TD.new_empty(x_TD.shape[0])
         norm(x_TD, delta_TD, weight_D, eps, total_TD, normed_TD, mean_T, rstd_T)

@@ -152,6 +152,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_TI: Tensor, weight_OI: Tensor) -> Tensor:
+        x_TI, weight_OI = x_TI.contiguous(), weight_OI.contiguous()
         ctx.save_for_backward(x_TI, weight_OI)
         out_TO = x_TI.new_empty(x_TI.shape[0], weight_OI.shape[0])
         product(x_TI, weight_OI, True, out_TO)
@@ -160,7 +161,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_TO: Tensor) -> tuple[Tensor, Tensor]:
         x_TI, weight_OI = ctx.saved_tensors
-        dx_TI = torch.empty_like(x_TI)
+        grad_TO, dx_TI = grad_TO.contiguous(), torch.empty_like(x_TI)
         product(grad_TO, weight_OI, False, dx_TI)
         return dx_TI, torch.mm(grad_TO.t(), x_TI)  # a sum over places
 
@@ -168,7 +169,7 @@ class _Linear(torch.autograd.Function):
 class _FeedForward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_TD: Tensor, in_ED: Tensor, out_DF: Tensor) -> Tensor:
-        places = x_TD.shape[0]
+        x_TD, in_ED, out_DF, places = x_TD.contiguous(), in_ED.contiguous(), out_DF.contiguous(), x_TD.shape[0]
         u_TE, h_TF = x_TD.new_empty(places, in_ED.shape[0]), x_TD.new_empty(places, out_DF.shape[1])
         gated(x_TD, in_ED, u_TE, h_TF)
         y_TD = x_TD.new_empty(places, out_DF.shape[0])
@@ -179,8 +180,9 @@ class _FeedForward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x_TD, in_ED, out_DF, u_TE = ctx.saved_tensors
+        grad_TD = grad_TD.contiguous()
         du_TE, h_TF = torch.empty_like(u_TE), u_TE.new_empty(u_TE.shape[0], out_DF.shape[1])
-        gated_backward(grad_TD.contiguous(), out_DF, u_TE, du_TE, h_TF)
+        gated_backward(grad_TD, out_DF, u_TE, du_TE, h_TF)
         dx_TD = torch.empty_like(x_TD)
         product(du_TE, in_ED, False, dx_TD)
         return dx_TD, torch.mm(du_TE.t(), x_TD), torch.mm(grad_TD.t(), h_TF)
