@@ -93,11 +93,6 @@ void backward(const float* grad, const float* packed, const float* u, Int places
     each_block(places, width / COLUMNS, threads, [=](Int row, Int rows, Int from, Int end) {
         float sums[BLOCK * COLUMNS];
         for (Int j = from * COLUMNS; j < end * COLUMNS; j += COLUMNS) {
-            const float* values = u + row * 2 * width + j;
-            for (Int i = 0; i < rows; ++i) {
-                __builtin_prefetch(values + i * 2 * width);
-                __builtin_prefetch(values + i * 2 * width + width);
-            }
             product(rows, outputs, grad + row * outputs, packed + j * outputs, sums);
             for (Int i = 0; i < rows; ++i) {
                 const Int at = (row + i) * 2 * width + j;
