@@ -101,7 +101,7 @@ def _waterfall(peers: dict[str, Peer], ours: Peer) -> list[dict[str, Any]]:
     lines = []
     ladder = [(what, peers[name]) for what, name in LADDER if name in peers]
     if ladder:
-        ladder.append(("this trainer: attention, loss, optimizer", ours))
+        ladder.append(("this trainer: its kernels, loss, last layer", ours))
     for (_, before), (what, peer) in pairwise(ladder):
         ratios = [peer.rate(number) / before.rate(number) for number in range(len(ours.seconds))]
         lines.append({"what": what, "factor": statistics.median(ratios)})

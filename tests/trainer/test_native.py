@@ -1,5 +1,9 @@
 """Compiled libraries: what is said, and what is done instead, where none can be had."""
 
+import subprocess
+from pathlib import Path
+
+import pytest
 import torch
 
 from trainer import attention as at
@@ -30,6 +34,34 @@ def test_a_compiler_that_fails_says_why(monkeypatch, tmp_path):
     try:
         assert segments.problem() == "no such option"
         assert list((tmp_path / "cache/premask").iterdir()) == []
+    finally:
+        native.problem.cache_clear()
+        native.library.cache_clear()
+
+
+@pytest.mark.skipif(native.problem("norm") is not None, reason=f"no kernels on this machine: {native.problem('norm')}")
+def test_who_asks_for_one_library_gets_all_compiled_and_one_that_fails_hurts_no_other(monkeypatch, tmp_path):
+    compiled = []
+
+    def compile_all_but_one(command, **options):
+        if command[-1].endswith("gated.cpp"):
+            raise subprocess.CalledProcessError(1, command, stderr="no such register")
+        if command[-1].endswith(".cpp"):
+            compiled.append(Path(command[-1]).stem)
+        return run(command, **options)
+
+    run = subprocess.run
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native.subprocess, "run", compile_all_but_one)
+    native.problem.cache_clear()
+    native.library.cache_clear()
+    try:
+        assert native.problem("norm") is None
+        assert sorted(compiled) == ["norm", "products", "segments", "softmax"]
+        assert native.problem("softmax") is None
+        assert native.problem("gated") == "no such register"
+        assert len(compiled) == 4
+        assert len(list((tmp_path / "premask").iterdir())) == 4
     finally:
         native.problem.cache_clear()
         native.library.cache_clear()

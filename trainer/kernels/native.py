@@ -4,6 +4,7 @@ A library is kept in `cache_folder()` under a name that its source, the compiler
 there whole or not at all. Where nothing can be compiled, `problem` says why, and callers have a slower way.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -55,9 +57,11 @@ def library(name: str) -> ctypes.CDLL:
     if program is None:
         raise OSError("no C++ compiler")
     source = Path(__file__).with_name(f"{name}.cpp")
-    path = cache_folder() / f"{name}-{_identity(program, source)}.so"
+    path = _path(program, source)
     if not path.exists():
-        _compile(program, source, path)
+        _compile_all(program)
+    if not path.exists():
+        _compile(program, source)  # fails again, and says why
     return ctypes.CDLL(str(path))
 
 
@@ -109,7 +113,24 @@ def _identity(program: str, source: Path) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 
 
-def _compile(program: str, source: Path, path: Path) -> None:
+def _path(program: str, source: Path) -> Path:
+    return cache_folder() / f"{source.stem}-{_identity(program, source)}.so"
+
+
+def _compile_all(program: str) -> None:
+    """Every library that is missing, at once: who wants one will want the others. What fails is left out."""
+
+    def attempt(source: Path) -> None:
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            _compile(program, source)
+
+    sources = sorted(Path(__file__).parent.glob("*.cpp"))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(attempt, [source for source in sources if not _path(program, source).exists()]))
+
+
+def _compile(program: str, source: Path) -> None:
+    path = _path(program, source)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name

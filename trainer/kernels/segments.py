@@ -7,7 +7,7 @@ the masks, the pairs in other segments, the [L, L] probabilities, and the copies
 
     a row of 256 places, segments of 100, 120 and 36: 25,696 of 65,536 pairs are made, fewer still in local layers
 
-`native` compiles the kernel for this processor (2 s).
+`native` compiles the kernel for this processor.
 
 Legend: T places; L positions; H heads; K head dimension.
 """
