@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from trainer import loss as ls
-from trainer.kernels import softmax
 from trainer.loss import IGNORE, plain_target_loss, target_loss
 
 
@@ -66,45 +65,3 @@ def test_without_gradients_the_value_is_the_same():
     with torch.no_grad():
         without, _ = target_loss(x, weight, bias, ids, compute=torch.float32)
     assert with_gradient.item() == without.item()
-
-
-here = pytest.mark.skipif(softmax.problem() is not None, reason=f"no kernel on this machine: {softmax.problem()}")
-
-
-@here
-@pytest.mark.parametrize("vocab", [64, 101, 3, 8192])
-def test_the_compiled_kernel_is_the_plain_one(vocab):
-    generator = torch.Generator().manual_seed(vocab)
-    logits = 4 * torch.randn(40, vocab, generator=generator)
-    bias = torch.randn(vocab, generator=generator)
-    target = torch.randint(0, vocab, (40,), generator=generator)
-    target[:5] = (logits + bias)[:5].argmax(-1)
-    target[::4] = IGNORE
-    wanted, found = logits.clone(), logits.clone()
-    loss, hits = ls.softmax_gradient(wanted, bias, target)
-    before, several = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found = logits.clone()
-            several.append((*softmax.softmax_gradient(found, bias, target), found))
-    finally:
-        torch.set_num_threads(before)
-    for results in several:
-        for one, other in zip(results, several[0], strict=True):
-            assert torch.equal(one, other)
-    torch.testing.assert_close(several[0][0], loss, rtol=1e-5, atol=1e-5)
-    assert torch.equal(several[0][1], hits)
-    assert hits.sum() >= 3
-    torch.testing.assert_close(several[0][2], wanted, rtol=1e-5, atol=1e-7)
-    assert torch.count_nonzero(several[0][2][::4]) == 0
-
-
-@here
-def test_of_equal_logits_the_first_is_the_best_and_what_is_no_number_stays_none():
-    logits = torch.zeros(4, 20)
-    logits[:3, [3, 17]] = 1.0
-    logits[3, 5] = torch.nan
-    loss, hits = softmax.softmax_gradient(logits, torch.zeros(20), torch.tensor([3, 17, 4, 1]))
-    assert hits.tolist() == [1, 0, 0, 0]
-    assert loss.isnan().tolist() == [False, False, False, True]

@@ -36,7 +36,7 @@ A_UNIT = {"float32": 2.0**-22, "bfloat16": 2.0**-8, "float16": 2.0**-11}  # of a
 @pytest.fixture(scope="module")
 def results() -> dict[str, dict]:
     command = [sys.executable, str(HERE / "interpreted_loss.py"), json.dumps(list(CASES.values()))]
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(HERE.parent.parent)}
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(HERE.parents[2])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return dict(zip(CASES, map(json.loads, done.stdout.splitlines()), strict=True))
