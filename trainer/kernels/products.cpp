@@ -34,6 +34,7 @@ void product(const float* a, const float* packed, Int m, Int n, Int k, float* c,
         }
     });
 }
+
 }  // namespace
 
 extern "C" {
