@@ -56,17 +56,15 @@ def test_values_and_gradients_agree_compiled_too(way, places, width):
 
 
 @here
-def test_gradients_do_not_depend_on_threads():
+def test_gradients_do_not_depend_on_threads(on_threads):
     x, delta, grad, weight = numbers(*[(300, 48)] * 3, (48,))
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            inputs = [tensor.clone().requires_grad_() for tensor in (x, delta, weight)]
-            OWN.after(*inputs, 1e-5)[1].backward(grad)
-            found.append([tensor.grad for tensor in inputs])
-    finally:
-        torch.set_num_threads(before)
+
+    def gradients_of_all():
+        inputs = [tensor.clone().requires_grad_() for tensor in (x, delta, weight)]
+        OWN.after(*inputs, 1e-5)[1].backward(grad)
+        return [tensor.grad for tensor in inputs]
+
+    found = on_threads(gradients_of_all)
     for gradients in found[1:]:
         assert all(torch.equal(one, other) for one, other in zip(gradients, found[0], strict=True))
 

@@ -63,16 +63,10 @@ def test_what_speaks_against_it_is_said(monkeypatch, processor, compiler, said):
 @here
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(("m", "n", "k"), SHAPES)
-def test_products_agree_and_do_not_depend_on_threads(m, n, k, turned):
+def test_products_agree_and_do_not_depend_on_threads(on_threads, m, n, k, turned):
     a, b = matrices((m, k), (n, k) if turned else (k, n))
     b = b.t() if turned else b
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append(OWN.into(a, OWN.pack(b), torch.full((m, n), torch.nan)))
-    finally:
-        torch.set_num_threads(before)
+    found = on_threads(lambda: OWN.into(a, OWN.pack(b), torch.full((m, n), torch.nan)))
     torch.testing.assert_close(found[0], a @ b, rtol=1e-5, atol=1e-4)
     assert all(torch.equal(one, found[0]) for one in found)
 
@@ -136,22 +130,20 @@ def test_views_of_any_stride_are_taken():
 
 
 @here
-def test_geglu_is_exact_on_the_whole_line_and_its_bits_do_not_depend_on_threads():
+def test_geglu_is_exact_on_the_whole_line_and_its_bits_do_not_depend_on_threads(on_threads):
     values = torch.linspace(-13, 13, 150 * 32, dtype=torch.float64).view(150, 32)
     gates, grad = torch.full_like(values, 1.0), torch.full_like(values, 1.0)
     x = torch.cat([values, gates], -1).float()
     wanted = values.float().double().requires_grad_()
     torch.nn.functional.gelu(wanted).sum().backward()
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            u, h, du, again = (torch.full((150, n), torch.nan) for n in (64, 32, 64, 32))
-            products.gated(x, torch.eye(64), u, h)
-            products.gated_backward(grad.float(), torch.eye(32), u, du, again)
-            found.append(torch.cat([u, h, du, again], -1))
-    finally:
-        torch.set_num_threads(before)
+
+    def both_ways():
+        u, h, du, again = (torch.full((150, n), torch.nan) for n in (64, 32, 64, 32))
+        products.gated(x, torch.eye(64), u, h)
+        products.gated_backward(grad.float(), torch.eye(32), u, du, again)
+        return torch.cat([u, h, du, again], -1)
+
+    found = on_threads(both_ways)
     assert all(torch.equal(one, found[0]) for one in found)
     u, h, du, again = found[0].double().split([64, 32, 64, 32], -1)
     assert torch.equal(u.float(), x)

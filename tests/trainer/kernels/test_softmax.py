@@ -12,23 +12,21 @@ here = pytest.mark.skipif(softmax.problem() is not None, reason=f"no kernel on t
 
 @here
 @pytest.mark.parametrize("vocab", [64, 101, 3, 8192])
-def test_the_compiled_kernel_is_the_plain_one(vocab):
+def test_the_compiled_kernel_is_the_plain_one(on_threads, vocab):
     generator = torch.Generator().manual_seed(vocab)
     logits = 4 * torch.randn(40, vocab, generator=generator)
     bias = torch.randn(vocab, generator=generator)
     target = torch.randint(0, vocab, (40,), generator=generator)
     target[:5] = (logits + bias)[:5].argmax(-1)
     target[::4] = IGNORE
-    wanted, found = logits.clone(), logits.clone()
+    wanted = logits.clone()
     loss, hits = ls.softmax_gradient(wanted, bias, target)
-    before, several = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found = logits.clone()
-            several.append((*softmax.softmax_gradient(found, bias, target), found))
-    finally:
-        torch.set_num_threads(before)
+
+    def kernel():
+        found = logits.clone()
+        return *softmax.softmax_gradient(found, bias, target), found
+
+    several = on_threads(kernel)
     for results in several:
         for one, other in zip(results, several[0], strict=True):
             assert torch.equal(one, other)
