@@ -4,7 +4,6 @@ A library is kept in `cache_folder()` under a name that its source, the compiler
 there whole or not at all. Where nothing can be compiled, `problem` says why, and callers have a slower way.
 """
 
-import contextlib
 import ctypes
 import hashlib
 import os
@@ -57,11 +56,11 @@ def library(name: str) -> ctypes.CDLL:
     if program is None:
         raise OSError("no C++ compiler")
     source = Path(__file__).with_name(f"{name}.cpp")
-    path = _path(program, source)
+    path = _path(cache_folder(), program, source)
     if not path.exists():
-        _compile_all(program)
-    if not path.exists():
-        _compile(program, source)  # fails again, and says why
+        failed = _compile_missing(cache_folder(), program)
+        if name in failed:
+            raise failed[name]
     return ctypes.CDLL(str(path))
 
 
@@ -105,32 +104,31 @@ def processor() -> bytes:
     return b"\n".join(line for line in lines if line.startswith(wanted))
 
 
-def _identity(program: str, source: Path) -> str:
-    """Digest of what a library depends on: source, headers, flags, compiler, processor."""
-    version = subprocess.run([program, "--version"], capture_output=True, check=True).stdout
+@cache
+def _version(program: str) -> bytes:
+    return subprocess.run([program, "--version"], capture_output=True, check=True).stdout
+
+
+def _path(folder: Path, program: str, source: Path) -> Path:
+    """Named by a digest of what a library depends on: source, headers, flags, compiler, processor."""
     headers = b"".join(path.read_bytes() for path in sorted(source.parent.glob("*.h")))
-    parts = [source.read_bytes(), headers, " ".join(FLAGS).encode(), program.encode(), version, processor()]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+    parts = [source.read_bytes(), headers, " ".join(FLAGS).encode(), program.encode(), _version(program), processor()]
+    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+    return folder / f"{source.stem}-{digest}.so"
 
 
-def _path(program: str, source: Path) -> Path:
-    return cache_folder() / f"{source.stem}-{_identity(program, source)}.so"
-
-
-def _compile_all(program: str) -> None:
-    """Every library that is missing, at once: who wants one will want the others. What fails is left out."""
-
-    def attempt(source: Path) -> None:
-        with contextlib.suppress(OSError, subprocess.CalledProcessError):
-            _compile(program, source)
-
-    sources = sorted(Path(__file__).parent.glob("*.cpp"))
+@cache
+def _compile_missing(folder: Path, program: str) -> dict[str, BaseException]:
+    """Compile every library that is missing, at once: who wants one will want the others. What failed, by name."""
+    paths = {source: _path(folder, program, source) for source in Path(__file__).parent.glob("*.cpp")}
+    missing = {source: path for source, path in paths.items() if not path.exists()}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(attempt, [source for source in sources if not _path(program, source).exists()]))
+        futures = {source.stem: pool.submit(_compile, program, source, path) for source, path in missing.items()}
+    errors = {name: future.exception() for name, future in futures.items()}
+    return {name: error for name, error in errors.items() if error is not None}
 
 
-def _compile(program: str, source: Path) -> None:
-    path = _path(program, source)
+def _compile(program: str, source: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
