@@ -138,7 +138,7 @@ class Block(nn.Module):
         super().__init__()
         self.local = layer % shape.global_every != 0
         self.heads, self.attention, self.compute, self.products = shape.heads, attention, compute, products
-        self.attention_norm = Norm(shape.width, shape.norm_eps, norms) if layer else nn.Identity()
+        self.attention_norm = Norm(shape.width, shape.norm_eps, norms) if layer else None
         self.qkv = Matrix(shape.width, 3 * shape.width, compute, products)
         self.attention_out = Matrix(shape.width, shape.width, compute, products)
         self.mlp_norm = Norm(shape.width, shape.norm_eps, norms)
@@ -154,7 +154,7 @@ class Block(nn.Module):
         plan: Plan,
         places_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        if delta_TD is None:  # the first block, whose input has just been normed
+        if self.attention_norm is None:  # the first block, whose input has just been normed
             normed_TD = x_TD
         else:
             x_TD, normed_TD = self.attention_norm.after(x_TD, delta_TD)
@@ -163,8 +163,8 @@ class Block(nn.Module):
         if places_N is not None:
             x_TD, mixed_TD = x_TD.index_select(0, places_N), mixed_TD.index_select(0, places_N)
         x_TD, normed_TD = self.mlp_norm.after(x_TD, self.attention_out(mixed_TD))
-        matrices = (matrix.weight.to(self.compute) for matrix in (self.mlp_in, self.mlp_out))
-        return x_TD, self.products.feed_forward(normed_TD.to(self.compute), *matrices)
+        weights = self.mlp_in.cast_weight(), self.mlp_out.cast_weight()
+        return x_TD, self.products.feed_forward(normed_TD.to(self.compute), *weights)
 
 
 class Head(nn.Module):
@@ -204,4 +204,8 @@ class Matrix(nn.Module):
         self.compute, self.products = compute, products
 
     def forward(self, x_TI: Tensor) -> Tensor:
-        return self.products.linear(x_TI.to(self.compute), self.weight.to(self.compute))
+        return self.products.linear(x_TI.to(self.compute), self.cast_weight())
+
+    def cast_weight(self) -> Tensor:
+        """The weight in the compute precision, [outputs, inputs]."""
+        return self.weight.to(self.compute)
