@@ -1,5 +1,5 @@
-// GeGLU beside the product that feeds it, float32: what a product leaves in the first cache is used there. See products.py
-// for the interface and panels.h for the products.
+// GeGLU beside the product that feeds it, float32: what a product leaves in the first cache is used there. See
+// products.py for the interface and panels.h for the products.
 //
 //     forward     u = x W_in^T, value and gate side by side                  h = gelu(value) gate
 //     backward    dh = dout W_out, never in memory                           dgate = dh gelu(value)
@@ -114,7 +114,8 @@ extern "C" {
 void premask_gated(const float* x, const float* w_in, Int places, Int inputs, Int width, float* u, float* h,
                    Int threads) {
     const float* packed = pack_aside(w_in, true, inputs, 2 * width, threads);
-    (whole_lines(u) && whole_lines(h) ? forward<true> : forward<false>)(x, packed, places, inputs, width, u, h, threads);
+    const auto pass = whole_lines(u) && whole_lines(h) ? forward<true> : forward<false>;
+    pass(x, packed, places, inputs, width, u, h, threads);
 }
 
 // grad [T, outputs], W_out [outputs, width], u [T, 2 width] -> du [T, 2 width], h [T, width].

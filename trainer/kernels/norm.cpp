@@ -1,5 +1,5 @@
-// Layer norm without bias and what stands beside it, float32: the sum before it, and backward the gradient that passes it
-// by. See norm.py for the interface.
+// Layer norm without bias and what stands beside it, float32: the sum before it, and backward the gradient that passes
+// it by. See norm.py for the interface.
 //
 //     forward     x = x + delta      n = (x - mean) rstd w
 //     backward    dx = plus + rstd (w dn - mean(w dn) - y mean(w dn y))      dw = sum over places of dn y

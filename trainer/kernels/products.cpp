@@ -1,7 +1,7 @@
 // Float32 products of activations A, thousands of rows, with weights B: C = A B. See products.py and panels.h.
 //
-// Where a panel's whole depth is taken at once, a tile of C is written once and past the caches: what is written to them
-// must be read first, and drives out what is wanted.
+// Where a panel's whole depth is taken at once, a tile of C is written once and past the caches: what is written to
+// them must be read first, and drives out what is wanted.
 
 #include "panels.h"
 

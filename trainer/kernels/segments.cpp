@@ -30,8 +30,10 @@ void product(Int rows, Int columns, Int depth, const float* a, Int am, Int ak, c
              Int ldc) {
     for (Int j = 0; j < columns; j += COLUMNS) {
         Int m = 0;
-        for (; m + ROWS <= rows; m += ROWS) tile<ROWS, RESULT>(depth, a + m * am, am, ak, b + j, ldb, c + m * ldc + j, ldc);
-        if (m < rows) last_tile<ROWS - 1, RESULT>(rows - m, depth, a + m * am, am, ak, b + j, ldb, c + m * ldc + j, ldc);
+        for (; m + ROWS <= rows; m += ROWS)
+            tile<ROWS, RESULT>(depth, a + m * am, am, ak, b + j, ldb, c + m * ldc + j, ldc);
+        if (m < rows)
+            last_tile<ROWS - 1, RESULT>(rows - m, depth, a + m * am, am, ak, b + j, ldb, c + m * ldc + j, ldc);
     }
 }
 
@@ -146,8 +148,8 @@ inline Range seen(const Task& task, Int n, Int first, Int rows) {
 // Scores of a block: [rows, high - low]; what a query doesn't see is HIDDEN.
 void scores(const Task& task, Int n, Int first, Int rows, Range range, const float* q, const float* k_columns,
             float* s, Int ld) {
-    product<SET>(rows, range.high - range.low, task.dim, q + first * task.width, task.width, 1,
-                   k_columns + range.low, gapped(n), s, ld);
+    product<SET>(rows, range.high - range.low, task.dim, q + first * task.width, task.width, 1, k_columns + range.low,
+                 gapped(n), s, ld);
     for (Int i = 0; i < rows; ++i) {
         Int low = 0, high = n;
         if (task.window >= 0) {

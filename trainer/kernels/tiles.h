@@ -1,5 +1,5 @@
-// The register tile that all our products on CPUs are made of: ROWS x COLUMNS sums stay in registers, and each step takes
-// one broadcast and two vectors (Goto and van de Geijn 2008).
+// The register tile that all our products on CPUs are made of: ROWS x COLUMNS sums stay in registers, and each step
+// takes one broadcast and two vectors (Goto and van de Geijn 2008).
 
 #pragma once
 
