@@ -3,6 +3,10 @@
 Each peer differs from the one before in one thing (`LADDER`), so that the ratios between them say what it brings:
 eager float32 on padded rows -> the precision of this machine -> compiled -> rows without padding -> the head at
 targets only. All train by the same rule as ours: AdamW, clipped gradients, 15 to 30 % of the places as targets.
+
+The eager ones get their batches as people make them, from documents as lists of ids, by HF's collator, which pads and
+draws masks in every step; on a GPU, where other processes would do it meanwhile, and for the compiled ones batches are
+made beforehand.
 """
 
 from collections.abc import Callable
@@ -12,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from mlm_data.errors import ConfigError
 from mlm_data.shards.reader import Dataset
@@ -31,7 +36,7 @@ BERT = "HF BERT, eager, float32, padded"
 LADDER = (
     ("", EAGER),
     ("bfloat16", EAGER_LOW),
-    ("compilation", COMPILED),
+    ("compilation, masks made beforehand", COMPILED),
     ("no padding", FULL),
     ("head at targets only", SPARSE),
 )
@@ -90,17 +95,40 @@ def make_peers(
     alone = [one_document_per_row(batch, settings.batch_rows, length, roles) for batch in batches]
     padded = [one for one, _ in alone], [count for _, count in alone]
     low = machine.precision == torch.bfloat16
+    collator = hf_collator(dataset, length) if machine.device.type == "cpu" else None
     peers = [
-        _hf(EAGER, modern(sparse=False), *padded, machine, low=False),
+        _hf(EAGER, modern(sparse=False), *padded, machine, low=False, collator=collator),
         _hf(COMPILED, modern(sparse=False), *padded, machine, low=low, compiled=True),
         _hf(FULL, modern(sparse=False), *full, machine, low=low, compiled=True),
         _hf(SPARSE, modern(sparse=True), *full, machine, low=low, compiled=True),
         _hf(SPARSE_PADDED, modern(sparse=True), *padded, machine, low=low, compiled=True),
-        _hf(BERT, bert, *padded, machine, low=False),
+        _hf(BERT, bert, *padded, machine, low=False, collator=collator),
     ]
     if low:
-        peers.insert(1, _hf(EAGER_LOW, modern(sparse=False), *padded, machine, low=True))
+        peers.insert(1, _hf(EAGER_LOW, modern(sparse=False), *padded, machine, low=True, collator=collator))
     return peers
+
+
+def hf_collator(dataset: Dataset, length: int) -> Callable[[list[dict[str, list[int]]]], dict[str, torch.Tensor]]:
+    """HF's collator for masked language models, with the dataset's tokenizer and rate; pads to rows of `length`."""
+    import transformers
+
+    manifest = dataset.manifest
+    names, roles = Tokenizer.from_str(dataset.tokenizer().decode()), manifest.roles
+    numbers = {"pad_token": roles.pad, "mask_token": roles.mask, "cls_token": roles.cls, "sep_token": roles.sep}
+    special = {role: names.id_to_token(number) for role, number in numbers.items() if number >= 0}
+    return transformers.DataCollatorForLanguageModeling(
+        transformers.PreTrainedTokenizerFast(tokenizer_object=names, **special),
+        mlm_probability=manifest.config["mask"]["rate"][0],
+        pad_to_multiple_of=length,
+    )
+
+
+def documents(batch: dict[str, torch.Tensor]) -> list[dict[str, list[int]]]:
+    """A padded batch's documents without masks, as lists of ids: what a collator is given."""
+    whole = torch.where(batch["labels"] >= 0, batch["labels"], batch["input_ids"])
+    sizes = batch["attention_mask"].sum(1).tolist()
+    return [{"input_ids": row[:size]} for row, size in zip(whole.tolist(), sizes, strict=True)]
 
 
 def _hf(
@@ -112,15 +140,19 @@ def _hf(
     *,
     low: bool,
     compiled: bool = False,
+    collator: Callable[[list], dict[str, torch.Tensor]] | None = None,
 ) -> Peer:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     forward = torch.compile(model) if compiled and machine.compile else model
     tensors = [{name: tensor.to(machine.device) for name, tensor in batch.items()} for batch in batches]
+    texts = [documents(batch) for batch in batches] if collator else []
 
     def step(number: int) -> None:
+        at = number % len(batches)
+        batch = collator(texts[at]) if collator else tensors[at]
         optimizer.zero_grad()
         with torch.autocast(machine.device.type, torch.bfloat16, enabled=low):
-            loss = forward(**tensors[number % len(tensors)]).loss
+            loss = forward(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -1,10 +1,13 @@
 """The peers of the benchmark train on what this trainer trains on."""
 
 import numpy as np
+import pytest
 import torch
 
 from mlm_data.loader import Loader
 from mlm_data.shards.reader import Dataset
+from mlm_data.tokens.reference import from_bytes
+from tests.synthetic import make_dataset
 from trainer import peers as pr
 
 
@@ -20,3 +23,25 @@ def test_peers_get_the_same_documents(dataset):
     first = batch.input_ids[borders[0] : borders[1]]
     assert padded["input_ids"][0, : first.size].tolist() == first.tolist()
     assert useful == int(padded["attention_mask"].sum()) - 2 * padded["input_ids"].shape[0]
+
+
+def test_the_collator_is_given_whole_documents_and_masks_them(tmp_path, tokenizer):
+    pytest.importorskip("transformers")
+    reference = from_bytes(tokenizer)
+    vocab, roles = reference.vocab_size, reference.roles
+    opened = Dataset.open(make_dataset(tmp_path / "data", vocab_size=vocab, tokenizer=tokenizer, roles=roles))
+    padded, _ = pr.one_document_per_row(next(Loader(opened, batch_rows=4)), 4, 64, roles)
+    texts = pr.documents(padded)
+    assert [len(text["input_ids"]) for text in texts] == padded["attention_mask"].sum(1).tolist()
+    torch.manual_seed(0)
+    batch = pr.hf_collator(opened, 64)(texts)
+    assert torch.equal(batch["attention_mask"], padded["attention_mask"])
+    hidden = batch["labels"] >= 0
+    for row, text in enumerate(texts):
+        ids = torch.tensor(text["input_ids"])
+        assert roles.mask not in ids
+        found = torch.where(hidden[row], batch["labels"][row], batch["input_ids"][row])
+        assert torch.equal(found[: len(ids)], ids)
+    special = torch.isin(padded["input_ids"], torch.tensor([roles.cls, roles.sep, roles.pad]))
+    assert not (hidden & special).any()
+    assert 0.1 < hidden.sum() / (~special).sum() < 0.5  # 30 %, drawn for each place
