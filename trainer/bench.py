@@ -12,7 +12,7 @@ targets; three times the forward pass) by seconds, over the fastest square produ
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -28,17 +28,22 @@ from trainer.arithmetic import step_flops
 from trainer.config import OptimizerSettings, RunSettings
 from trainer.data import Tensors, shorten, usual_segments
 from trainer.optim import Optimizer
-from trainer.peers import LADDER, STEPS, Peer, make_peers
+from trainer.peers import EAGER_LOW, LADDER, STEPS, Peer, make_peers
 from trainer.step import Forward, Stepper
 
 WARM = 4  # steps before the first round: they compile
 
 
-def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool = True) -> dict[str, Any]:
+def bench(
+    dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool = True, wanted: Sequence[str] = ()
+) -> dict[str, Any]:
     """Everything `premask-train bench` prints, as plain types.
 
+    Args:
+        wanted: which peers, as in `make_peers`.
+
     Raises:
-        ConfigError: if peers are asked for and transformers is not installed.
+        ConfigError: if peers are asked for and can't be had.
     """
     machine = mc.choose(settings)
     mc.prepare(machine)
@@ -55,7 +60,7 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool =
     ours = _ours(dataset, settings, machine, batches, useful)
     every = [ours]
     if peers:
-        every += make_peers(dataset, settings, machine, batches, useful)
+        every += make_peers(dataset, settings, machine, batches, useful, wanted)
     for peer in every:
         for number in range(WARM):
             peer.step(number)
@@ -97,11 +102,15 @@ def _line(peer: Peer, ours: Peer, places: int) -> dict[str, Any]:
 
 
 def _waterfall(peers: dict[str, Peer], ours: Peer) -> list[dict[str, Any]]:
-    """What each change alone brings, from HF as people use it to this trainer: the median ratio to the line before."""
+    """What each change alone brings, from HF as people use it to this trainer: the median ratio to the line before.
+
+    Nothing if a peer is missing, but for the one that only some machines have.
+    """
+    if any(name not in peers for _, name in LADDER if name != EAGER_LOW):
+        return []
     lines = []
     ladder = [(what, peers[name]) for what, name in LADDER if name in peers]
-    if ladder:
-        ladder.append(("this trainer: its kernels, loss, last layer", ours))
+    ladder.append(("this trainer: its kernels, loss, last layer", ours))
     for (_, before), (what, peer) in pairwise(ladder):
         ratios = [peer.rate(number) / before.rate(number) for number in range(len(ours.seconds))]
         lines.append({"what": what, "factor": statistics.median(ratios)})

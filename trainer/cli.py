@@ -109,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(bench)
     bench.add_argument("--rounds", type=int, default=5)
     bench.add_argument("--no-peers", action="store_true", help="only this trainer")
+    peer = "only peers whose name holds TEXT, such as 'full rows, head' for HF at its best; may be repeated"
+    bench.add_argument("--peer", action="append", default=[], metavar="TEXT", help=peer)
     bench.add_argument("--json", action="store_true")
 
     documents = add("which-docs", tools.which_docs, "Which documents were in a step, and where they came from.")

@@ -9,7 +9,7 @@ draws masks in every step; on a GPU, where other processes would do it meanwhile
 made beforehand.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -60,12 +60,20 @@ class Peer:
 
 
 def make_peers(
-    dataset: Dataset, settings: RunSettings, machine: mc.Machine, batches: list, useful: list[int]
+    dataset: Dataset,
+    settings: RunSettings,
+    machine: mc.Machine,
+    batches: list,
+    useful: list[int],
+    wanted: Sequence[str] = (),
 ) -> list[Peer]:
-    """All peers, on the documents of these batches.
+    """The peers, on the documents of these batches.
+
+    Args:
+        wanted: only peers whose name holds one of these texts; by default all.
 
     Raises:
-        ConfigError: if transformers is not installed.
+        ConfigError: if transformers is not installed, or no peer is wanted.
     """
     try:
         import transformers
@@ -86,27 +94,33 @@ def make_peers(
     }
     specials = {"cls_token_id": roles.cls, "sep_token_id": roles.sep, "bos_token_id": None, "eos_token_id": None}
 
-    def modern(*, sparse: bool) -> torch.nn.Module:
+    def modern(*, sparse: bool = False) -> torch.nn.Module:
         config = transformers.ModernBertConfig(**common, **specials, sparse_prediction=sparse)
         return transformers.ModernBertForMaskedLM(config).to(machine.device)
 
-    bert = transformers.BertForMaskedLM(transformers.BertConfig(**common)).to(machine.device)
+    def bert() -> torch.nn.Module:
+        return transformers.BertForMaskedLM(transformers.BertConfig(**common)).to(machine.device)
+
     full = [_as_rows(batch, settings.batch_rows, length) for batch in batches], useful
     alone = [one_document_per_row(batch, settings.batch_rows, length, roles) for batch in batches]
     padded = [one for one, _ in alone], [count for _, count in alone]
     low = machine.precision == torch.bfloat16
-    collator = hf_collator(dataset, length) if machine.device.type == "cpu" else None
-    peers = [
-        _hf(EAGER, modern(sparse=False), *padded, machine, low=False, collator=collator),
-        _hf(COMPILED, modern(sparse=False), *padded, machine, low=low, compiled=True),
-        _hf(FULL, modern(sparse=False), *full, machine, low=low, compiled=True),
-        _hf(SPARSE, modern(sparse=True), *full, machine, low=low, compiled=True),
-        _hf(SPARSE_PADDED, modern(sparse=True), *padded, machine, low=low, compiled=True),
-        _hf(BERT, bert, *padded, machine, low=False, collator=collator),
-    ]
-    if low:
-        peers.insert(1, _hf(EAGER_LOW, modern(sparse=False), *padded, machine, low=True, collator=collator))
-    return peers
+    eager = {"collator": hf_collator(dataset, length) if machine.device.type == "cpu" else None}
+    compiled = {"low": low, "compiled": True}
+    makers: dict[str, Callable[[], Peer]] = {
+        EAGER: lambda: _hf(EAGER, modern(), *padded, machine, low=False, **eager),
+        EAGER_LOW: lambda: _hf(EAGER_LOW, modern(), *padded, machine, low=True, **eager),
+        COMPILED: lambda: _hf(COMPILED, modern(), *padded, machine, **compiled),
+        FULL: lambda: _hf(FULL, modern(), *full, machine, **compiled),
+        SPARSE: lambda: _hf(SPARSE, modern(sparse=True), *full, machine, **compiled),
+        SPARSE_PADDED: lambda: _hf(SPARSE_PADDED, modern(sparse=True), *padded, machine, **compiled),
+        BERT: lambda: _hf(BERT, bert(), *padded, machine, low=False, **eager),
+    }
+    names = [name for name in makers if low or name != EAGER_LOW]
+    chosen = [name for name in names if not wanted or any(text in name for text in wanted)]
+    if not chosen:
+        raise ConfigError(f"bench: no peer's name holds {' or '.join(wanted)}: they are {'; '.join(names)}")
+    return [makers[name]() for name in chosen]
 
 
 def hf_collator(dataset: Dataset, length: int) -> Callable[[list[dict[str, list[int]]]], dict[str, torch.Tensor]]:

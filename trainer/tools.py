@@ -192,7 +192,8 @@ def bench(options: argparse.Namespace) -> int:
 
     options.out = options.out or "unused"
     settings = settings_of(options)
-    found = measure(open_dataset(settings.data), settings, rounds=options.rounds, peers=not options.no_peers)
+    dataset, peers = open_dataset(settings.data), not options.no_peers
+    found = measure(dataset, settings, rounds=options.rounds, peers=peers, wanted=options.peer)
     if options.json:
         print(json.dumps(found))
         return 0

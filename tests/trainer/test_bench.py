@@ -53,7 +53,7 @@ def test_the_waterfall_is_the_ratio_of_each_line_to_the_one_before():
     lines = bn._waterfall(peers, ours)
     assert [line["factor"] for line in lines] == [1.5, 3, 2, 2]
     assert [line["what"] for line in lines][:3] == [what for what, name in pr.LADDER[1:] if name in peers]
-    assert bn._waterfall({}, ours) == []
+    assert bn._waterfall({pr.SPARSE: peers[pr.SPARSE]}, ours) == []
 
 
 def test_the_loader_is_waited_for_less_than_always(dataset, settings):

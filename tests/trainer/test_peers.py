@@ -4,11 +4,21 @@ import numpy as np
 import pytest
 import torch
 
+from mlm_data.errors import ConfigError
 from mlm_data.loader import Loader
 from mlm_data.shards.reader import Dataset
 from mlm_data.tokens.reference import from_bytes
 from tests.synthetic import make_dataset
+from trainer import machine as mc
 from trainer import peers as pr
+
+
+@pytest.fixture
+def words(tmp_path, tokenizer) -> Dataset:
+    """A dataset with a real tokenizer."""
+    known = from_bytes(tokenizer)
+    facts = {"vocab_size": known.vocab_size, "tokenizer": tokenizer, "roles": known.roles}
+    return Dataset.open(make_dataset(tmp_path / "words", **facts))
 
 
 def test_peers_get_the_same_documents(dataset):
@@ -25,16 +35,14 @@ def test_peers_get_the_same_documents(dataset):
     assert useful == int(padded["attention_mask"].sum()) - 2 * padded["input_ids"].shape[0]
 
 
-def test_the_collator_is_given_whole_documents_and_masks_them(tmp_path, tokenizer):
+def test_the_collator_is_given_whole_documents_and_masks_them(words):
     pytest.importorskip("transformers")
-    reference = from_bytes(tokenizer)
-    vocab, roles = reference.vocab_size, reference.roles
-    opened = Dataset.open(make_dataset(tmp_path / "data", vocab_size=vocab, tokenizer=tokenizer, roles=roles))
-    padded, _ = pr.one_document_per_row(next(Loader(opened, batch_rows=4)), 4, 64, roles)
+    roles = words.manifest.roles
+    padded, _ = pr.one_document_per_row(next(Loader(words, batch_rows=4)), 4, 64, roles)
     texts = pr.documents(padded)
     assert [len(text["input_ids"]) for text in texts] == padded["attention_mask"].sum(1).tolist()
     torch.manual_seed(0)
-    batch = pr.hf_collator(opened, 64)(texts)
+    batch = pr.hf_collator(words, 64)(texts)
     assert torch.equal(batch["attention_mask"], padded["attention_mask"])
     hidden = batch["labels"] >= 0
     for row, text in enumerate(texts):
@@ -45,3 +53,14 @@ def test_the_collator_is_given_whole_documents_and_masks_them(tmp_path, tokenize
     special = torch.isin(padded["input_ids"], torch.tensor([roles.cls, roles.sep, roles.pad]))
     assert not (hidden & special).any()
     assert 0.1 < hidden.sum() / (~special).sum() < 0.5  # 30 %, drawn for each place
+
+
+def test_peers_are_chosen_by_name(words, settings):
+    pytest.importorskip("transformers")
+    chosen = settings("budget.steps=1")
+    given = (words, chosen, mc.choose(chosen), [next(Loader(words, batch_rows=4))], [100])
+    (peer,) = pr.make_peers(*given, ["HF BERT"])
+    assert peer.name == pr.BERT
+    peer.step(0)  # with batches of HF's collator
+    with pytest.raises(ConfigError, match="no peer's name holds GPT: they are HF ModernBERT, eager"):
+        pr.make_peers(*given, ["GPT"])
