@@ -26,7 +26,7 @@ from trainer import machine as mc
 from trainer import runs
 from trainer.arithmetic import step_flops
 from trainer.config import OptimizerSettings, RunSettings
-from trainer.data import Tensors, shorten, usual_segments
+from trainer.data import AHEAD, Tensors, shorten, usual_segments
 from trainer.optim import Optimizer
 from trainer.peers import EAGER_LOW, LADDER, STEPS, Peer, make_peers
 from trainer.step import Forward, Stepper
@@ -210,7 +210,7 @@ def loader_wait(
     work = torch.ones(128, 128)
     waited = 0.0
     forget_pages(dataset.folder)
-    with Loader(dataset, planes=settings.planes, batch_rows=settings.batch_rows, prefetch=2) as loader:
+    with Loader(dataset, planes=settings.planes, batch_rows=settings.batch_rows, prefetch=AHEAD) as loader:
         next(loader)  # starting the thread is not waiting
         begin = now = time.perf_counter()
         while now - begin < seconds:

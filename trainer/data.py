@@ -23,7 +23,7 @@ from trainer.config import RunSettings
 from trainer.parallel import ALONE, Parallel
 
 MAX_IDS = 2**21 - 1
-AHEAD = 2  # batches that a thread makes while the device works
+AHEAD = 8  # batches that a thread makes while the device works: it is woken for half of them at once
 
 
 class Tensors(NamedTuple):
