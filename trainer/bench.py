@@ -34,13 +34,11 @@ from trainer.step import Forward, Stepper
 WARM = 4  # steps before the first round: they compile
 
 
-def bench(
-    dataset: Dataset, settings: RunSettings, *, rounds: int, peers: bool = True, wanted: Sequence[str] = ()
-) -> dict[str, Any]:
+def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: Sequence[str] | None = ()) -> dict[str, Any]:
     """Everything `premask-train bench` prints, as plain types.
 
     Args:
-        wanted: which peers, as in `make_peers`.
+        peers: which ones, as in `make_peers`; None: this trainer alone.
 
     Raises:
         ConfigError: if peers are asked for and can't be had.
@@ -59,8 +57,8 @@ def bench(
     peak_before = mc.measured_peak(machine.precision, machine.device)
     ours = _ours(dataset, settings, machine, batches, useful)
     every = [ours]
-    if peers:
-        every += make_peers(dataset, settings, machine, batches, useful, wanted)
+    if peers is not None:
+        every += make_peers(dataset, settings, machine, batches, useful, peers)
     for peer in every:
         for number in range(WARM):
             peer.step(number)

@@ -108,9 +108,11 @@ def _parser() -> argparse.ArgumentParser:
     bench = add("bench", tools.bench, "Speed against peers in one process, and where the time goes.")
     _add_settings(bench)
     bench.add_argument("--rounds", type=int, default=5)
-    bench.add_argument("--no-peers", action="store_true", help="only this trainer")
+    which = bench.add_mutually_exclusive_group()
+    alone = "only this trainer"
+    which.add_argument("--no-peers", action="store_const", const=None, default=[], dest="peers", help=alone)
     peer = "only peers whose name holds TEXT, such as 'full rows, head' for HF at its best; may be repeated"
-    bench.add_argument("--peer", action="append", default=[], metavar="TEXT", help=peer)
+    which.add_argument("--peer", action="append", default=[], dest="peers", metavar="TEXT", help=peer)
     bench.add_argument("--json", action="store_true")
 
     documents = add("which-docs", tools.which_docs, "Which documents were in a step, and where they came from.")

@@ -6,13 +6,13 @@ targets only. All train by the same rule as ours: AdamW, clipped gradients, 15 t
 
 The eager ones get their batches as people make them, from documents as lists of ids, by HF's collator, which pads and
 draws masks in every step; on a GPU, where other processes would do it meanwhile, and for the compiled ones batches are
-made beforehand.
+made beforehand. So on a CPU the ratio of compilation has the collator's time in it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from mlm_data.errors import ConfigError
 from mlm_data.shards.reader import Dataset
 from trainer import machine as mc
 from trainer.config import RunSettings
+from trainer.runs import special_tokens
 
+Batches = Callable[[int], dict[str, torch.Tensor]]  # the n-th batch, as HF's models take it
 STEPS = 2  # of each peer in each round
 
 EAGER = "HF ModernBERT, eager, float32, padded"
@@ -36,10 +38,31 @@ BERT = "HF BERT, eager, float32, padded"
 LADDER = (
     ("", EAGER),
     ("bfloat16", EAGER_LOW),
-    ("compilation, masks made beforehand", COMPILED),
+    ("compilation", COMPILED),
     ("no padding", FULL),
     ("head at targets only", SPARSE),
 )
+
+
+class Kind(NamedTuple):
+    """What makes a peer."""
+
+    bert: bool = False  # or ModernBERT
+    compiled: bool = False
+    low: bool = False  # bf16, where this machine's products are
+    full: bool = False  # rows without padding
+    sparse: bool = False  # the head at targets only
+
+
+KINDS = {
+    EAGER: Kind(),
+    EAGER_LOW: Kind(low=True),
+    COMPILED: Kind(low=True, compiled=True),
+    FULL: Kind(low=True, compiled=True, full=True),
+    SPARSE: Kind(low=True, compiled=True, full=True, sparse=True),
+    SPARSE_PADDED: Kind(low=True, compiled=True, sparse=True),
+    BERT: Kind(bert=True),
+}
 
 
 @dataclass(kw_only=True)
@@ -94,45 +117,49 @@ def make_peers(
     }
     specials = {"cls_token_id": roles.cls, "sep_token_id": roles.sep, "bos_token_id": None, "eos_token_id": None}
 
-    def modern(*, sparse: bool = False) -> torch.nn.Module:
-        config = transformers.ModernBertConfig(**common, **specials, sparse_prediction=sparse)
-        return transformers.ModernBertForMaskedLM(config).to(machine.device)
+    def model(kind: Kind) -> torch.nn.Module:
+        if kind.bert:
+            return transformers.BertForMaskedLM(transformers.BertConfig(**common))
+        config = transformers.ModernBertConfig(**common, **specials, sparse_prediction=kind.sparse)
+        return transformers.ModernBertForMaskedLM(config)
 
-    def bert() -> torch.nn.Module:
-        return transformers.BertForMaskedLM(transformers.BertConfig(**common)).to(machine.device)
+    def ready(found: list[dict[str, torch.Tensor]]) -> Batches:
+        tensors = [{name: tensor.to(machine.device) for name, tensor in batch.items()} for batch in found]
+        return lambda number: tensors[number % len(tensors)]
 
-    full = [_as_rows(batch, settings.batch_rows, length) for batch in batches], useful
+    def collated(found: list[dict[str, torch.Tensor]]) -> Batches:
+        collate, texts = hf_collator(dataset, length), [documents(batch) for batch in found]
+        return lambda number: collate(texts[number % len(texts)])
+
     alone = [one_document_per_row(batch, settings.batch_rows, length, roles) for batch in batches]
-    padded = [one for one, _ in alone], [count for _, count in alone]
+    padded, useful_padded = [one for one, _ in alone], [count for _, count in alone]
+    full = [_as_rows(batch, settings.batch_rows, length) for batch in batches]
     low = machine.precision == torch.bfloat16
-    eager = {"collator": hf_collator(dataset, length) if machine.device.type == "cpu" else None}
-    compiled = {"low": low, "compiled": True}
-    makers: dict[str, Callable[[], Peer]] = {
-        EAGER: lambda: _hf(EAGER, modern(), *padded, machine, low=False, **eager),
-        EAGER_LOW: lambda: _hf(EAGER_LOW, modern(), *padded, machine, low=True, **eager),
-        COMPILED: lambda: _hf(COMPILED, modern(), *padded, machine, **compiled),
-        FULL: lambda: _hf(FULL, modern(), *full, machine, **compiled),
-        SPARSE: lambda: _hf(SPARSE, modern(sparse=True), *full, machine, **compiled),
-        SPARSE_PADDED: lambda: _hf(SPARSE_PADDED, modern(sparse=True), *padded, machine, **compiled),
-        BERT: lambda: _hf(BERT, bert(), *padded, machine, low=False, **eager),
-    }
-    names = [name for name in makers if low or name != EAGER_LOW]
+
+    def make(name: str, kind: Kind) -> Peer:
+        as_people_do = not kind.compiled and machine.device.type == "cpu"
+        found = (collated if as_people_do else ready)(full if kind.full else padded)
+        step = _training(model(kind).to(machine.device), found, machine, low=low and kind.low, compiled=kind.compiled)
+        return Peer(name=name, step=step, useful=useful if kind.full else useful_padded)
+
+    names = [name for name in KINDS if low or name != EAGER_LOW]
     chosen = [name for name in names if not wanted or any(text in name for text in wanted)]
     if not chosen:
         raise ConfigError(f"bench: no peer's name holds {' or '.join(wanted)}: they are {'; '.join(names)}")
-    return [makers[name]() for name in chosen]
+    return [make(name, KINDS[name]) for name in chosen]
 
 
 def hf_collator(dataset: Dataset, length: int) -> Callable[[list[dict[str, list[int]]]], dict[str, torch.Tensor]]:
     """HF's collator for masked language models, with the dataset's tokenizer and rate; pads to rows of `length`."""
     import transformers
 
-    manifest = dataset.manifest
-    names, roles = Tokenizer.from_str(dataset.tokenizer().decode()), manifest.roles
-    numbers = {"pad_token": roles.pad, "mask_token": roles.mask, "cls_token": roles.cls, "sep_token": roles.sep}
-    special = {role: names.id_to_token(number) for role, number in numbers.items() if number >= 0}
+    manifest, data = dataset.manifest, dataset.tokenizer()
+    special = special_tokens(data, manifest.tokenizer["roles"]).model_dump(exclude_none=True)
     return transformers.DataCollatorForLanguageModeling(
-        transformers.PreTrainedTokenizerFast(tokenizer_object=names, **special),
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer.from_str(data.decode()),
+            **{f"{role}_token": token for role, token in special.items()},
+        ),
         mlm_probability=manifest.config["mask"]["rate"][0],
         pad_to_multiple_of=length,
     )
@@ -145,25 +172,15 @@ def documents(batch: dict[str, torch.Tensor]) -> list[dict[str, list[int]]]:
     return [{"input_ids": row[:size]} for row, size in zip(whole.tolist(), sizes, strict=True)]
 
 
-def _hf(
-    name: str,
-    model: torch.nn.Module,
-    batches: list[dict[str, torch.Tensor]],
-    useful: list[int],
-    machine: mc.Machine,
-    *,
-    low: bool,
-    compiled: bool = False,
-    collator: Callable[[list], dict[str, torch.Tensor]] | None = None,
-) -> Peer:
+def _training(
+    model: torch.nn.Module, batches: Batches, machine: mc.Machine, *, low: bool, compiled: bool
+) -> Callable[[int], None]:
+    """One step of training on the n-th batch."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     forward = torch.compile(model) if compiled and machine.compile else model
-    tensors = [{name: tensor.to(machine.device) for name, tensor in batch.items()} for batch in batches]
-    texts = [documents(batch) for batch in batches] if collator else []
 
     def step(number: int) -> None:
-        at = number % len(batches)
-        batch = collator(texts[at]) if collator else tensors[at]
+        batch = batches(number)
         optimizer.zero_grad()
         with torch.autocast(machine.device.type, torch.bfloat16, enabled=low):
             loss = forward(**batch).loss
@@ -171,7 +188,7 @@ def _hf(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
-    return Peer(name=name, step=step, useful=useful)
+    return step
 
 
 def _as_rows(batch: Any, rows: int, length: int) -> dict[str, torch.Tensor]:

@@ -247,7 +247,7 @@ def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Reference:
     path = folder / TOKENIZER
     try:
         data = path.read_bytes()
-        reference = from_bytes(data, _special(data, facts.get("roles", {})), where=str(path))
+        reference = from_bytes(data, special_tokens(data, facts.get("roles", {})), where=str(path))
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror}: copy it from the dataset") from error
     if reference.sha256 != facts["tokenizer"]:
@@ -258,7 +258,7 @@ def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Reference:
     return reference
 
 
-def _special(tokenizer: bytes, roles: dict[str, int]) -> SpecialTokens:
+def special_tokens(tokenizer: bytes, roles: dict[str, int]) -> SpecialTokens:
     """The tokens that had a role in the dataset: a tokenizer.json alone may not say which, as T5's."""
     try:
         names = Tokenizer.from_str(tokenizer.decode())

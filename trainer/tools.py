@@ -192,8 +192,7 @@ def bench(options: argparse.Namespace) -> int:
 
     options.out = options.out or "unused"
     settings = settings_of(options)
-    dataset, peers = open_dataset(settings.data), not options.no_peers
-    found = measure(dataset, settings, rounds=options.rounds, peers=peers, wanted=options.peer)
+    found = measure(open_dataset(settings.data), settings, rounds=options.rounds, peers=options.peers)
     if options.json:
         print(json.dumps(found))
         return 0

@@ -30,6 +30,17 @@ def test_it_prints_speed_and_where_time_goes(dataset, small, capsys, monkeypatch
     assert sum(found["time"].values()) == pytest.approx(1)
 
 
+def test_which_peers_is_one_choice(capsys):
+    parser = cli._parser()
+    assert parser.parse_args(["bench"]).peers == []  # all
+    assert parser.parse_args(["bench", "--peer", "BERT", "--peer", "eager"]).peers == ["BERT", "eager"]
+    assert parser.parse_args(["bench", "--no-peers"]).peers is None
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(["bench", "--no-peers", "--peer", "BERT"])
+    assert ended.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
 def test_useful_operations_leave_padding_out(dataset, settings):
     opened = Dataset.open(dataset)
     chosen = settings("budget.steps=1")
@@ -52,7 +63,8 @@ def test_the_waterfall_is_the_ratio_of_each_line_to_the_one_before():
     ours = pr.Peer(name="premask", step=lambda _: None, useful=[1800], seconds=[[1.0, 1.0]] * 3)
     lines = bn._waterfall(peers, ours)
     assert [line["factor"] for line in lines] == [1.5, 3, 2, 2]
-    assert [line["what"] for line in lines][:3] == [what for what, name in pr.LADDER[1:] if name in peers]
+    assert [line["what"] for line in lines][:3] == ["compilation", "no padding", "head at targets only"]
+    assert bn._waterfall({}, ours) == []
     assert bn._waterfall({pr.SPARSE: peers[pr.SPARSE]}, ours) == []
 
 
