@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from mlm_data.storage import Folder, Written
+from mlm_data.stores.folder import Folder, Written
 
 MIN_CHARS = 80  # shorter docstrings say little that a reader could guess from
 

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from mlm_data.config import BuildConfig, InputSettings
 from mlm_data.errors import ConfigError, InputError
 from mlm_data.hashing import hash_bytes
-from mlm_data.storage import explain, open_input, stat_identity
+from mlm_data.stores.folder import explain, open_input, stat_identity
 from mlm_data.text.arrow_footer import MAGIC
 from mlm_data.text.reading import check_encoding, find_encoding
 from mlm_data.text.tables import check_columns

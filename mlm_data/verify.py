@@ -24,7 +24,7 @@ from mlm_data.ledger import Ledger
 from mlm_data.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset, Shard, read_batches
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows
 from mlm_data.versions import (
     ALL,

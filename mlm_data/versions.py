@@ -30,7 +30,7 @@ from mlm_data.errors import BuildError, FormatError, NewerFormatError, StorageEr
 from mlm_data.ledger import Ledger
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.types import Roles
 
 LATEST = "LATEST"

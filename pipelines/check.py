@@ -9,7 +9,7 @@ from mlm_data.audit_counts import AuditCounts, Vocabulary, count_shard, describe
 from mlm_data.config import MaskSettings, SpecialTokens
 from mlm_data.shards.format import SPLITS
 from mlm_data.shards.reader import Shard
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import from_bytes
 from mlm_data.verify import verify
 from mlm_data.versions import load_manifest

@@ -128,7 +128,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _tokenizer(options: argparse.Namespace) -> int:
     from mlm_data.config import load_config
-    from mlm_data.storage import Folder
+    from mlm_data.stores.folder import Folder
     from mlm_data.tokens.train import train_tokenizer
     from pipelines.plan import make_plan, training_texts
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlm_data.audit_counts import Vocabulary, describe_vocabulary
 from mlm_data.config import BuildConfig
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import Engine, Reference, from_bytes, make_engine
 
 _engines: dict[tuple[str, str], Engine] = {}

@@ -15,7 +15,7 @@ import numpy as np
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.text import signatures
 from mlm_data.text.quality import KEPT, judge_documents
 from pipelines import metrics

@@ -13,7 +13,7 @@ import rfc8785
 from mlm_data.config import BuildConfig
 from mlm_data.packing import cut_documents, pack
 from mlm_data.planning import Plan
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Engine, Reference, from_bytes, load_tokenizer, make_engine

@@ -15,7 +15,7 @@ from mlm_data.config import BuildConfig
 from mlm_data.hashing import hash128, hash_bytes
 from mlm_data.planning import Plan, plan_units
 from mlm_data.split import choose_validation
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Reference, from_bytes, load_tokenizer

@@ -21,7 +21,7 @@ import rfc8785
 from mlm_data.config import CleanSettings
 from mlm_data.hashing import hash128, ids_from_arrow, ids_to_arrow
 from mlm_data.shards.format import token_type
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.text import normalize, reading
 from mlm_data.tokens.engine import ALGORITHM_VERSION as TOKENS_VERSION
 from mlm_data.tokens.engine import Engine

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mlm_data.config import BuildConfig
 from mlm_data.shards.reader import Dataset
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import from_bytes
 from mlm_data.versions import check_output, load_files, load_manifest
 from pipelines import metrics

@@ -18,7 +18,7 @@ from mlm_data.ledger import Ledger
 from mlm_data.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import ShardRecord, write_shard, write_signatures
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.types import Roles, Rows
 from mlm_data.versions import build_manifest, publish
 

@@ -21,7 +21,7 @@ import torch
 
 from mlm_data.loader import Loader
 from mlm_data.shards.reader import Dataset
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from trainer import machine as mc
 from trainer import runs
 from trainer.arithmetic import step_flops

@@ -25,7 +25,7 @@ import safetensors.torch
 from torch import Tensor
 
 from mlm_data.errors import CheckpointError
-from mlm_data.storage import TEMPORARY, explain
+from mlm_data.stores.folder import TEMPORARY, explain
 
 FORMAT = 1
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from mlm_data.config import SpecialTokens
 from mlm_data.errors import InputError, StorageError, TokenizerError
-from mlm_data.storage import TEMPORARY, explain
+from mlm_data.stores.folder import TEMPORARY, explain
 from mlm_data.tokens.reference import ROLES, Reference, from_bytes
 from trainer import checkpoint as ck
 from trainer import runs

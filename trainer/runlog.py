@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlm_data.errors import ConfigError
-from mlm_data.storage import Folder, explain
+from mlm_data.stores.folder import Folder, explain
 from trainer.evaluate import Score
 from trainer.step import StepStats
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from mlm_data.config import SpecialTokens, parse_settings
 from mlm_data.errors import CheckpointError, StorageError
 from mlm_data.shards.reader import Dataset
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import ROLES, Reference, from_bytes
 from trainer import checkpoint as ck
 from trainer.attention import attention_kind, make_attention

@@ -18,7 +18,7 @@ from jaxtyping import Int64
 from mlm_data.errors import ConfigError, FormatError, StorageError
 from mlm_data.masking import PlaneMasks
 from mlm_data.shards import format as fmt
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows
 from mlm_data.versions import Manifest, load_files, load_manifest, version_names
 

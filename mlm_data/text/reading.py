@@ -24,7 +24,7 @@ import pyarrow as pa
 from mlm_data.config import BuildConfig, InputSettings
 from mlm_data.errors import ConfigError, InputError
 from mlm_data.hashing import string_buffers
-from mlm_data.storage import file_info, stat_identity
+from mlm_data.stores.folder import file_info, stat_identity
 from mlm_data.text import tables
 from mlm_data.text.batches import batch, large_strings, other_fields, quarantined
 from mlm_data.text.borders import (

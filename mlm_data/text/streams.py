@@ -14,7 +14,7 @@ import pyarrow as pa
 import zstandard
 
 from mlm_data.errors import InputError
-from mlm_data.storage import explain, open_input
+from mlm_data.stores.folder import explain, open_input
 from mlm_data.types import Slice
 
 FEED = 64 << 10  # compressed bytes at a time: what a corrupt stream can lose of the good data before the break

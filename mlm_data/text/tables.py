@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from mlm_data.config import InputSettings
 from mlm_data.errors import InputError
 from mlm_data.hashing import string_buffers
-from mlm_data.storage import open_input
+from mlm_data.stores.folder import open_input
 from mlm_data.text.arrow_footer import MAGIC, batch_blocks, batch_rows
 from mlm_data.text.batches import batch, other_fields, quarantined
 from mlm_data.text.json_lines import BAD_UTF8, NOT_A_STRING

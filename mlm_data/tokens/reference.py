@@ -40,7 +40,7 @@ from tokenizers import Tokenizer
 
 from mlm_data.config import SpecialTokens
 from mlm_data.errors import TokenizerError
-from mlm_data.storage import open_input
+from mlm_data.stores.folder import open_input
 from mlm_data.types import Roles
 
 ROLES = ("cls", "sep", "pad", "mask", "unk")

@@ -13,7 +13,7 @@ from mlm_data.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset
 from mlm_data.shards.writer import write_shard
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows
 from mlm_data.versions import build_manifest, publish
 from tests.synthetic import ROLES, TOKENIZER, balanced_ledger, make_config, tokenizer_facts

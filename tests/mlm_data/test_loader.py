@@ -10,7 +10,7 @@ from mlm_data.batches import Batch
 from mlm_data.errors import CheckpointError, ConfigError, FormatError
 from mlm_data.loader import Loader, evaluation
 from mlm_data.shards.reader import Dataset
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from tests.synthetic import make_dataset
 
 ARRAYS = [name for name in Batch.__dataclass_fields__ if name not in ("num_targets", "num_tokens")]

@@ -12,7 +12,7 @@ import pytest
 from mlm_data.errors import FormatError, NewerFormatError
 from mlm_data.hashing import table_hash
 from mlm_data.shards import format as fmt
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.verify import verify
 from mlm_data.versions import (
     Manifest,

@@ -8,7 +8,7 @@ import pytest
 from mlm_data.errors import BuildError, FormatError, NewerFormatError, StorageError
 from mlm_data.ledger import Ledger
 from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.versions import (
     Manifest,
     build_manifest,

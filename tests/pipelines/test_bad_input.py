@@ -10,8 +10,8 @@ import sys
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from mlm_data import storage
-from mlm_data.storage import Folder
+from mlm_data.stores import folder as storage
+from mlm_data.stores.folder import Folder
 from mlm_data.versions import load_manifest
 from pipelines.cli import main
 from tests.conftest import ROOT

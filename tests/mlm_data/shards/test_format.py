@@ -9,7 +9,7 @@ import pytest
 from mlm_data.loader import Loader, evaluation
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from mlm_data.verify import verify
 from tests.mlm_data.shards import golden
 

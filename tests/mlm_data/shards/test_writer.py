@@ -15,7 +15,7 @@ from mlm_data.shards.writer import (
     write_signatures,
     write_table,
 )
-from mlm_data.storage import Folder
+from mlm_data.stores.folder import Folder
 from tests.synthetic import ROLES, make_masks, make_rows
 
 

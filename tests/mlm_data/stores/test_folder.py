@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mlm_data.errors import InputError, StorageError
-from mlm_data.storage import TEMPORARY, Folder, explain, file_info, open_input, stat_identity
+from mlm_data.stores.folder import TEMPORARY, Folder, explain, file_info, open_input, stat_identity
 
 
 @pytest.fixture(params=["path", "uri"])
