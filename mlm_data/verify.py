@@ -21,7 +21,7 @@ from jaxtyping import Bool, Integer
 from mlm_data.errors import FormatError, NewerFormatError, PremaskError
 from mlm_data.hashing import table_hash
 from mlm_data.ledger import Ledger
-from mlm_data.masking import PlaneMasks
+from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset, Shard, read_batches
 from mlm_data.stores.folder import Folder

@@ -14,11 +14,11 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from mlm_data.audit_counts import AuditCounts, count_shard, source_groups
 from mlm_data.config import BuildConfig, MaskSettings
 from mlm_data.ledger import Ledger
-from mlm_data.masking import Plane, draw_plane, evaluation_plane, training_planes
-from mlm_data.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
+from mlm_data.rows.audit_counts import AuditCounts, count_shard, source_groups
+from mlm_data.rows.masking import Plane, draw_plane, evaluation_plane, training_planes
+from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
 from mlm_data.shards.format import EVALUATION_RATE, EVALUATION_SEED, SPLITS, TRAIN, VALIDATION, documents_schema
 from mlm_data.shards.writer import ShardRecord, write_shard, write_signatures
 from mlm_data.split import choose_validation, group_hashes

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from mlm_data.audit import judge
-from mlm_data.audit_counts import AuditCounts, Vocabulary, count_shard, describe_vocabulary, source_groups
 from mlm_data.config import MaskSettings, SpecialTokens
+from mlm_data.rows.audit import judge
+from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard, describe_vocabulary, source_groups
 from mlm_data.shards.format import SPLITS
 from mlm_data.shards.reader import Shard
 from mlm_data.stores.folder import Folder

@@ -4,8 +4,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from mlm_data.audit_counts import Vocabulary, describe_vocabulary
 from mlm_data.config import BuildConfig
+from mlm_data.rows.audit_counts import Vocabulary, describe_vocabulary
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import Engine, Reference, from_bytes, make_engine
 

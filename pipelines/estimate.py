@@ -11,8 +11,8 @@ import pyarrow as pa
 import rfc8785
 
 from mlm_data.config import BuildConfig
-from mlm_data.packing import cut_documents, pack
 from mlm_data.planning import Plan
+from mlm_data.rows.packing import cut_documents, pack
 from mlm_data.stores.folder import Folder
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit

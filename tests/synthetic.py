@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mlm_data.hashing import ids_to_arrow
 from mlm_data.ledger import Ledger
-from mlm_data.masking import PlaneMasks
+from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import ShardRecord, write_shard, write_signatures
 from mlm_data.stores.folder import Folder

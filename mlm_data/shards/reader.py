@@ -16,7 +16,7 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from mlm_data.errors import ConfigError, FormatError, StorageError
-from mlm_data.masking import PlaneMasks
+from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows

@@ -9,7 +9,7 @@ import pytest
 
 from mlm_data.hashing import ids_to_arrow
 from mlm_data.loader import Loader
-from mlm_data.masking import PlaneMasks
+from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset
 from mlm_data.shards.writer import write_shard

@@ -10,7 +10,7 @@ from mlm_data import open_shards
 from mlm_data.batches import Batch, BatchMaker
 from mlm_data.errors import FormatError
 from mlm_data.loader import Loader
-from mlm_data.masking import apply
+from mlm_data.rows.masking import apply
 from mlm_data.shards.reader import Dataset
 from tests.synthetic import ROLES, make_dataset
 

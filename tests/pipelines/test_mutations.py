@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlm_data.masking import draw_plane
+from mlm_data.rows.masking import draw_plane
 from pipelines import assemble
 from pipelines.cli import main
 from tests.pipelines.small_corpus import settings, write_jsonl

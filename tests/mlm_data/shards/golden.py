@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlm_data.hashing import ids_from_arrow
-from mlm_data.masking import PlaneMasks
+from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import write_shard, write_signatures
 from mlm_data.stores.folder import Folder

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
-from mlm_data import audit_kernels as kernels
 from mlm_data.errors import FormatError
 from mlm_data.kernels import read_only
-from mlm_data.masking import Plane, PlaneMasks
-from mlm_data.scripts import SCRIPTS, token_scripts
+from mlm_data.rows import audit_kernels as kernels
+from mlm_data.rows.masking import Plane, PlaneMasks
+from mlm_data.rows.unicode_scripts import SCRIPTS, token_scripts
 from mlm_data.types import Roles, Rows
 
 MAX_PAIRED_PLANES = 16  # with more planes only near neighbours are paired; a fingerprint finds far repeats

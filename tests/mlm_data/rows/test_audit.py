@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlm_data import audit_counts
-from mlm_data.audit import (
+from mlm_data.errors import FormatError
+from mlm_data.rows import audit_counts
+from mlm_data.rows.audit import (
     REMEDY,
     AuditCounts,
     count_pairs,
@@ -21,11 +22,10 @@ from mlm_data.audit import (
     judge,
     source_groups,
 )
-from mlm_data.audit_counts import FAULTS, GROUPS
-from mlm_data.audit_kernels import FRACTION_BITS
-from mlm_data.errors import FormatError
-from mlm_data.masking import KINDS, MAX_UNIT, Plane, draw_plane
-from mlm_data.packing import cut_documents, fill_rows, pack
+from mlm_data.rows.audit_counts import FAULTS, GROUPS
+from mlm_data.rows.audit_kernels import FRACTION_BITS
+from mlm_data.rows.masking import KINDS, MAX_UNIT, Plane, draw_plane
+from mlm_data.rows.packing import cut_documents, fill_rows, pack
 from mlm_data.tokens.engine import make_engine
 from mlm_data.tokens.reference import load_tokenizer
 from mlm_data.types import Roles

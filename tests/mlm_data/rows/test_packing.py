@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlm_data.packing import (
+from mlm_data.rows.packing import (
     MIN_PIECE,
     STRATEGIES,
     PackingStatistics,
@@ -120,7 +120,7 @@ def test_no_documents_no_segments():
 
 
 def plain_rows(lengths, sequence_length, max_segments, keep, equal):
-    """Row by row, over a plain list of the segments that are left; see the head of mlm_data/packing.py."""
+    """Row by row, over a plain list of the segments that are left; see the head of mlm_data/rows/packing.py."""
     left, rows = list(range(len(lengths))), []
     while left:
         share = -(-len(left) // -(-sum(lengths[s] for s in left) // sequence_length))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlm_data import seeds
 from mlm_data.config import MaskSettings
 from mlm_data.errors import ConfigError
-from mlm_data.masking import (
+from mlm_data.rows.masking import (
     KINDS,
     MAX_SPAN,
     MAX_UNIT,
@@ -22,7 +22,7 @@ from mlm_data.masking import (
     evaluation_plane,
     training_planes,
 )
-from mlm_data.packing import cut_documents, fill_rows, pack
+from mlm_data.rows.packing import cut_documents, fill_rows, pack
 from mlm_data.types import Roles, Rows
 
 ROLES = Roles(cls=2, sep=3, pad=0, mask=4, unk=1)

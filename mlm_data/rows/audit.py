@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import Any
 
-from mlm_data.audit_counts import (
+from mlm_data.rows.audit_counts import (
     FAULTS,
     GROUPS,
     AuditCounts,
@@ -39,8 +39,8 @@ from mlm_data.audit_counts import (
     describe_vocabulary,
     source_groups,
 )
-from mlm_data.audit_kernels import FRACTION_BITS, NUM_RANGES
-from mlm_data.masking import MAX_SPAN, MAX_UNIT, Plane
+from mlm_data.rows.audit_kernels import FRACTION_BITS, NUM_RANGES
+from mlm_data.rows.masking import MAX_SPAN, MAX_UNIT, Plane
 
 __all__ = [
     "AuditCounts",

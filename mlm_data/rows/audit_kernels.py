@@ -3,8 +3,8 @@
 import numpy as np
 
 from mlm_data.kernels import kernel
-from mlm_data.masking import MAX_UNIT, MILLION, find_units
-from mlm_data.scripts import SCRIPTS
+from mlm_data.rows.masking import MAX_UNIT, MILLION, find_units
+from mlm_data.rows.unicode_scripts import SCRIPTS
 from mlm_data.seeds import fold, mix
 
 FRACTION_BITS = 24

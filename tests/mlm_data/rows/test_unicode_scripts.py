@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 from tokenizers import pre_tokenizers
 
-from mlm_data.scripts import SCRIPTS, char_script, token_scripts
+from mlm_data.rows.unicode_scripts import SCRIPTS, char_script, token_scripts
 
 NAMED = {
     "LATIN": "Latin",
