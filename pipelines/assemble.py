@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlm_data.config import BuildConfig, MaskSettings
+from mlm_data.curation.thresholds import EXACT_DUPLICATE, KEPT, REASONS
 from mlm_data.ledger import Ledger
 from mlm_data.rows.audit_counts import AuditCounts, count_shard, source_groups
 from mlm_data.rows.masking import Plane, draw_plane, evaluation_plane, training_planes
@@ -22,7 +23,6 @@ from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, p
 from mlm_data.shards.format import EVALUATION_RATE, EVALUATION_SEED, SPLITS, TRAIN, VALIDATION, documents_schema
 from mlm_data.shards.writer import ShardRecord, write_shard, write_signatures
 from mlm_data.split import choose_validation, group_hashes
-from mlm_data.text.quality import EXACT_DUPLICATE, KEPT, REASONS
 from pipelines import metrics
 from pipelines.context import Context
 from pipelines.deduplicate import COPIES, judge_table

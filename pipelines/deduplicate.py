@@ -15,9 +15,9 @@ import numpy as np
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
+from mlm_data.curation.thresholds import KEPT, judge_documents
 from mlm_data.stores.folder import Folder
 from mlm_data.text import signatures
-from mlm_data.text.quality import KEPT, judge_documents
 from pipelines import metrics
 from pipelines.context import Context
 from pipelines.prepare import document_ids, open_prepared

@@ -1,7 +1,7 @@
 import numpy as np
 
 from mlm_data.config import CleanSettings
-from mlm_data.text.quality import REASONS, judge_documents
+from mlm_data.curation.thresholds import REASONS, judge_documents
 
 
 def test_one_document_for_each_reason():
