@@ -16,8 +16,8 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from mlm_data.curation.thresholds import KEPT, judge_documents
+from mlm_data.duplicates import exact as signatures
 from mlm_data.stores.folder import Folder
-from mlm_data.text import signatures
 from pipelines import metrics
 from pipelines.context import Context
 from pipelines.prepare import document_ids, open_prepared

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm_data.text.signatures import (
+from mlm_data.duplicates.exact import (
     find_duplicates,
     pack_records,
     partition,
