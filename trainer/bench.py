@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlm_data.loader import Loader
+from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from trainer import machine as mc

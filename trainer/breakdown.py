@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32
 
-from mlm_data.batches import Batch
-from mlm_data.loader import evaluation
+from mlm_data.loading.batches import Batch
+from mlm_data.loading.loader import evaluation
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset
 from trainer.data import Tensors, unigram_counts

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
 
-from mlm_data.batches import IGNORED, Batch
 from mlm_data.errors import ConfigError
-from mlm_data.loader import Loader
+from mlm_data.loading.batches import IGNORED, Batch
+from mlm_data.loading.loader import Loader
 from mlm_data.shards.format import TRAIN
 from mlm_data.shards.reader import Dataset
 from trainer.config import RunSettings
@@ -27,7 +27,7 @@ AHEAD = 8  # batches that a thread makes while the device works: it is woken for
 
 
 class Tensors(NamedTuple):
-    """A batch on the device; shapes as in `mlm_data.batches.Batch`."""
+    """A batch on the device; shapes as in `mlm_data.loading.batches.Batch`."""
 
     input_ids: Tensor
     position_ids: Tensor

@@ -14,8 +14,8 @@ from jaxtyping import Int32, Int64
 from torch import nn
 
 from mlm_data import seeds
-from mlm_data.batches import IGNORED, Batch
-from mlm_data.loader import evaluation
+from mlm_data.loading.batches import IGNORED, Batch
+from mlm_data.loading.loader import evaluation
 from mlm_data.shards.reader import Dataset
 from trainer.data import Tensors, never_targets, pieces, token_rows, unigram_counts
 from trainer.encoder import Encoder

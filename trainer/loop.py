@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mlm_data.loader import evaluation
+from mlm_data.loading.loader import evaluation
 from mlm_data.shards.format import TRAIN, VALIDATION
 from trainer import checkpoint as ck
 from trainer import graphs, runs

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from mlm_data.config import BuildConfig, parse_settings
-from mlm_data.loader import Loader
+from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from pipelines.build import build
 from pipelines.show import disk_bytes

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from mlm_data.hashing import ids_to_arrow
-from mlm_data.loader import Loader
+from mlm_data.loading.loader import Loader
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset

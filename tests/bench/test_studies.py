@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mlm_data.config import BuildConfig, parse_settings
-from mlm_data.loader import Loader, evaluation
+from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards.format import TRAIN
 from mlm_data.shards.reader import Dataset
 from pipelines.build import build

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mlm_data.loader import Loader
+from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from trainer import bench as bn
 from trainer import cli

@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from mlm_data.loader import Loader
+from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from trainer import checkpoint as ck
 from trainer import machine as mc

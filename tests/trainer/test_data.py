@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlm_data.loader import Loader
+from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
 from trainer.data import Stream, shorten, usual_segments

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlm_data.loader import evaluation
+from mlm_data.loading.loader import evaluation
 from mlm_data.shards.reader import Dataset
 from trainer import evaluate as ev
 from trainer import machine as mc

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mlm_data.errors import ConfigError
-from mlm_data.loader import Loader
+from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from mlm_data.tokens.reference import from_bytes
 from tests.synthetic import make_dataset

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mlm_data.loader import Loader, evaluation
+from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards.reader import Dataset
 from trainer import machine as mc
 from trainer import runs

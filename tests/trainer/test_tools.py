@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mlm_data.errors import InputError
-from mlm_data.loader import Loader, evaluation
+from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
 from trainer import cli

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlm_data.loader import Loader, evaluation
+from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlm_data import seeds
-from mlm_data.order import MIN_BITS, ROUNDS, RowOrder, permute
+from mlm_data.loading.order import MIN_BITS, ROUNDS, RowOrder, permute
 
 
 def plain_permute(key: int, i: int, n: int) -> int:

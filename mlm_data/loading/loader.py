@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
-from mlm_data.batches import Batch, BatchMaker
 from mlm_data.errors import CheckpointError, ConfigError
-from mlm_data.order import RowOrder
+from mlm_data.loading.batches import Batch, BatchMaker
+from mlm_data.loading.order import RowOrder
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset
 

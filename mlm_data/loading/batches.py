@@ -26,7 +26,7 @@ from numba.extending import intrinsic
 
 from mlm_data.errors import FormatError
 from mlm_data.kernels import kernel
-from mlm_data.open_shards import (
+from mlm_data.loading.open_shards import (
     NUM_PLANE_COLUMNS,
     NUM_ROW_COLUMNS,
     SEGMENT_OFFSETS,

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlm_data import open_shards
-from mlm_data.batches import Batch, BatchMaker
 from mlm_data.errors import FormatError
-from mlm_data.loader import Loader
+from mlm_data.loading import open_shards
+from mlm_data.loading.batches import Batch, BatchMaker
+from mlm_data.loading.loader import Loader
 from mlm_data.rows.masking import apply
 from mlm_data.shards.reader import Dataset
 from tests.synthetic import ROLES, make_dataset

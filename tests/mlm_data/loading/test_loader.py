@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mlm_data.batches import Batch
 from mlm_data.errors import CheckpointError, ConfigError, FormatError
-from mlm_data.loader import Loader, evaluation
+from mlm_data.loading.batches import Batch
+from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from tests.synthetic import make_dataset
