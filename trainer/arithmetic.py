@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trainer.config import ModelSettings
-from trainer.encoder import padded_vocabulary
+from trainer.model.encoder import padded_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from mlm_data.loading.loader import evaluation
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset
 from trainer.data import Tensors, unigram_counts
-from trainer.encoder import Encoder
+from trainer.model.encoder import Encoder
 
 MAX_SOURCES = 20  # the rest is summed up
 

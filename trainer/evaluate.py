@@ -18,7 +18,7 @@ from mlm_data.loading.batches import IGNORED, Batch
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards.reader import Dataset
 from trainer.data import Tensors, never_targets, pieces, token_rows, unigram_counts
-from trainer.encoder import Encoder
+from trainer.model.encoder import Encoder
 from trainer.parallel import ALONE, Parallel
 from trainer.step import Forward
 

@@ -39,7 +39,7 @@ from mlm_data.tokens.reference import ROLES, Reference, from_bytes
 from trainer import checkpoint as ck
 from trainer import runs
 from trainer.config import ModelSettings
-from trainer.encoder import PADDED_BIAS, padded_vocabulary
+from trainer.model.encoder import PADDED_BIAS, padded_vocabulary
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 IMPORT_LENGTH = 512  # places in a row of an imported model, at most, until a dataset says how long its rows are

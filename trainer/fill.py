@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from mlm_data.errors import InputError
-from trainer.encoder import Encoder
+from trainer.model.encoder import Encoder
 from trainer.runs import Trained
 
 

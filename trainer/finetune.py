@@ -22,8 +22,8 @@ from mlm_data import seeds
 from mlm_data.errors import ConfigError
 from trainer import runs
 from trainer.config import ScheduleSettings
-from trainer.encoder import Encoder
 from trainer.machine import Machine
+from trainer.model.encoder import Encoder
 from trainer.runs import Trained
 from trainer.schedule import factor
 from trainer.texts import Packed, pack

@@ -32,8 +32,8 @@ from trainer import parallel as pl
 from trainer.arithmetic import peak_of, step_flops
 from trainer.config import RunSettings, phases_of
 from trainer.data import Stream, Tensors, check_rows, check_vocabulary, open_dataset, unigram_counts
-from trainer.encoder import PADDED_BIAS
 from trainer.evaluate import Score, score
+from trainer.model.encoder import PADDED_BIAS
 from trainer.optim import Average, Optimizer
 from trainer.runlog import COMPILE_STEPS, Clock, Log, Spikes
 from trainer.schedule import decay_start, factor

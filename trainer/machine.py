@@ -9,9 +9,9 @@ import torch
 
 from mlm_data.errors import ConfigError
 from trainer.config import RunSettings
-from trainer.encoder import Encoder
 from trainer.kernels import native, segments, softmax
-from trainer.loss import compiled_kernel
+from trainer.model.encoder import Encoder
+from trainer.model.loss import compiled_kernel
 from trainer.parallel import ALONE, Parallel
 
 # glibc gives freed blocks above these sizes back to the kernel, and every step faults them in again: 10 to 40 % of a

@@ -15,13 +15,13 @@ from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import ROLES, Reference, from_bytes
 from trainer import checkpoint as ck
-from trainer.attention import attention_kind, make_attention
 from trainer.config import ModelSettings, RunSettings
 from trainer.data import pinned
-from trainer.encoder import Encoder
 from trainer.kernels.norm import norms_for
 from trainer.kernels.products import products_for
 from trainer.machine import Machine
+from trainer.model.attention import attention_kind, make_attention
+from trainer.model.encoder import Encoder
 
 FORMAT = 1
 FACTS, TOKENIZER = "run.json", "tokenizer.json"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data import Tensors
-from trainer.encoder import Encoder
-from trainer.loss import target_loss
+from trainer.model.encoder import Encoder
+from trainer.model.loss import target_loss
 from trainer.optim import Optimizer
 from trainer.parallel import ALONE, Parallel, without_sync
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from trainer.encoder import Encoder
+from trainer.model.encoder import Encoder
 
 
 class Packed(NamedTuple):

@@ -17,12 +17,12 @@ from trainer import checkpoint as ck
 from trainer import machine as mc
 from trainer import runs
 from trainer.arithmetic import memory_bytes, num_parameters, peak_of, step_flops
-from trainer.attention import make_attention
 from trainer.config import RECIPES, ModelSettings, OptimizerSettings
 from trainer.data import Tensors
-from trainer.encoder import PADDED_BIAS, Encoder
 from trainer.loop import train
-from trainer.loss import softmax_gradient, target_loss
+from trainer.model.attention import make_attention
+from trainer.model.encoder import PADDED_BIAS, Encoder
+from trainer.model.loss import softmax_gradient, target_loss
 from trainer.optim import Optimizer
 from trainer.step import Forward, Stepper
 

@@ -14,7 +14,7 @@ from trainer import machine as mc
 from trainer import runs
 from trainer.data import never_targets, token_rows, unigram_counts
 from trainer.fill import masked_logits
-from trainer.loss import plain_target_loss
+from trainer.model.loss import plain_target_loss
 from trainer.step import Forward
 
 

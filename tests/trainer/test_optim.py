@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from trainer.attention import make_attention
 from trainer.config import ModelSettings, OptimizerSettings
-from trainer.encoder import Encoder
+from trainer.model.attention import make_attention
+from trainer.model.encoder import Encoder
 from trainer.optim import Muon, Optimizer, orthogonalize, split_groups
 
 SHAPE = ModelSettings(layers=2, width=32, heads=2, intermediate=48)

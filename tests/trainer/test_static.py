@@ -12,9 +12,9 @@ from trainer import machine as mc
 from trainer import runs
 from trainer.config import ModelSettings, OptimizerSettings
 from trainer.data import Tensors
-from trainer.encoder import Encoder
 from trainer.evaluate import score
-from trainer.loss import softmax_gradient
+from trainer.model.encoder import Encoder
+from trainer.model.loss import softmax_gradient
 from trainer.optim import Optimizer
 from trainer.step import Forward, Stepper
 
@@ -111,7 +111,7 @@ def test_the_cuda_path_runs_on_meta_and_holds_nothing_quadratic():
     machine = mc.Machine(device=torch.device("meta"), precision=torch.bfloat16, compile=False, deterministic=False)
     shape = ModelSettings(layers=4, width=128, heads=2, intermediate=192)
     places = rows * length
-    from trainer.attention import make_attention
+    from trainer.model.attention import make_attention
 
     attention = make_attention("varlen", rows=rows, length=length, window=shape.window)
     with torch.device("meta"):

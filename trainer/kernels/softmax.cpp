@@ -1,4 +1,4 @@
-// Loss, hit and gradient of each row of logits, in place: `trainer.loss.softmax_gradient` for float32 on CPUs.
+// Loss, hit and gradient of each row of logits, in place: `trainer.model.loss.softmax_gradient` for float32 on CPUs.
 //
 //     logits [V] -> x = logits + bias      loss = log(sum(exp(x - max))) + max - x[target]
 //                   hit = 1 iff target is the first of the greatest

@@ -1,4 +1,4 @@
-"""`trainer.loss.softmax_gradient` for float32 logits on a CPU, in C++: `softmax.cpp`. It is a `trainer.loss.Kernel`."""
+"""`trainer.model.loss.softmax_gradient` for float32 logits on a CPU, in C++: `softmax.cpp`. It is a `trainer.model.loss.Kernel`."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ def problem() -> str | None:
 
 
 def softmax_gradient(logits_CV: Tensor, bias_V: Tensor, target_C: Tensor) -> tuple[Tensor, Tensor]:
-    """As `trainer.loss.softmax_gradient`, in one pass over memory; `logits` are contiguous."""
+    """As `trainer.model.loss.softmax_gradient`, in one pass over memory; `logits` are contiguous."""
     assert logits_CV.is_contiguous()
     assert logits_CV.dtype == torch.float32
     loss_C, hit_C = (logits_CV.new_empty(target_C.numel()) for _ in range(2))

@@ -1,6 +1,6 @@
 """Our one Triton kernel: cross-entropy over a chunk of target logits, in place, on a GPU.
 
-The rule is that of `trainer.loss.softmax_gradient`, its twin and oracle. One program takes one target's row of logits
+The rule is that of `trainer.model.loss.softmax_gradient`, its twin and oracle. One program takes one target's row of logits
 and walks it twice, block by block:
 
 1. Online softmax (Milakov & Gimelshein 2018, alg. 3): keep the largest value m so far and s = sum(exp(x - m)); when a
@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trainer.loss import IGNORE
+from trainer.model.loss import IGNORE
 
 BLOCK = 4096  # logits of a row at a time: 32 registers for each of 128 threads
 WARPS = 4
@@ -76,7 +76,7 @@ def softmax_gradient_kernel(
 
 
 def softmax_gradient(logits_CV: Tensor, bias_V: Tensor, target_C: Tensor) -> tuple[Tensor, Tensor]:
-    """As `trainer.loss.softmax_gradient`, in one launch.
+    """As `trainer.model.loss.softmax_gradient`, in one launch.
 
     Args:
         logits_CV: float32, bf16 or fp16, contiguous in V; replaced by their gradient.

@@ -8,8 +8,8 @@ import sys
 
 import torch
 
-from trainer import loss
 from trainer.kernels import triton_loss
+from trainer.model import loss
 
 CASES = json.loads(sys.argv[1])
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer import attention as at
 from trainer.kernels import native, segments
+from trainer.model import attention as at
 
 
 def test_no_compiler_means_products_over_whole_rows(monkeypatch, tmp_path):

@@ -6,8 +6,8 @@ import torch
 from trainer.config import ModelSettings
 from trainer.kernels import native, products
 from trainer.kernels.products import OWN, TORCH, products_for
-from trainer.loss import target_loss
 from trainer.machine import Machine
+from trainer.model.loss import target_loss
 from trainer.runs import make_model
 
 CPU = torch.device("cpu")

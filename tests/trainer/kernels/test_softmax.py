@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from trainer import loss as ls
 from trainer.kernels import softmax
-from trainer.loss import IGNORE
+from trainer.model import loss as ls
+from trainer.model.loss import IGNORE
 
 here = pytest.mark.skipif(softmax.problem() is not None, reason=f"no kernel on this machine: {softmax.problem()}")
 

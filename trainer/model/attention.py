@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from trainer.kernels.segments import WHOLE, attend_segments, problem
-from trainer.rotary import rotate
+from trainer.model.rotary import rotate
 
 HIDDEN = -1e30  # a finite minus infinity: exp gives 0, and no row can turn into NaN
 BLOCKS_FROM = 512  # row length from which blocks of the window are faster than whole rows (measured on 2 cores)

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from trainer.attention import Attention, Plan
 from trainer.config import ModelSettings
 from trainer.kernels.norm import PLAIN, Norms
 from trainer.kernels.products import TORCH, Products
-from trainer.loss import Kernel, softmax_gradient
-from trainer.rotary import rotary_tables
+from trainer.model.attention import Attention, Plan
+from trainer.model.loss import Kernel, softmax_gradient
+from trainer.model.rotary import rotary_tables
 
 PADDED_BIAS = -1e4  # of ids that no tokenizer has
 
@@ -111,7 +111,7 @@ class Encoder(nn.Module):
         return self.head(self.final_norm(x_ND))
 
     def logits(self, features_ND: Tensor) -> Tensor:
-        """float32 [N, vocab_size]: for filling blanks and for export; training uses `trainer.loss`."""
+        """float32 [N, vocab_size]: for filling blanks and for export; training uses `trainer.model.loss`."""
         weight_VD = self.embedding.weight.to(self.compute)
         logits_NV = F.linear(features_ND.to(self.compute), weight_VD).float() + self.decoder_bias
         return logits_NV[:, : self.vocab_size]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from trainer import loss as ls
-from trainer.loss import IGNORE, plain_target_loss, target_loss
+from trainer.model import loss as ls
+from trainer.model.loss import IGNORE, plain_target_loss, target_loss
 
 
 def problem(targets: int = 37, width: int = 16, vocab: int = 64, seed: int = 0):

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from trainer import attention as at
-from trainer.attention import make_attention, segment_numbers
 from trainer.kernels import segments
-from trainer.rotary import rotary_tables
+from trainer.model import attention as at
+from trainer.model.attention import make_attention, segment_numbers
+from trainer.model.rotary import rotary_tables
 
 
 def layout(lengths: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
