@@ -22,14 +22,14 @@ import torch
 from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
-from trainer import machine as mc
-from trainer import runs
 from trainer.arithmetic import step_flops
 from trainer.config import OptimizerSettings, RunSettings
-from trainer.data import AHEAD, Tensors, shorten, usual_segments
-from trainer.optim import Optimizer
 from trainer.peers import EAGER_LOW, LADDER, STEPS, Peer, make_peers
-from trainer.step import Forward, Stepper
+from trainer.training import machine as mc
+from trainer.training import runs
+from trainer.training.data import AHEAD, Tensors, shorten, usual_segments
+from trainer.training.optim import Optimizer
+from trainer.training.step import Forward, Stepper
 
 WARM = 4  # steps before the first round: they compile
 

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float64
 
 from mlm_data.errors import InputError
-from trainer.runs import Trained
 from trainer.texts import hidden_states, pack
+from trainer.training.runs import Trained
 
 
 def pseudo_log_likelihoods(trained: Trained, texts: Sequence[str]) -> Float64[np.ndarray, " texts"]:

@@ -15,8 +15,8 @@ from mlm_data.loading.batches import Batch
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset
-from trainer.data import Tensors, unigram_counts
 from trainer.model.encoder import Encoder
+from trainer.training.data import Tensors, unigram_counts
 
 MAX_SOURCES = 20  # the rest is summed up
 

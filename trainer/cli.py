@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     try:
         if options.command in ("run", "bench"):
-            from trainer.machine import launch
+            from trainer.training.machine import launch
 
             launch(arguments)
         code = options.act(options)
@@ -131,7 +131,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     settings = tools.settings_of(options)
     console = Console(highlight=False)
@@ -153,8 +153,8 @@ def _run(options: argparse.Namespace) -> int:
 def _eval(options: argparse.Namespace) -> int:
     from trainer.blimp import evaluate as blimp
     from trainer.breakdown import breakdown
-    from trainer.data import open_dataset, pinned
     from trainer.evaluate import report
+    from trainer.training.data import open_dataset, pinned
 
     if options.max_rows is not None and options.max_rows < 1:
         raise ConfigError(f"--max-rows must be at least 1, got {options.max_rows}")

@@ -17,10 +17,10 @@ from mlm_data import seeds
 from mlm_data.loading.batches import IGNORED, Batch
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards.reader import Dataset
-from trainer.data import Tensors, never_targets, pieces, token_rows, unigram_counts
 from trainer.model.encoder import Encoder
-from trainer.parallel import ALONE, Parallel
-from trainer.step import Forward
+from trainer.training.data import Tensors, never_targets, pieces, token_rows, unigram_counts
+from trainer.training.parallel import ALONE, Parallel
+from trainer.training.step import Forward
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,10 +36,10 @@ from mlm_data.config import SpecialTokens
 from mlm_data.errors import InputError, StorageError, TokenizerError
 from mlm_data.stores.folder import TEMPORARY, explain
 from mlm_data.tokens.reference import ROLES, Reference, from_bytes
-from trainer import checkpoint as ck
-from trainer import runs
 from trainer.config import ModelSettings
 from trainer.model.encoder import PADDED_BIAS, padded_vocabulary
+from trainer.training import checkpoint as ck
+from trainer.training import runs
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 IMPORT_LENGTH = 512  # places in a row of an imported model, at most, until a dataset says how long its rows are

@@ -8,7 +8,7 @@ import torch
 
 from mlm_data.errors import InputError
 from trainer.model.encoder import Encoder
-from trainer.runs import Trained
+from trainer.training.runs import Trained
 
 
 @dataclass(frozen=True, kw_only=True)

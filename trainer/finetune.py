@@ -20,13 +20,13 @@ from torch import Tensor
 
 from mlm_data import seeds
 from mlm_data.errors import ConfigError
-from trainer import runs
 from trainer.config import ScheduleSettings
-from trainer.machine import Machine
 from trainer.model.encoder import Encoder
-from trainer.runs import Trained
-from trainer.schedule import factor
 from trainer.texts import Packed, pack
+from trainer.training import runs
+from trainer.training.machine import Machine
+from trainer.training.runs import Trained
+from trainer.training.schedule import factor
 
 TEXTS = 16  # of one step, about: their places fill whole rows
 EPOCHS = 3

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mlm_data.errors import InputError
-from trainer.runlog import read_log
+from trainer.training.runlog import read_log
 
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 900, 320, 60, 40, 10, 20

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from mlm_data.errors import InputError
 from mlm_data.hashing import hash128
-from trainer.machine import Machine
-from trainer.runs import Trained
 from trainer.texts import hidden_states, pack
+from trainer.training.machine import Machine
+from trainer.training.runs import Trained
 
 TEST_SHARE = 5  # every fifth text, by hash
 

@@ -19,8 +19,8 @@ from mlm_data.errors import ConfigError
 from trainer.config import RunSettings, phases_of, resolve
 
 if TYPE_CHECKING:
-    from trainer.machine import Machine
-    from trainer.runs import Trained
+    from trainer.training.machine import Machine
+    from trainer.training.runs import Trained
 
 
 def settings_of(options: argparse.Namespace) -> RunSettings:
@@ -31,7 +31,7 @@ def settings_of(options: argparse.Namespace) -> RunSettings:
 
 def open_run(location: str, *, rows: int | None = None, which: str = "newest") -> "tuple[Trained, Machine]":
     """A run's model on this machine, uncompiled; says on standard error what was wrong with newer checkpoints."""
-    from trainer import machine, runs
+    from trainer.training import machine, runs
 
     folder = runs.newest(Path(location))
     facts = runs.read(folder)
@@ -46,9 +46,9 @@ def open_run(location: str, *, rows: int | None = None, which: str = "newest") -
 
 def probe(options: argparse.Namespace) -> int:
     """`probe RUN FILE [--finetune]`."""
-    from trainer.machine import prepare
     from trainer.probe import Tuning
     from trainer.probe import probe as run_probe
+    from trainer.training.machine import prepare
 
     if not options.finetune and (options.epochs is not None or options.lr is not None):
         raise ConfigError("--epochs and --lr say how to fine-tune: add --finetune, or leave them out")
@@ -79,8 +79,8 @@ def _aside(line: str) -> None:
 
 def export(options: argparse.Namespace) -> int:
     """`export RUN OUT`."""
-    from trainer import runs
     from trainer.export import export_hf
+    from trainer.training import runs
 
     for note in export_hf(runs.newest(Path(options.run)), Path(options.out), which=options.checkpoint):
         print(f"premask-train: {note}", file=sys.stderr)
@@ -109,7 +109,7 @@ def plot(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """`plan`: what a run would be; nothing is started."""
-    from trainer import runs
+    from trainer.training import runs
 
     if options.out is None:
         options.set = ["out=unplaced", *options.set]  # nothing is written
@@ -126,9 +126,9 @@ def plan(options: argparse.Namespace) -> int:
 def facts_of(settings: RunSettings) -> dict[str, str]:
     """What `plan` says of one run or phase, by name."""
     from mlm_data.shards.format import TRAIN
-    from trainer import graphs, machine, parallel, runs
     from trainer.arithmetic import memory_bytes, num_parameters, step_flops
-    from trainer.data import check_rows, check_vocabulary, open_dataset
+    from trainer.training import graphs, machine, parallel, runs
+    from trainer.training.data import check_rows, check_vocabulary, open_dataset
 
     parallel.check(settings)
     dataset = open_dataset(settings.data)
@@ -188,7 +188,7 @@ def facts_of(settings: RunSettings) -> dict[str, str]:
 def bench(options: argparse.Namespace) -> int:
     """`bench`."""
     from trainer.bench import bench as measure
-    from trainer.data import open_dataset
+    from trainer.training.data import open_dataset
 
     options.out = options.out or "unused"
     settings = settings_of(options)
@@ -215,9 +215,9 @@ def bench(options: argparse.Namespace) -> int:
 
 def which_docs(options: argparse.Namespace) -> int:
     """`which-docs RUN STEP`."""
-    from trainer import checkpoint as ck
-    from trainer import runs
-    from trainer.data import documents_of_step
+    from trainer.training import checkpoint as ck
+    from trainer.training import runs
+    from trainer.training.data import documents_of_step
 
     folder = runs.newest(Path(options.run))
     facts = runs.read(folder)

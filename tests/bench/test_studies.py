@@ -27,16 +27,16 @@ from mlm_data.shards.format import TRAIN
 from mlm_data.shards.reader import Dataset
 from pipelines.build import build
 from tests.bench.report import show
-from trainer import machine as mc
-from trainer import runs
 from trainer.config import ModelSettings, OptimizerSettings, ScheduleSettings
-from trainer.data import Tensors, pieces
 from trainer.evaluate import Score, score
 from trainer.export import to_hf
-from trainer.optim import Optimizer
 from trainer.peers import one_document_per_row
-from trainer.schedule import factor
-from trainer.step import Forward, Stepper
+from trainer.training import machine as mc
+from trainer.training import runs
+from trainer.training.data import Tensors, pieces
+from trainer.training.optim import Optimizer
+from trainer.training.schedule import factor
+from trainer.training.step import Forward, Stepper
 
 pytestmark = [pytest.mark.bench, pytest.mark.corpora, pytest.mark.filterwarnings("ignore")]
 SHAPE = ModelSettings(layers=2, width=64, heads=2, intermediate=128)

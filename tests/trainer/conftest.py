@@ -75,7 +75,7 @@ def tokenizer() -> bytes:
 def run(settings, tmp_path, tokenizer):
     """The settings of a trained run whose tokenizer is a real one."""
     from mlm_data.tokens.reference import from_bytes
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     reference = from_bytes(tokenizer)
     data = make_dataset(

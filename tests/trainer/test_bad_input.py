@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.synthetic import make_dataset
-from trainer import checkpoint as ck
 from trainer import cli
+from trainer.training import checkpoint as ck
 
 TINY = ("batch_rows=4", "model.layers=2", "model.width=32", "model.heads=2", "model.intermediate=32")
 
@@ -71,7 +71,7 @@ def test_a_vocabulary_that_is_too_large(refused, tmp_path):
 def test_ids_above_65535_are_trained(tmp_path):
     """Tokens of 32 bits on disk."""
     from trainer.config import resolve
-    from trainer.loop import train
+    from trainer.training.loop import train
 
     large = make_dataset(tmp_path / "large", num_rows=4, validation_rows=2, vocab_size=70_000)
     overrides = [*TINY, "compile=off", "precision=float32", "budget.steps=1", "batch_rows=2"]

@@ -89,7 +89,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_without_a_compiler_it_says_which_package(settings, monkeypatch):
-    from trainer import machine
+    from trainer.training import machine
 
     monkeypatch.setenv("PATH", "")
     chosen = machine.choose(settings("budget.steps=1", "compile=auto"))

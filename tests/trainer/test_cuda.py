@@ -13,18 +13,18 @@ import torch
 
 from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
-from trainer import checkpoint as ck
-from trainer import machine as mc
-from trainer import runs
 from trainer.arithmetic import memory_bytes, num_parameters, peak_of, step_flops
 from trainer.config import RECIPES, ModelSettings, OptimizerSettings
-from trainer.data import Tensors
-from trainer.loop import train
 from trainer.model.attention import make_attention
 from trainer.model.encoder import PADDED_BIAS, Encoder
 from trainer.model.loss import softmax_gradient, target_loss
-from trainer.optim import Optimizer
-from trainer.step import Forward, Stepper
+from trainer.training import checkpoint as ck
+from trainer.training import machine as mc
+from trainer.training import runs
+from trainer.training.data import Tensors
+from trainer.training.loop import train
+from trainer.training.optim import Optimizer
+from trainer.training.step import Forward, Stepper
 
 pytestmark = [
     pytest.mark.skipif(
@@ -200,7 +200,7 @@ def test_a_step_neither_waits_for_the_gpu_nor_compiles_again(dataset, kind):
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_a_recorded_step_is_the_step(dataset, kind):
     """CUDA graphs: two micro-batches a step, the same figures as without, and no wait."""
-    from trainer.graphs import GraphStepper
+    from trainer.training.graphs import GraphStepper
 
     opened, _, plain = steppers(dataset, kind)
     _, _, other = steppers(dataset, kind)

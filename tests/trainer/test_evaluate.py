@@ -10,12 +10,12 @@ import torch
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards.reader import Dataset
 from trainer import evaluate as ev
-from trainer import machine as mc
-from trainer import runs
-from trainer.data import never_targets, token_rows, unigram_counts
 from trainer.fill import masked_logits
 from trainer.model.loss import plain_target_loss
-from trainer.step import Forward
+from trainer.training import machine as mc
+from trainer.training import runs
+from trainer.training.data import never_targets, token_rows, unigram_counts
+from trainer.training.step import Forward
 
 
 @pytest.fixture(scope="module")

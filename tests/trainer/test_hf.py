@@ -14,16 +14,16 @@ from mlm_data.config import SpecialTokens
 from mlm_data.errors import CheckpointError, InputError, PremaskError, StorageError, TokenizerError
 from mlm_data.tokens.reference import Reference, bert_settings, from_bytes, load_tokenizer
 from tests.synthetic import make_dataset
-from trainer import checkpoint as ck
-from trainer import runs
 from trainer.config import ModelSettings, resolve
 from trainer.export import export_hf, from_hf, hf_config, import_hf, shape_of, to_hf, tokenizer_files
 from trainer.fill import fill
-from trainer.loop import train
-from trainer.machine import Machine
 from trainer.model.attention import make_attention
 from trainer.model.encoder import PADDED_BIAS, Encoder
 from trainer.model.loss import plain_target_loss
+from trainer.training import checkpoint as ck
+from trainer.training import runs
+from trainer.training.loop import train
+from trainer.training.machine import Machine
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

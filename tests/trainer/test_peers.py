@@ -9,8 +9,8 @@ from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from mlm_data.tokens.reference import from_bytes
 from tests.synthetic import make_dataset
-from trainer import machine as mc
 from trainer import peers as pr
+from trainer.training import machine as mc
 
 
 @pytest.fixture

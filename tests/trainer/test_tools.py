@@ -15,13 +15,13 @@ from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
 from trainer import cli
 from trainer.breakdown import breakdown, target_losses
-from trainer.data import Stream
 from trainer.evaluate import score
-from trainer.loop import train
 from trainer.plot import plot
-from trainer.runlog import Spikes
-from trainer.step import Forward
 from trainer.tools import open_run
+from trainer.training.data import Stream
+from trainer.training.loop import train
+from trainer.training.runlog import Spikes
+from trainer.training.step import Forward
 
 
 def call(*arguments: object) -> int:

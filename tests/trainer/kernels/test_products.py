@@ -6,9 +6,9 @@ import torch
 from trainer.config import ModelSettings
 from trainer.kernels import native, products
 from trainer.kernels.products import OWN, TORCH, products_for
-from trainer.machine import Machine
 from trainer.model.loss import target_loss
-from trainer.runs import make_model
+from trainer.training.machine import Machine
+from trainer.training.runs import make_model
 
 CPU = torch.device("cpu")
 here = pytest.mark.skipif(

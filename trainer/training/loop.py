@@ -25,19 +25,19 @@ import torch
 
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards.format import TRAIN, VALIDATION
-from trainer import checkpoint as ck
-from trainer import graphs, runs
-from trainer import machine as mc
-from trainer import parallel as pl
 from trainer.arithmetic import peak_of, step_flops
 from trainer.config import RunSettings, phases_of
-from trainer.data import Stream, Tensors, check_rows, check_vocabulary, open_dataset, unigram_counts
 from trainer.evaluate import Score, score
 from trainer.model.encoder import PADDED_BIAS
-from trainer.optim import Average, Optimizer
-from trainer.runlog import COMPILE_STEPS, Clock, Log, Spikes
-from trainer.schedule import decay_start, factor
-from trainer.step import Forward, Stepper, StepStats
+from trainer.training import checkpoint as ck
+from trainer.training import graphs, runs
+from trainer.training import machine as mc
+from trainer.training import parallel as pl
+from trainer.training.data import Stream, Tensors, check_rows, check_vocabulary, open_dataset, unigram_counts
+from trainer.training.optim import Average, Optimizer
+from trainer.training.runlog import COMPILE_STEPS, Clock, Log, Spikes
+from trainer.training.schedule import decay_start, factor
+from trainer.training.step import Forward, Stepper, StepStats
 
 MEASURED_STEPS = 20  # after which a budget in minutes becomes a number of steps
 OVERHEAD = 1.03  # evaluation and checkpoints, as a factor on the time of steps

@@ -9,14 +9,14 @@ import torch
 from mlm_data.errors import CheckpointError, ConfigError
 from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
-from trainer import checkpoint as ck
-from trainer import runs
 from trainer.config import phases_of
-from trainer.data import Stream
-from trainer.loop import train
-from trainer.optim import Average
-from trainer.runlog import read_log
-from trainer.schedule import factor
+from trainer.training import checkpoint as ck
+from trainer.training import runs
+from trainer.training.data import Stream
+from trainer.training.loop import train
+from trainer.training.optim import Average
+from trainer.training.runlog import read_log
+from trainer.training.schedule import factor
 
 
 def losses(run: str | Path) -> list[float]:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import OptimizerSettings
-from trainer.parallel import ALONE, Parallel, join_shards, own_shard
+from trainer.training.parallel import ALONE, Parallel, join_shards, own_shard
 
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # Jordan et al.: steepest at zero, while staying near 1
 ITERATIONS = 5

@@ -6,7 +6,7 @@ import pytest
 from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
-from trainer.data import Stream, shorten, usual_segments
+from trainer.training.data import Stream, shorten, usual_segments
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import pytest
 
 from mlm_data.errors import CheckpointError, ConfigError, StorageError
 from tests.synthetic import make_dataset
-from trainer import checkpoint as ck
-from trainer.loop import train
-from trainer.runlog import read_log
+from trainer.training import checkpoint as ck
+from trainer.training.loop import train
+from trainer.training.runlog import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -200,7 +200,7 @@ def test_a_truncated_checkpoint_means_the_one_before_and_says_so(settings):
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_reported(settings, monkeypatch):
-    from trainer.step import Stepper
+    from trainer.training.step import Stepper
 
     accumulate, calls = Stepper._accumulate, []
 
@@ -272,7 +272,7 @@ def test_the_best_checkpoint_stays_and_can_be_found(settings):
 
 def test_a_spike_names_its_step_and_the_command_for_it(settings, monkeypatch, capsys):
     from trainer import cli
-    from trainer.step import Stepper
+    from trainer.training.step import Stepper
 
     read, step = Stepper.read, []
 

@@ -14,14 +14,14 @@ from mlm_data.errors import CheckpointError, StorageError
 from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import ROLES, Reference, from_bytes
-from trainer import checkpoint as ck
 from trainer.config import ModelSettings, RunSettings
-from trainer.data import pinned
 from trainer.kernels.norm import norms_for
 from trainer.kernels.products import products_for
-from trainer.machine import Machine
 from trainer.model.attention import attention_kind, make_attention
 from trainer.model.encoder import Encoder
+from trainer.training import checkpoint as ck
+from trainer.training.data import pinned
+from trainer.training.machine import Machine
 
 FORMAT = 1
 FACTS, TOKENIZER = "run.json", "tokenizer.json"

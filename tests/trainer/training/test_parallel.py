@@ -14,10 +14,10 @@ import torch
 
 from mlm_data.errors import ConfigError
 from tests.synthetic import make_dataset
-from trainer import checkpoint as ck
-from trainer.loop import train
-from trainer.parallel import check
-from trainer.runlog import read_log
+from trainer.training import checkpoint as ck
+from trainer.training.loop import train
+from trainer.training.parallel import check
+from trainer.training.runlog import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,13 +7,13 @@ from mlm_data.errors import ConfigError
 from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
-from trainer import graphs, runs
-from trainer import machine as mc
 from trainer.config import OptimizerSettings
-from trainer.data import Tensors
-from trainer.loop import train
-from trainer.optim import Optimizer
-from trainer.step import Forward, Stepper
+from trainer.training import graphs, runs
+from trainer.training import machine as mc
+from trainer.training.data import Tensors
+from trainer.training.loop import train
+from trainer.training.optim import Optimizer
+from trainer.training.step import Forward, Stepper
 
 CPU = torch.device("cpu")
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainer.data import Tensors
 from trainer.model.encoder import Encoder
 from trainer.model.loss import target_loss
-from trainer.optim import Optimizer
-from trainer.parallel import ALONE, Parallel, without_sync
+from trainer.training.data import Tensors
+from trainer.training.optim import Optimizer
+from trainer.training.parallel import ALONE, Parallel, without_sync
 
 
 class StepStats(NamedTuple):

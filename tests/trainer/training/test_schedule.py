@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import ScheduleSettings
-from trainer.schedule import decay_start, factor
+from trainer.training.schedule import decay_start, factor
 
 KINDS = [("wsd", "linear"), ("wsd", "1-sqrt"), ("linear", "linear"), ("cosine", "linear")]
 

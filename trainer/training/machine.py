@@ -12,7 +12,7 @@ from trainer.config import RunSettings
 from trainer.kernels import native, segments, softmax
 from trainer.model.encoder import Encoder
 from trainer.model.loss import compiled_kernel
-from trainer.parallel import ALONE, Parallel
+from trainer.training.parallel import ALONE, Parallel
 
 # glibc gives freed blocks above these sizes back to the kernel, and every step faults them in again: 10 to 40 % of a
 # step on 2 cores (measured). Only what is set before the process starts counts.

@@ -20,7 +20,7 @@ from mlm_data.loading.loader import Loader
 from mlm_data.shards.format import TRAIN
 from mlm_data.shards.reader import Dataset
 from trainer.config import RunSettings
-from trainer.parallel import ALONE, Parallel
+from trainer.training.parallel import ALONE, Parallel
 
 MAX_IDS = 2**21 - 1
 AHEAD = 8  # batches that a thread makes while the device works: it is woken for half of them at once

@@ -6,7 +6,7 @@ import torch
 from trainer.config import ModelSettings, OptimizerSettings
 from trainer.model.attention import make_attention
 from trainer.model.encoder import Encoder
-from trainer.optim import Muon, Optimizer, orthogonalize, split_groups
+from trainer.training.optim import Muon, Optimizer, orthogonalize, split_groups
 
 SHAPE = ModelSettings(layers=2, width=32, heads=2, intermediate=48)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlm_data.errors import CheckpointError, StorageError
-from trainer import checkpoint as ck
+from trainer.training import checkpoint as ck
 
 
 def make(step: int) -> ck.Checkpoint:

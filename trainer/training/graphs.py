@@ -19,10 +19,10 @@ import torch
 
 from mlm_data.errors import ConfigError
 from trainer.config import RunSettings
-from trainer.data import Tensors
-from trainer.optim import Optimizer
-from trainer.parallel import ALONE, Parallel
-from trainer.step import Stepper
+from trainer.training.data import Tensors
+from trainer.training.optim import Optimizer
+from trainer.training.parallel import ALONE, Parallel
+from trainer.training.step import Stepper
 
 WARM_UP = 3  # times before recording, as torch's documentation advises
 

@@ -8,15 +8,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards.reader import Dataset
-from trainer import machine as mc
-from trainer import runs
 from trainer.config import ModelSettings, OptimizerSettings
-from trainer.data import Tensors
 from trainer.evaluate import score
 from trainer.model.encoder import Encoder
 from trainer.model.loss import softmax_gradient
-from trainer.optim import Optimizer
-from trainer.step import Forward, Stepper
+from trainer.training import machine as mc
+from trainer.training import runs
+from trainer.training.data import Tensors
+from trainer.training.optim import Optimizer
+from trainer.training.step import Forward, Stepper
 
 CPU = torch.device("cpu")
 # Operations whose result the host must wait for on a GPU.
