@@ -151,9 +151,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _eval(options: argparse.Namespace) -> int:
-    from trainer.blimp import evaluate as blimp
-    from trainer.breakdown import breakdown
-    from trainer.evaluate import report
+    from trainer.studies.blimp import evaluate as blimp
+    from trainer.studies.breakdown import breakdown
+    from trainer.studies.evaluate import report
     from trainer.training.data import open_dataset, pinned
 
     if options.max_rows is not None and options.max_rows < 1:
@@ -204,7 +204,7 @@ def _eval(options: argparse.Namespace) -> int:
 
 
 def _fill(options: argparse.Namespace) -> int:
-    from trainer.fill import fill, to_json
+    from trainer.studies.fill import fill, to_json
 
     if options.top < 1:
         raise ConfigError(f"--top must be at least 1, got {options.top}")

@@ -46,8 +46,8 @@ def open_run(location: str, *, rows: int | None = None, which: str = "newest") -
 
 def probe(options: argparse.Namespace) -> int:
     """`probe RUN FILE [--finetune]`."""
-    from trainer.probe import Tuning
-    from trainer.probe import probe as run_probe
+    from trainer.studies.probe import Tuning
+    from trainer.studies.probe import probe as run_probe
     from trainer.training.machine import prepare
 
     if not options.finetune and (options.epochs is not None or options.lr is not None):
@@ -100,7 +100,7 @@ def begin(options: argparse.Namespace) -> int:
 
 def plot(options: argparse.Namespace) -> int:
     """`plot RUN...`."""
-    from trainer.plot import plot as draw
+    from trainer.studies.plot import plot as draw
 
     draw([Path(run) for run in options.runs], Path(options.out))
     print(f"wrote {options.out}")
@@ -126,7 +126,7 @@ def plan(options: argparse.Namespace) -> int:
 def facts_of(settings: RunSettings) -> dict[str, str]:
     """What `plan` says of one run or phase, by name."""
     from mlm_data.shards.format import TRAIN
-    from trainer.arithmetic import memory_bytes, num_parameters, step_flops
+    from trainer.studies.arithmetic import memory_bytes, num_parameters, step_flops
     from trainer.training import graphs, machine, parallel, runs
     from trainer.training.data import check_rows, check_vocabulary, open_dataset
 
@@ -187,7 +187,7 @@ def facts_of(settings: RunSettings) -> dict[str, str]:
 
 def bench(options: argparse.Namespace) -> int:
     """`bench`."""
-    from trainer.bench import bench as measure
+    from trainer.studies.bench import bench as measure
     from trainer.training.data import open_dataset
 
     options.out = options.out or "unused"

@@ -28,9 +28,9 @@ from mlm_data.shards.reader import Dataset
 from pipelines.build import build
 from tests.bench.report import show
 from trainer.config import ModelSettings, OptimizerSettings, ScheduleSettings
-from trainer.evaluate import Score, score
 from trainer.export import to_hf
-from trainer.peers import one_document_per_row
+from trainer.studies.evaluate import Score, score
+from trainer.studies.peers import one_document_per_row
 from trainer.training import machine as mc
 from trainer.training import runs
 from trainer.training.data import Tensors, pieces

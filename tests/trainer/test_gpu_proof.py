@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.arithmetic import BASE_LAYER_BYTES, BASE_OTHER_BYTES, memory_bytes
 from trainer.config import RECIPES, ModelSettings
+from trainer.studies.arithmetic import BASE_LAYER_BYTES, BASE_OTHER_BYTES, memory_bytes
 
 pytest.importorskip("triton", reason="triton is not installed: pip install -e '.[dev]' on Linux")
 

@@ -16,10 +16,10 @@ from mlm_data.tokens.reference import Reference, bert_settings, from_bytes, load
 from tests.synthetic import make_dataset
 from trainer.config import ModelSettings, resolve
 from trainer.export import export_hf, from_hf, hf_config, import_hf, shape_of, to_hf, tokenizer_files
-from trainer.fill import fill
 from trainer.model.attention import make_attention
 from trainer.model.encoder import PADDED_BIAS, Encoder
 from trainer.model.loss import plain_target_loss
+from trainer.studies.fill import fill
 from trainer.training import checkpoint as ck
 from trainer.training import runs
 from trainer.training.loop import train

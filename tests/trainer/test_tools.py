@@ -14,9 +14,9 @@ from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
 from trainer import cli
-from trainer.breakdown import breakdown, target_losses
-from trainer.evaluate import score
-from trainer.plot import plot
+from trainer.studies.breakdown import breakdown, target_losses
+from trainer.studies.evaluate import score
+from trainer.studies.plot import plot
 from trainer.tools import open_run
 from trainer.training.data import Stream
 from trainer.training.loop import train

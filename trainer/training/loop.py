@@ -25,10 +25,10 @@ import torch
 
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards.format import TRAIN, VALIDATION
-from trainer.arithmetic import peak_of, step_flops
 from trainer.config import RunSettings, phases_of
-from trainer.evaluate import Score, score
 from trainer.model.encoder import PADDED_BIAS
+from trainer.studies.arithmetic import peak_of, step_flops
+from trainer.studies.evaluate import Score, score
 from trainer.training import checkpoint as ck
 from trainer.training import graphs, runs
 from trainer.training import machine as mc

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlm_data.errors import ConfigError
 from mlm_data.stores.folder import Folder, explain
-from trainer.evaluate import Score
+from trainer.studies.evaluate import Score
 from trainer.training.step import StepStats
 
 COMPILE_STEPS = 5  # steps after a start that the clock doesn't count: they compile

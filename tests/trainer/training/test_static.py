@@ -9,9 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards.reader import Dataset
 from trainer.config import ModelSettings, OptimizerSettings
-from trainer.evaluate import score
 from trainer.model.encoder import Encoder
 from trainer.model.loss import softmax_gradient
+from trainer.studies.evaluate import score
 from trainer.training import machine as mc
 from trainer.training import runs
 from trainer.training.data import Tensors

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlm_data.errors import InputError
-from trainer import blimp, tools
-from trainer.fill import masked_logits
-from trainer.probe import fit, mean_features, probe, text_segments
-from trainer.texts import hidden_states, pack
+from trainer import tools
+from trainer.studies import blimp
+from trainer.studies.fill import masked_logits
+from trainer.studies.probe import fit, mean_features, probe, text_segments
+from trainer.studies.texts import hidden_states, pack
 
 SENTENCES = ["the cat sat", "open the file for reading", "np", "the mat and the file sat on the cat for reading np"]
 

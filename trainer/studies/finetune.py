@@ -22,7 +22,7 @@ from mlm_data import seeds
 from mlm_data.errors import ConfigError
 from trainer.config import ScheduleSettings
 from trainer.model.encoder import Encoder
-from trainer.texts import Packed, pack
+from trainer.studies.texts import Packed, pack
 from trainer.training import runs
 from trainer.training.machine import Machine
 from trainer.training.runs import Trained

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mlm_data.errors import InputError
 from mlm_data.hashing import hash128
-from trainer.texts import hidden_states, pack
+from trainer.studies.texts import hidden_states, pack
 from trainer.training.machine import Machine
 from trainer.training.runs import Trained
 
@@ -89,7 +89,7 @@ def probe(
     majority = np.bincount(y[~test]).argmax()
     finetuned = None
     if tuning is not None:
-        from trainer.finetune import EPOCHS, finetune
+        from trainer.studies.finetune import EPOCHS, finetune
 
         options = {"epochs": EPOCHS if tuning.epochs is None else tuning.epochs, "lr": tuning.lr, "say": say}
         found = finetune(trained, tuning.machine, segments, y, test, hashes, start, **options)

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float64
 
 from mlm_data.errors import InputError
-from trainer.texts import hidden_states, pack
+from trainer.studies.texts import hidden_states, pack
 from trainer.training.runs import Trained
 
 

@@ -9,7 +9,7 @@ from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from mlm_data.tokens.reference import from_bytes
 from tests.synthetic import make_dataset
-from trainer import peers as pr
+from trainer.studies import peers as pr
 from trainer.training import machine as mc
 
 

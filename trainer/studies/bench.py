@@ -22,9 +22,9 @@ import torch
 from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
-from trainer.arithmetic import step_flops
 from trainer.config import OptimizerSettings, RunSettings
-from trainer.peers import EAGER_LOW, LADDER, STEPS, Peer, make_peers
+from trainer.studies.arithmetic import step_flops
+from trainer.studies.peers import EAGER_LOW, LADDER, STEPS, Peer, make_peers
 from trainer.training import machine as mc
 from trainer.training import runs
 from trainer.training.data import AHEAD, Tensors, shorten, usual_segments

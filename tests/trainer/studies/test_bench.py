@@ -7,10 +7,10 @@ import torch
 
 from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
-from trainer import bench as bn
 from trainer import cli
-from trainer import peers as pr
-from trainer.arithmetic import step_flops
+from trainer.studies import bench as bn
+from trainer.studies import peers as pr
+from trainer.studies.arithmetic import step_flops
 
 
 def test_it_prints_speed_and_where_time_goes(dataset, small, capsys, monkeypatch):

@@ -9,9 +9,9 @@ import torch
 
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards.reader import Dataset
-from trainer import evaluate as ev
-from trainer.fill import masked_logits
 from trainer.model.loss import plain_target_loss
+from trainer.studies import evaluate as ev
+from trainer.studies.fill import masked_logits
 from trainer.training import machine as mc
 from trainer.training import runs
 from trainer.training.data import never_targets, token_rows, unigram_counts

@@ -9,9 +9,9 @@ import torch
 
 from mlm_data.errors import ConfigError
 from trainer import cli, tools
-from trainer.finetune import _keys, mean_states
-from trainer.probe import Tuning, mean_features, probe, text_segments
-from trainer.texts import pack
+from trainer.studies.finetune import _keys, mean_states
+from trainer.studies.probe import Tuning, mean_features, probe, text_segments
+from trainer.studies.texts import pack
 
 
 @pytest.fixture
