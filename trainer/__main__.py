@@ -1,5 +1,5 @@
 """`python -m trainer`: the same as `premask-train`."""
 
-from trainer.cli import main
+from trainer.commands.cli import main
 
 main()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.synthetic import make_dataset
-from trainer import cli
+from trainer.commands import cli
 from trainer.training import checkpoint as ck
 
 TINY = ("batch_rows=4", "model.layers=2", "model.width=32", "model.heads=2", "model.intermediate=32")

@@ -7,7 +7,7 @@ import torch
 
 from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
-from trainer import cli
+from trainer.commands import cli
 from trainer.studies import bench as bn
 from trainer.studies import peers as pr
 from trainer.studies.arithmetic import step_flops

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mlm_data.errors import ConfigError
-from trainer import cli, tools
+from trainer.commands import cli, tools
 from trainer.studies.finetune import _keys, mean_states
 from trainer.studies.probe import Tuning, mean_features, probe, text_segments
 from trainer.studies.texts import pack

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlm_data.errors import InputError
-from trainer import tools
+from trainer.commands import tools
 from trainer.studies import blimp
 from trainer.studies.fill import masked_logits
 from trainer.studies.probe import fit, mean_features, probe, text_segments

@@ -220,7 +220,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_reported(settings, monkeypatch
 
 
 def test_changed_data_is_refused_or_taken_from_its_beginning(settings, dataset, tmp_path, capsys):
-    from trainer import cli
+    from trainer.commands import cli
 
     chosen = settings("budget.steps=7")
     train(settings("budget.steps=7", out="whole"))
@@ -271,7 +271,7 @@ def test_the_best_checkpoint_stays_and_can_be_found(settings):
 
 
 def test_a_spike_names_its_step_and_the_command_for_it(settings, monkeypatch, capsys):
-    from trainer import cli
+    from trainer.commands import cli
     from trainer.training.step import Stepper
 
     read, step = Stepper.read, []
@@ -294,7 +294,7 @@ def test_a_spike_names_its_step_and_the_command_for_it(settings, monkeypatch, ca
 
 
 def test_the_live_line_has_everything(settings):
-    from trainer.cli import describe
+    from trainer.commands.cli import describe
 
     lines: list[str] = []
     train(settings("budget.steps=30"), watch=lambda progress: lines.append(describe(progress)))

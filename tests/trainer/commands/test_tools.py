@@ -13,11 +13,11 @@ from mlm_data.errors import InputError
 from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
-from trainer import cli
+from trainer.commands import cli
+from trainer.commands.tools import open_run
 from trainer.studies.breakdown import breakdown, target_losses
 from trainer.studies.evaluate import score
 from trainer.studies.plot import plot
-from trainer.tools import open_run
 from trainer.training.data import Stream
 from trainer.training.loop import train
 from trainer.training.runlog import Spikes

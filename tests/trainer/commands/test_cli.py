@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from trainer import cli
+from trainer.commands import cli
 
 
 def call(*arguments: str) -> int:

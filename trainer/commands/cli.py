@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlm_data.errors import ConfigError, PremaskError
-from trainer import tools
+from trainer.commands import tools
 
 QUIET_SECONDS = 10.0  # between two lines where the output is no terminal
 
