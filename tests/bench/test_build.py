@@ -12,7 +12,7 @@ from mlm_data.config import BuildConfig, parse_settings
 from mlm_data.loading.loader import Loader
 from mlm_data.shards.reader import Dataset
 from pipelines.build import build
-from pipelines.show import disk_bytes
+from pipelines.commands.show import disk_bytes
 from tests.bench.report import show
 
 pytestmark = [pytest.mark.bench, pytest.mark.corpora]

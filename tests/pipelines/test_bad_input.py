@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from mlm_data.stores import folder as storage
 from mlm_data.stores.folder import Folder
 from mlm_data.versions import load_manifest
-from pipelines.cli import main
+from pipelines.commands.cli import main
 from tests.conftest import ROOT
 from tests.pipelines.small_corpus import settings, text, write_jsonl
 
@@ -136,7 +136,7 @@ def test_a_file_without_read_permission(folder, capsys):
             if not place.stat().st_mode & 0o001:
                 place.chmod(0o755)
         program = (
-            "import os, sys, pipelines.show, pipelines.build; from pipelines.cli import main;"
+            "import os, sys, pipelines.commands.show, pipelines.build; from pipelines.commands.cli import main;"
             "os.setresuid(65534, 65534, 65534); sys.exit(main(sys.argv[1:]))"
         )
         command = [sys.executable, "-c", program, "build", write_config(folder)]

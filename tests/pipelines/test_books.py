@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipelines.cli import main
+from pipelines.commands.cli import main
 from tests.pipelines.small_corpus import kill_midway, prepared_units
 
 pytestmark = [pytest.mark.corpora, pytest.mark.slow]

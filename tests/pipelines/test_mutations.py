@@ -8,7 +8,7 @@ import pytest
 
 from mlm_data.rows.masking import draw_plane
 from pipelines import assemble
-from pipelines.cli import main
+from pipelines.commands.cli import main
 from tests.pipelines.small_corpus import settings, write_jsonl
 
 

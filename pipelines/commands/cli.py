@@ -100,7 +100,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from pipelines.template import TEMPLATE
+    from pipelines.commands.template import TEMPLATE
 
     path = Path(options.path)
     if path.exists():
@@ -115,7 +115,7 @@ def _init(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from mlm_data.config import load_config
-    from pipelines import show
+    from pipelines.commands import show
     from pipelines.estimate import estimate, explain
 
     config = load_config(options.config, options.set)
@@ -146,7 +146,7 @@ def _tokenizer(options: argparse.Namespace) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     from mlm_data.config import load_config
-    from pipelines import show
+    from pipelines.commands import show
     from pipelines.options import check_beam_args
 
     config = load_config(options.config, options.set)
@@ -156,20 +156,20 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from pipelines import show
+    from pipelines.commands import show
 
     return 0 if show.verify(options.dataset, Console()) else 1
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from pipelines import show
+    from pipelines.commands import show
 
     show.inspect(options.dataset, split=options.split, row=options.row, console=Console())
     return 0
 
 
 def _demo_corpus(options: argparse.Namespace) -> int:
-    from mlm_data.demo_corpus import write_demo_corpus
+    from pipelines.commands.demo_corpus import write_demo_corpus
 
     with Console(stderr=True).status("collecting documentation") as status:
         written = write_demo_corpus(
@@ -183,7 +183,7 @@ def _demo_corpus(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from pipelines.demo import run
+    from pipelines.commands.demo import run
 
     run(Path(options.out), minutes=options.minutes, workers=options.workers, console=Console())
     return 0

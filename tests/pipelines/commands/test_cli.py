@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mlm_data.config import load_config
-from pipelines.cli import main
+from pipelines.commands.cli import main
 from tests.pipelines.small_corpus import settings, write_jsonl
 
 
@@ -144,6 +144,8 @@ def test_the_debug_switch_shows_the_traceback(tmp_path):
 
 
 def test_a_broken_pipe_is_no_error_of_ours(dataset, monkeypatch):
-    monkeypatch.setattr("pipelines.show.inspect", lambda *args, **kwargs: (_ for _ in ()).throw(BrokenPipeError()))
+    monkeypatch.setattr(
+        "pipelines.commands.show.inspect", lambda *args, **kwargs: (_ for _ in ()).throw(BrokenPipeError())
+    )
     monkeypatch.setattr("sys.stderr", open(os.devnull, "w"))  # noqa: SIM115
     assert main(["inspect", str(dataset)]) == 141
