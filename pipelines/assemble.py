@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mlm_data.config import BuildConfig, MaskSettings
 from mlm_data.curation.thresholds import EXACT_DUPLICATE, KEPT, REASONS
-from mlm_data.ledger import Ledger
+from mlm_data.dataset.ledger import Ledger
 from mlm_data.rows.audit_counts import AuditCounts, count_shard, source_groups
 from mlm_data.rows.masking import Plane, draw_plane, evaluation_plane, training_planes
 from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics

@@ -19,10 +19,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from mlm_data import errors
 from mlm_data.config import BuildConfig
+from mlm_data.dataset.manifest import Manifest, check_output, load_manifest
 from mlm_data.planning import Plan
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Unit
-from mlm_data.versions import Manifest, check_output, load_manifest
 from pipelines import metrics
 from pipelines.assemble import Assemble
 from pipelines.context import Context

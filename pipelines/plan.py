@@ -12,6 +12,7 @@ import rfc8785
 
 from mlm_data import seeds
 from mlm_data.config import BuildConfig
+from mlm_data.dataset.manifest import load_manifest
 from mlm_data.hashing import hash128, hash_bytes
 from mlm_data.planning import Plan, plan_units
 from mlm_data.split import choose_validation
@@ -21,7 +22,6 @@ from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Reference, from_bytes, load_tokenizer
 from mlm_data.tokens.train import train_tokenizer
 from mlm_data.types import Unit
-from mlm_data.versions import load_manifest
 from pipelines.context import Context, library_versions, tokenizer_name
 
 BYTES_PER_PARTITION = 256 * 2**20  # of raw text: a partition of signatures stays around 10 MB

@@ -14,14 +14,14 @@ from typing import Any
 import apache_beam as beam
 
 from mlm_data.config import semantic
+from mlm_data.dataset.ledger import Ledger
+from mlm_data.dataset.manifest import build_manifest, latest, publish
 from mlm_data.errors import BuildError, FormatError
-from mlm_data.ledger import Ledger
 from mlm_data.rows.audit import judge
 from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.rows.packing import PackingStatistics
 from mlm_data.shards.format import SPLITS
 from mlm_data.shards.writer import ShardRecord, SignaturesRecord
-from mlm_data.versions import build_manifest, latest, publish
 from pipelines.assemble import planes_of
 from pipelines.context import Context
 from pipelines.prepare import FOLDER as PREPARED

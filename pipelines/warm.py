@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 
 from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.dataset.check import check_dataset
 from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards.reader import Dataset
 from pipelines.build import build
-from pipelines.check import check_dataset
 from pipelines.commands.demo_corpus import topics
 
 FAMILIES = (

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
+from mlm_data.dataset.manifest import Manifest, load_files, load_manifest, version_names
 from mlm_data.errors import ConfigError, FormatError, StorageError
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows
-from mlm_data.versions import Manifest, load_files, load_manifest, version_names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mlm_data.config import BuildConfig
+from mlm_data.dataset.manifest import check_output, load_files, load_manifest
 from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import from_bytes
-from mlm_data.versions import check_output, load_files, load_manifest
 from pipelines import metrics
 from pipelines.context import tokenizer_name
 from pipelines.estimate import Estimate
@@ -245,7 +245,7 @@ def _spoken(token: str) -> str:
 
 def verify(path: str, console: Console) -> bool:
     """Check everything, the masks' statistics too, and say what is off; True if nothing is."""
-    from pipelines.check import check_dataset
+    from mlm_data.dataset.check import check_dataset
 
     with Progress(
         TextColumn("checking"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), console=console, transient=True

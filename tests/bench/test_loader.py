@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlm_data.dataset.manifest import build_manifest, publish
 from mlm_data.hashing import ids_to_arrow
 from mlm_data.loading.loader import Loader
 from mlm_data.rows.masking import PlaneMasks
@@ -15,7 +16,6 @@ from mlm_data.shards.reader import Dataset
 from mlm_data.shards.writer import write_shard
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows
-from mlm_data.versions import build_manifest, publish
 from tests.synthetic import ROLES, TOKENIZER, balanced_ledger, make_config, tokenizer_facts
 
 VOCAB, RATE, NUM_SHARDS, SEGMENTS = 30_000, 0.3, 16, 4

@@ -10,9 +10,9 @@ import sys
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from mlm_data.dataset.manifest import load_manifest
 from mlm_data.stores import folder as storage
 from mlm_data.stores.folder import Folder
-from mlm_data.versions import load_manifest
 from pipelines.commands.cli import main
 from tests.conftest import ROOT
 from tests.pipelines.small_corpus import settings, text, write_jsonl

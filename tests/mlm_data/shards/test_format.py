@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlm_data.dataset.verify import verify
 from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
-from mlm_data.verify import verify
 from tests.mlm_data.shards import golden
 
 

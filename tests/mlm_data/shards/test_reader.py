@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlm_data.dataset.verify import verify
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Dataset, Shard, is_decoded, read_batches
 from mlm_data.stores.folder import Folder
-from mlm_data.verify import verify
 from tests.synthetic import ROLES, make_dataset
 
 

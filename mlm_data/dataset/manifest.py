@@ -26,8 +26,8 @@ from typing import Any
 import pyarrow as pa
 import rfc8785
 
+from mlm_data.dataset.ledger import Ledger
 from mlm_data.errors import BuildError, FormatError, NewerFormatError, StorageError
-from mlm_data.ledger import Ledger
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
 from mlm_data.stores.folder import Folder

@@ -9,12 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlm_data.errors import FormatError, NewerFormatError
-from mlm_data.hashing import table_hash
-from mlm_data.shards import format as fmt
-from mlm_data.stores.folder import Folder
-from mlm_data.verify import verify
-from mlm_data.versions import (
+from mlm_data.dataset.manifest import (
     Manifest,
     canonical,
     compute_digest,
@@ -23,6 +18,11 @@ from mlm_data.versions import (
     publish,
     version_names,
 )
+from mlm_data.dataset.verify import verify
+from mlm_data.errors import FormatError, NewerFormatError
+from mlm_data.hashing import table_hash
+from mlm_data.shards import format as fmt
+from mlm_data.stores.folder import Folder
 from tests.synthetic import ROLES, TOKENIZER, make_dataset
 
 

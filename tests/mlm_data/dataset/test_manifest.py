@@ -5,11 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mlm_data.errors import BuildError, FormatError, NewerFormatError, StorageError
-from mlm_data.ledger import Ledger
-from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
-from mlm_data.stores.folder import Folder
-from mlm_data.versions import (
+from mlm_data.dataset.ledger import Ledger
+from mlm_data.dataset.manifest import (
     Manifest,
     build_manifest,
     canonical,
@@ -22,6 +19,9 @@ from mlm_data.versions import (
     publish,
     version_names,
 )
+from mlm_data.errors import BuildError, FormatError, NewerFormatError, StorageError
+from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
+from mlm_data.stores.folder import Folder
 from tests.synthetic import ROLES, TOKENIZER, make_config, make_dataset, tokenizer_facts
 
 

@@ -18,15 +18,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Integer
 
-from mlm_data.errors import FormatError, NewerFormatError, PremaskError
-from mlm_data.hashing import table_hash
-from mlm_data.ledger import Ledger
-from mlm_data.rows.masking import PlaneMasks
-from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset, Shard, read_batches
-from mlm_data.stores.folder import Folder
-from mlm_data.types import Rows
-from mlm_data.versions import (
+from mlm_data.dataset.ledger import Ledger
+from mlm_data.dataset.manifest import (
     ALL,
     Manifest,
     compute_digest,
@@ -37,6 +30,13 @@ from mlm_data.versions import (
     load_side,
     version_names,
 )
+from mlm_data.errors import FormatError, NewerFormatError, PremaskError
+from mlm_data.hashing import table_hash
+from mlm_data.rows.masking import PlaneMasks
+from mlm_data.shards import format as fmt
+from mlm_data.shards.reader import Dataset, Shard, read_batches
+from mlm_data.stores.folder import Folder
+from mlm_data.types import Rows
 
 ShardCheck = Callable[[Shard], Iterable[str]]
 

@@ -1,4 +1,4 @@
-from mlm_data.ledger import Ledger
+from mlm_data.dataset.ledger import Ledger
 
 ONE = Ledger(
     bytes_read=100,
