@@ -27,10 +27,10 @@ from pipelines import metrics
 from pipelines.assemble import Assemble
 from pipelines.context import Context
 from pipelines.deduplicate import Deduplicate
-from pipelines.options import is_local, pipeline_options
 from pipelines.plan import Units, find_tokenizer, make_context, make_plan
 from pipelines.prepare import Prepare
 from pipelines.publish import Publish
+from pipelines.runners import is_local, pipeline_options
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Documents to scores, and scores to fates."""

@@ -1,0 +1,1 @@
+"""A version of a dataset: its manifest, its ledger, opening and checking it."""

@@ -1,0 +1,1 @@
+"""Who has the same text as somebody before."""

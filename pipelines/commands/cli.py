@@ -147,7 +147,7 @@ def _tokenizer(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> int:
     from mlm_data.config import load_config
     from pipelines.commands import show
-    from pipelines.options import check_beam_args
+    from pipelines.runners import check_beam_args
 
     config = load_config(options.config, options.set)
     check_beam_args(options.rest)

@@ -1,4 +1,4 @@
-"""`trainer.model.loss.softmax_gradient` for float32 logits on a CPU, in C++: `softmax.cpp`. It is a `trainer.model.loss.Kernel`."""
+"""`softmax_gradient` of trainer/model/loss.py for float32 logits on a CPU, in C++: `softmax.cpp`; a `Kernel` of that file."""
 
 import torch
 from torch import Tensor

@@ -1,7 +1,7 @@
 """Our one Triton kernel: cross-entropy over a chunk of target logits, in place, on a GPU.
 
-The rule is that of `trainer.model.loss.softmax_gradient`, its twin and oracle. One program takes one target's row of logits
-and walks it twice, block by block:
+The rule is that of `softmax_gradient` in trainer/model/loss.py, its twin and oracle. One program takes one target's row
+of logits and walks it twice, block by block:
 
 1. Online softmax (Milakov & Gimelshein 2018, alg. 3): keep the largest value m so far and s = sum(exp(x - m)); when a
    block brings a larger one, s shrinks by exp(m - new). The same walk finds the target's logit and the best id.

@@ -1,0 +1,1 @@
+"""A run: data, steps, optimizer, checkpoints, the log."""

@@ -95,12 +95,12 @@ def test_the_table_in_the_documentation_is_this_arithmetic(device, length):
         f"{sum(step_flops(BASE, **step).values()) / total / peak.flops:.0%}",
         f"{32_768 / ((total - memory) / 0.65 + memory / 0.8):,.0f}",
     ]
-    page = (Path(__file__).resolve().parents[2] / "docs/gpu.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs/gpu.md").read_text()
     assert f"| {' | '.join(cells)} |" in page
 
 
 def test_the_memory_in_the_documentation_is_this_arithmetic():
-    page = re.sub(r"\s+", " ", (Path(__file__).resolve().parents[2] / "docs/gpu.md").read_text())
+    page = re.sub(r"\s+", " ", (Path(__file__).resolve().parents[3] / "docs/gpu.md").read_text())
     for places, targets, said in ((32_768, 9830, "18.4 GiB."), (96 * 1024, 29_491, "comes to 50.4 GiB.")):
         total = sum(memory_bytes(BASE, vocab_size=50_368, places=places, targets=targets).values())
         assert f"{total / 2**30:.1f} GiB." in said

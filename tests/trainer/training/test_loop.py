@@ -18,7 +18,7 @@ from trainer.training import checkpoint as ck
 from trainer.training.loop import train
 from trainer.training.runlog import read_log
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def losses(run: Path) -> dict[int, tuple]:

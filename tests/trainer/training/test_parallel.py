@@ -19,7 +19,7 @@ from trainer.training.loop import train
 from trainer.training.parallel import check
 from trainer.training.runlog import read_log
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def steps_of(run: Path) -> list[dict]:
