@@ -18,19 +18,16 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mlm_data import errors
+from mlm_data.build.context import Context
+from mlm_data.build.plan import find_tokenizer, make_context, make_plan
+from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.manifest import Manifest, check_output, load_manifest
-from mlm_data.planning import Plan
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Unit
 from pipelines import metrics
-from pipelines.assemble import Assemble
-from pipelines.context import Context
-from pipelines.deduplicate import Deduplicate
-from pipelines.plan import Units, find_tokenizer, make_context, make_plan
-from pipelines.prepare import Prepare
-from pipelines.publish import Publish
 from pipelines.runners import is_local, pipeline_options
+from pipelines.steps import Assemble, Deduplicate, Prepare, Publish, Units
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mlm_data.config import MaskSettings, SpecialTokens
-from mlm_data.dataset.manifest import load_manifest
+from mlm_data.dataset.manifest import load_manifest, tokenizer_name
 from mlm_data.dataset.verify import verify
 from mlm_data.rows.audit import judge
 from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard, describe_vocabulary, source_groups
 from mlm_data.shards.format import SPLITS
+from mlm_data.shards.planes import planes_of
 from mlm_data.shards.reader import Shard
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import from_bytes
-from pipelines.assemble import planes_of
-from pipelines.context import tokenizer_name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -273,8 +273,13 @@ def version_names(manifest: Manifest) -> dict[str, str]:
         "manifest": f"{stem}.json",
         "side": f"{stem}.side.json",
         "files": f"{stem}.files.arrow",
-        "tokenizer": f"tokenizer/{manifest.tokenizer['sha256']}.json",
+        "tokenizer": tokenizer_name(manifest.tokenizer["sha256"]),
     }
+
+
+def tokenizer_name(sha256: str) -> str:
+    """Where a dataset keeps a tokenizer."""
+    return f"tokenizer/{sha256}.json"
 
 
 def check_output(folder: Folder) -> None:

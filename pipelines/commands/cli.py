@@ -114,9 +114,9 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from mlm_data.build.estimate import estimate, explain
     from mlm_data.config import load_config
     from pipelines.commands import show
-    from pipelines.estimate import estimate, explain
 
     config = load_config(options.config, options.set)
     found = estimate(config)
@@ -127,10 +127,10 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _tokenizer(options: argparse.Namespace) -> int:
+    from mlm_data.build.plan import make_plan, training_texts
     from mlm_data.config import load_config
     from mlm_data.stores.folder import Folder
     from mlm_data.tokens.train import train_tokenizer
-    from pipelines.plan import make_plan, training_texts
 
     config = load_config(options.config, options.set)
     if config.tokenizer.train is None:

@@ -12,14 +12,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from mlm_data.build.estimate import Estimate
 from mlm_data.config import BuildConfig
-from mlm_data.dataset.manifest import check_output, load_files, load_manifest
+from mlm_data.dataset.manifest import check_output, load_files, load_manifest, tokenizer_name
 from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import from_bytes
 from pipelines import metrics
-from pipelines.context import tokenizer_name
-from pipelines.estimate import Estimate
 
 
 def size(num_bytes: float) -> str:
@@ -97,8 +96,8 @@ def explanation(answers: Sequence[tuple[int, str]], console: Console) -> None:
 
 def build(config: BuildConfig, *, workers: int, sample: float, beam_args: Sequence[str], console: Console) -> None:
     """Run a build with a live display, then show the funnel and where everything is."""
+    from mlm_data.build.plan import find_tokenizer, make_plan
     from pipelines.build import build as run_build
-    from pipelines.plan import find_tokenizer, make_plan
 
     whole = sum(unit.num_bytes for unit in make_plan(config).units) if sample < 1 else 0
     if sample < 1:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mlm_data.build import context
 from mlm_data.config import BuildConfig, parse_settings
-from pipelines import context
 from pipelines.build import build
 from pipelines.commands.show import disk_bytes
 from tests.bench.report import show

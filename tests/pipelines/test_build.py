@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlm_data.build.plan import find_tokenizer, make_context, make_plan
 from mlm_data.config import BuildConfig, parse_settings
 from mlm_data.dataset.manifest import load_manifest
 from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from pipelines.build import build, construct
-from pipelines.plan import find_tokenizer, make_context, make_plan
 from tests.pipelines.small_corpus import kill_midway, prepared_units, settings, text, write_jsonl
 
 

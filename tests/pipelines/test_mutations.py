@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mlm_data.build import assemble
 from mlm_data.rows.masking import draw_plane
-from pipelines import assemble
 from pipelines.commands.cli import main
 from tests.pipelines.small_corpus import settings, write_jsonl
 

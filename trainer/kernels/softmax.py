@@ -1,4 +1,4 @@
-"""`softmax_gradient` of trainer/model/loss.py for float32 logits on a CPU, in C++: `softmax.cpp`; a `Kernel` of that file."""
+"""`softmax_gradient` of trainer/model/loss.py for float32 logits on a CPU, in C++: `softmax.cpp`."""
 
 import torch
 from torch import Tensor

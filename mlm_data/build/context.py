@@ -1,10 +1,12 @@
 """What every worker needs to know about a build: small, and the same for all of them."""
 
+import importlib.metadata as metadata
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from mlm_data.config import BuildConfig
+from mlm_data.dataset.manifest import tokenizer_name
 from mlm_data.rows.audit_counts import Vocabulary, describe_vocabulary
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import Engine, Reference, from_bytes, make_engine
@@ -70,14 +72,10 @@ class Context:
             return _engines[key]
 
 
-def tokenizer_name(sha256: str) -> str:
-    """Where a dataset keeps a tokenizer."""
-    return f"tokenizer/{sha256}.json"
-
-
 def library_versions() -> tuple[tuple[str, str], ...]:
-    """Versions of what a dataset's bytes depend on."""
-    import importlib.metadata as metadata
-
-    names: Any = ("premask", "pyarrow", "numpy", "numba", "tokenizers", "apache-beam")
-    return tuple((name, metadata.version(name)) for name in names)
+    """Versions of what a dataset's bytes depend on, and of Beam where it is installed."""
+    found = []
+    for name in ("premask", "pyarrow", "numpy", "numba", "tokenizers", "apache-beam"):
+        with suppress(metadata.PackageNotFoundError):
+            found.append((name, metadata.version(name)))
+    return tuple(found)

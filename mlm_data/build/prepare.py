@@ -8,16 +8,15 @@ so that `<key>.arrow` is the mark that both are whole.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import rfc8785
 
+from mlm_data.build.context import Context
 from mlm_data.config import CleanSettings
 from mlm_data.hashing import hash128, ids_from_arrow, ids_to_arrow
 from mlm_data.shards.format import token_type
@@ -26,34 +25,9 @@ from mlm_data.text import normalize, reading
 from mlm_data.tokens.engine import ALGORITHM_VERSION as TOKENS_VERSION
 from mlm_data.tokens.engine import Engine
 from mlm_data.types import Documents, Quarantined, Unit
-from pipelines import metrics
-from pipelines.context import Context
 
 PREPARED_VERSION = 2  # of this file's layout and of the order of its steps
 FOLDER = "prepared"
-
-
-class Prepare(beam.PTransform):
-    """Units (JSON) to names of prepared units (JSON): see `prepare_unit`."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__()
-        self._context = context
-
-    def expand(self, units: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
-        return units | "PrepareUnit" >> beam.ParDo(_PrepareUnit(self._context)).with_output_types(bytes)
-
-
-class _PrepareUnit(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def process(self, element: bytes) -> Iterator[bytes]:
-        unit = Unit.from_dict(json.loads(element))
-        record = prepare_unit(unit, self._context)
-        metrics.count("prepare", documents_read=record["documents_read"], units=1, reused=int(record["reused"]))
-        metrics.advance("prepare", unit.num_bytes)
-        yield json.dumps(record).encode()
 
 
 def prepare_unit(unit: Unit, context: Context) -> dict[str, Any]:

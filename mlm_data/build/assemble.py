@@ -4,71 +4,30 @@ Everything here is a function of the unit and the list, so a unit that is assemb
 the same files under the same names.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from mlm_data.config import BuildConfig, MaskSettings
+from mlm_data.build.context import Context
+from mlm_data.build.prepare import document_ids, kept_fields, only_chunk, open_prepared
+from mlm_data.build.select import judge_table
+from mlm_data.build.split import choose_validation, group_hashes
+from mlm_data.config import BuildConfig
 from mlm_data.curation.thresholds import EXACT_DUPLICATE, KEPT, REASONS
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.rows.audit_counts import AuditCounts, count_shard, source_groups
-from mlm_data.rows.masking import Plane, draw_plane, evaluation_plane, training_planes
+from mlm_data.rows.masking import draw_plane
 from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
-from mlm_data.shards.format import EVALUATION_RATE, EVALUATION_SEED, SPLITS, TRAIN, VALIDATION, documents_schema
+from mlm_data.shards.format import SPLITS, VALIDATION, documents_schema
+from mlm_data.shards.planes import planes_of
 from mlm_data.shards.writer import ShardRecord, write_shard, write_signatures
-from mlm_data.split import choose_validation, group_hashes
-from pipelines import metrics
-from pipelines.context import Context
-from pipelines.deduplicate import COPIES, judge_table
-from pipelines.prepare import document_ids, kept_fields, only_chunk, open_prepared
 
 MAX_SHARD_TOKENS = 2**25  # a unit of one huge compressed file gives several shards, each of at most 64 MiB of ids
-_PREPARED, _COPIES = b"P", b"C"
 MAX_COPY = np.iinfo(np.int16).max
-
-
-class Assemble(beam.PTransform):
-    """(prepared units, copies by unit) to what the units have become, as JSON."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__()
-        self._context = context
-
-    def expand(self, inputs):
-        prepared, copies = inputs
-        keyed = prepared | "PreparedByUnit" >> beam.Map(_prepared_by_unit).with_output_types(tuple[int, bytes])
-        marked = copies | "CopiesByUnit" >> beam.Map(_copies_by_unit).with_output_types(tuple[int, bytes])
-        return (
-            (keyed, marked)
-            | "Flatten" >> beam.Flatten()
-            | "ByUnit" >> beam.GroupByKey()
-            | "AssembleUnit" >> beam.ParDo(_AssembleUnit(self._context)).with_output_types(bytes)
-        )
-
-
-class _AssembleUnit(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
-        _, parts = element
-        copies, prepared = [], {}
-        for part in parts:
-            if part[:1] == _PREPARED:
-                prepared = json.loads(part[1:])
-            else:
-                copies.append(np.frombuffer(part, COPIES, offset=1))
-        result = assemble_unit(prepared, np.concatenate(copies or [np.zeros(0, COPIES)]), self._context)
-        ledger = result["ledger"]["documents"]
-        metrics.count("assemble", documents_kept=ledger["kept"], documents_dropped=sum(ledger["dropped"].values()))
-        metrics.advance("assemble", prepared["num_bytes"])
-        yield json.dumps(result).encode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +89,6 @@ def assemble_unit(prepared: Mapping[str, Any], copies: np.ndarray, context: Cont
         "audit": {split: counts.to_dict() for split, counts in audits.items()},
         "packing": {split: packing.to_dict() for split, packing in packings.items()},
     }
-
-
-def planes_of(split: str, settings: MaskSettings, seed: int) -> dict[str, Plane]:
-    """The planes of a split by name: 0 to K - 1 for training, one evaluation plane for validation."""
-    if split == TRAIN:
-        return {str(plane.index): plane for plane in training_planes(settings, seed)}
-    return {"evaluation": evaluation_plane(rate=EVALUATION_RATE, seed=EVALUATION_SEED)}
 
 
 def _select(table: pa.Table, lengths: np.ndarray, copies: np.ndarray, context: Context) -> _Selection:
@@ -272,11 +224,3 @@ def _flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     array = only_chunk(column)
     offsets = array.offsets.to_numpy()
     return array.flatten().to_numpy(zero_copy_only=False), offsets - offsets[0]
-
-
-def _prepared_by_unit(item: bytes) -> tuple[int, bytes]:
-    return json.loads(item)["unit"], _PREPARED + item
-
-
-def _copies_by_unit(item: tuple[int, bytes]) -> tuple[int, bytes]:
-    return item[0], _COPIES + item[1]

@@ -8,11 +8,11 @@ import datetime
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import apache_beam as beam
-
+from mlm_data.build.context import Context
+from mlm_data.build.prepare import FOLDER as PREPARED
 from mlm_data.config import semantic
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import build_manifest, latest, publish
@@ -21,35 +21,8 @@ from mlm_data.rows.audit import judge
 from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.rows.packing import PackingStatistics
 from mlm_data.shards.format import SPLITS
+from mlm_data.shards.planes import planes_of
 from mlm_data.shards.writer import ShardRecord, SignaturesRecord
-from pipelines.assemble import planes_of
-from pipelines.context import Context
-from pipelines.prepare import FOLDER as PREPARED
-
-
-class Publish(beam.PTransform):
-    """What the units have become (JSON) to the digest of the version that holds it all."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__()
-        self._context = context
-
-    def expand(self, assembled: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
-        return (
-            assembled
-            | "OneKey" >> beam.Map(_under_one_key).with_output_types(tuple[int, bytes])
-            | "Gather" >> beam.GroupByKey()
-            | "PublishVersion" >> beam.ParDo(_PublishVersion(self._context)).with_output_types(bytes)
-        )
-
-
-class _PublishVersion(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
-        _, results = element
-        yield publish_version([json.loads(item) for item in results], self._context).encode()
 
 
 def publish_version(results: list[dict[str, Any]], context: Context) -> str:
@@ -89,10 +62,6 @@ def publish_version(results: list[dict[str, Any]], context: Context) -> str:
         attachments=_attachments(results, context),
     )
     return manifest.digest
-
-
-def _under_one_key(item: bytes) -> tuple[int, bytes]:
-    return 0, item
 
 
 def _check_quarantine(ledger: Ledger, results: list[dict[str, Any]], context: Context) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlm_data.split import choose_validation, group_hashes
+from mlm_data.build.split import choose_validation, group_hashes
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.3, 0.9])

@@ -10,16 +10,16 @@ from typing import Any
 import pyarrow as pa
 import rfc8785
 
+from mlm_data.build.plan import make_context, make_plan
+from mlm_data.build.prepare import FOLDER, key_parts
+from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
-from mlm_data.planning import Plan
 from mlm_data.rows.packing import cut_documents, pack
 from mlm_data.stores.folder import Folder
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Engine, Reference, from_bytes, load_tokenizer, make_engine
 from mlm_data.tokens.train import train_tokenizer
-from pipelines.plan import make_context, make_plan
-from pipelines.prepare import FOLDER, key_parts
 
 PROBE_BYTES = 2 * 2**20  # of text that is really tokenized, spread over up to PROBE_UNITS units
 PROBE_UNITS = 8

@@ -1,51 +1,29 @@
 """PLAN: what would be read, in which units, with which tokenizer. And TRAIN, if the tokenizer is to be trained."""
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import rfc8785
 
 from mlm_data import seeds
+from mlm_data.build.context import Context, library_versions
+from mlm_data.build.split import choose_validation
+from mlm_data.build.units import Plan, plan_units
 from mlm_data.config import BuildConfig
-from mlm_data.dataset.manifest import load_manifest
+from mlm_data.dataset.manifest import load_manifest, tokenizer_name
 from mlm_data.hashing import hash128, hash_bytes
-from mlm_data.planning import Plan, plan_units
-from mlm_data.split import choose_validation
 from mlm_data.stores.folder import Folder
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Reference, from_bytes, load_tokenizer
 from mlm_data.tokens.train import train_tokenizer
 from mlm_data.types import Unit
-from pipelines.context import Context, library_versions, tokenizer_name
 
 BYTES_PER_PARTITION = 256 * 2**20  # of raw text: a partition of signatures stays around 10 MB
 MAX_PARTITIONS = 4096
-
-
-class Units(beam.PTransform):
-    """The pipeline's source: one element for each unit, as JSON.
-
-    Grouping by the unit's number spreads them over the workers. Beam's own Reshuffle would do the same with pickled
-    windows.
-    """
-
-    def __init__(self, units: tuple[Unit, ...]) -> None:
-        super().__init__()
-        self._elements = [(unit.index, json.dumps(unit.to_dict()).encode()) for unit in units]
-
-    def expand(self, root):
-        return (
-            root
-            | "List" >> beam.Create(self._elements, reshuffle=False).with_output_types(tuple[int, bytes])
-            | "Spread" >> beam.GroupByKey()
-            | "Elements" >> beam.FlatMap(_values).with_output_types(bytes)
-        )
 
 
 def make_plan(config: BuildConfig, *, sample: float = 1.0) -> Plan:
@@ -119,10 +97,6 @@ def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.
                 texts = texts.filter(pa.array(choose_validation(hash128(texts)[:, 0], share=share, seed=key)))
             if len(texts):
                 yield texts
-
-
-def _values(item: tuple[int, Iterable[bytes]]) -> Iterable[bytes]:
-    return item[1]
 
 
 def _train(config: BuildConfig, plan: Plan) -> bytes:

@@ -1,0 +1,1 @@
+"""The steps of a build, each a plain function with typed records between them. No Beam: `pipelines` spreads them."""
