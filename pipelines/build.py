@@ -22,7 +22,8 @@ from mlm_data.build.context import Context
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
-from mlm_data.dataset.manifest import Manifest, check_output, load_manifest
+from mlm_data.dataset.manifest import Manifest, load_manifest
+from mlm_data.dataset.publish import check_output
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Unit
 from pipelines import metrics

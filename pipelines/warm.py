@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mlm_data.config import BuildConfig, parse_settings
 from mlm_data.dataset.check import check_dataset
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader, evaluation
-from mlm_data.shards.reader import Dataset
 from pipelines.build import build
 from pipelines.commands.demo_corpus import topics
 

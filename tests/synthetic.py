@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.dataset.manifest import build_manifest, publish
+from mlm_data.dataset.manifest import build_manifest
+from mlm_data.dataset.publish import publish
 from mlm_data.hashing import ids_to_arrow
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt

@@ -15,7 +15,8 @@ from mlm_data.build.context import Context
 from mlm_data.build.prepare import FOLDER as PREPARED
 from mlm_data.config import semantic
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.dataset.manifest import build_manifest, latest, publish
+from mlm_data.dataset.manifest import build_manifest, latest
+from mlm_data.dataset.publish import publish
 from mlm_data.errors import BuildError, FormatError
 from mlm_data.rows.audit import judge
 from mlm_data.rows.audit_counts import AuditCounts

@@ -27,7 +27,7 @@ import pyarrow as pa
 import rfc8785
 
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.errors import BuildError, FormatError, NewerFormatError, StorageError
+from mlm_data.errors import BuildError, FormatError, NewerFormatError
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
 from mlm_data.stores.folder import Folder
@@ -35,7 +35,6 @@ from mlm_data.types import Roles
 
 LATEST = "LATEST"
 ALL = "all"  # the "split" of signatures in the file table
-OURS = frozenset({LATEST, "versions", "tokenizer", "work", *fmt.KINDS})  # what a dataset's folder may hold
 MAX_SAFE_INTEGER = 2**53 - 1
 
 
@@ -216,56 +215,6 @@ def file_table(shards: Sequence[ShardRecord], signatures: Iterable[SignaturesRec
     return pa.table(columns, schema=fmt.files_schema())
 
 
-def publish(
-    folder: Folder,
-    manifest: Manifest,
-    files: pa.Table,
-    *,
-    tokenizer: bytes,
-    side: Mapping[str, Any],
-    attachments: Mapping[str, bytes] | None = None,
-) -> None:
-    """Make a version visible: its files first, then LATEST.
-
-    Publishing a digest that is there already is a success that changes nothing but LATEST.
-
-    Args:
-        folder: the dataset, with every file that `files` names.
-        manifest: as `build_manifest` made it.
-        files: the file table.
-        tokenizer: the tokenizer.json's canonical bytes.
-        side: facts that the digest must not depend on: parent, times, versions of premask and libraries, host.
-        attachments: further files of this version by the end of their names: `quarantine.jsonl` becomes
-            `versions/<digest>.quarantine.jsonl`; the side file vouches for them.
-
-    Raises:
-        StorageError: if the folder holds something else, or can't be written.
-    """
-    check_output(folder)
-    folder.flush()  # the shards, before anything names them
-    names = version_names(manifest)
-    if not folder.exists(names["manifest"]):
-        sha = hashlib.sha256(tokenizer).hexdigest()
-        if sha != manifest.tokenizer["sha256"]:
-            raise ValueError(f"the tokenizer's bytes hash to {sha}, the manifest says {manifest.tokenizer['sha256']}")
-        folder.write(names["tokenizer"], tokenizer)
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, files.schema) as writer:
-            writer.write_table(files)
-        table, text = sink.getvalue().to_pybytes(), manifest.to_bytes()
-        folder.write(names["files"], table)
-        for name, data in (attachments or {}).items():
-            folder.write(f"versions/{manifest.digest}.{name}", data)
-        vouched = {
-            "files_sha256": hashlib.sha256(table).hexdigest(),
-            "manifest_sha256": hashlib.sha256(text).hexdigest(),
-            "attachments": {name: hashlib.sha256(data).hexdigest() for name, data in (attachments or {}).items()},
-        }
-        folder.write(names["side"], _sealed({**side, **vouched}))
-        folder.write(names["manifest"], text)  # last of the four: where it is, the others are
-    folder.write(LATEST, f"{manifest.digest}\n".encode())
-
-
 def version_names(manifest: Manifest) -> dict[str, str]:
     """Names of the files that make up a version, beside its shards."""
     stem = f"versions/{manifest.digest}"
@@ -280,23 +229,6 @@ def version_names(manifest: Manifest) -> dict[str, str]:
 def tokenizer_name(sha256: str) -> str:
     """Where a dataset keeps a tokenizer."""
     return f"tokenizer/{sha256}.json"
-
-
-def check_output(folder: Folder) -> None:
-    """Make sure that a build may write here: a new or empty folder, or a Premask dataset.
-
-    Raises:
-        StorageError: if the folder holds something else, or is a file.
-    """
-    try:
-        names = folder.names()
-    except OSError as error:
-        raise StorageError(f"{folder.location}: not a folder: choose another output folder") from error
-    strange = [name for name in names if name not in OURS and not name.startswith(".")]
-    if strange:
-        raise StorageError(
-            f"{folder.location}: holds {strange[0]!r}, which is no part of a Premask dataset: choose another folder"
-        )
 
 
 def latest(folder: Folder) -> str | None:
@@ -365,7 +297,7 @@ def load_side(folder: Folder, manifest: Manifest) -> dict[str, Any]:
     data = folder.read(name)
     value = _parse(data, where)
     value.pop("checksum", None)
-    if _sealed(value) != data:
+    if sealed(value) != data:
         raise FormatError(f"{where}: its checksum is wrong: a byte was changed")
     return value
 
@@ -390,7 +322,8 @@ def _parse(data: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _sealed(value: Mapping[str, Any]) -> bytes:
+def sealed(value: Mapping[str, Any]) -> bytes:
+    """Canonical JSON with a checksum of itself in it."""
     checksum = hashlib.sha256(canonical(value)).hexdigest()
     return canonical({**value, "checksum": checksum})
 

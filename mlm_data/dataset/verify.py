@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Integer
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import (
     ALL,
@@ -31,10 +32,10 @@ from mlm_data.dataset.manifest import (
     version_names,
 )
 from mlm_data.errors import FormatError, NewerFormatError, PremaskError
-from mlm_data.hashing import table_hash
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset, Shard, read_batches
+from mlm_data.shards.reader import Shard, read_batches
+from mlm_data.shards.table_hash import table_hash
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows
 

@@ -24,6 +24,7 @@ from jaxtyping import Int32, Int64
 from numba import carray, types
 from numba.extending import intrinsic
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import FormatError
 from mlm_data.kernels import kernel
 from mlm_data.loading.open_shards import (
@@ -39,7 +40,6 @@ from mlm_data.loading.open_shards import (
     OpenShards,
 )
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset
 
 IGNORED = -100  # a target id that the loss skips
 _BATCH_ROWS = fmt.BATCH_ROWS

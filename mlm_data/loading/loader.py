@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import CheckpointError, ConfigError
 from mlm_data.loading.batches import Batch, BatchMaker
 from mlm_data.loading.order import RowOrder
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset
 
 WINDOW = 256  # shards that are shuffled together
 OPEN_ROWS = 4096  # nearly all shards of a window are in so many rows

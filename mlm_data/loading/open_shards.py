@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int32
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import FormatError
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset, Shard, is_decoded
+from mlm_data.shards.reader import Shard, is_decoded
 
 MAPPED_SHARDS = 4096  # open at once where they are memory-mapped: each costs address space and two mappings of 65,530
 

@@ -1,4 +1,4 @@
-"""Read datasets: memory-mapped shards as numpy views, and the answer to "what is in this row, and where from?".
+"""Read shards: memory-mapped files as numpy views.
 
 Nothing is copied where a file lies uncompressed on a local disk: the arrays are the file. Compressed and remote files
 are decoded into memory, only the columns that are asked for. IPC files and IPC streams are both read, in record batches
@@ -9,52 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int64
 
-from mlm_data.dataset.manifest import Manifest, load_files, load_manifest, version_names
-from mlm_data.errors import ConfigError, FormatError, StorageError
+from mlm_data.errors import FormatError, StorageError
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """A piece of one document in a row."""
-
-    place: int  # first place in the row
-    length: int  # places, special tokens included
-    document: int  # row in the shard's documents file
-    start: int  # first content token's place in its document
-    id: str  # the document's id, in hexadecimal
-    source: str
-    offset: int  # of the document in its source: bytes for text and jsonl, rows otherwise
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlaneRow:
-    """What one plane does to one row."""
-
-    targets: Int64[np.ndarray, " targets"]  # places
-    swaps: dict[int, int]  # place -> id that stands there instead of [MASK]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowView:
-    """One row, for people."""
-
-    split: str
-    row: int
-    shard: int
-    tokens: np.ndarray  # [L]
-    word_starts: np.ndarray  # [L] bool
-    segments: tuple[Segment, ...]
-    planes: dict[str, PlaneRow]
 
 
 @dataclass(frozen=True)
@@ -69,12 +32,21 @@ class ShardFiles:
 class Shard:
     """One shard of a dataset. Files are opened when something of them is asked for, and stay open with the object."""
 
-    def __init__(self, dataset: "Dataset", split: str, index: int, unit: int, files: dict[str, ShardFiles]) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        split: str,
+        index: int,
+        unit: int,
+        files: dict[str, ShardFiles],
+        *,
+        vocab_size: int,
+        sequence_length: int,
+    ) -> None:
         self.split, self.index, self.unit, self.files = split, index, unit, files
         self.num_rows = files[fmt.ROWS].num_rows
-        self._folder = dataset.folder
-        self._tokens = fmt.token_type(dataset.manifest.vocab_size)
-        self._length = dataset.manifest.sequence_length
+        self._folder, self._length = folder, sequence_length
+        self._tokens = fmt.token_type(vocab_size)
 
     @cached_property
     def rows(self) -> tuple[Rows, ...]:
@@ -141,96 +113,6 @@ class Shard:
     def where(self, kind: str) -> str:
         """A file's place, for messages."""
         return f"{self._folder.location}/{self.files[kind].name}"
-
-
-class Dataset:
-    """One version of a dataset, open for reading."""
-
-    def __init__(self, folder: Folder, manifest: Manifest, files: pa.Table) -> None:
-        self.folder, self.manifest, self.files = folder, manifest, files
-        self._shards = {split: self._shard_lines(split) for split in fmt.SPLITS}
-
-    @classmethod
-    def open(cls, path: str | Path | Folder, digest: str | None = None) -> "Dataset":
-        """Open the current version, or the one with this digest.
-
-        Raises:
-            FormatError: if there is none, it is damaged, or its format is newer than this premask.
-        """
-        folder = path if isinstance(path, Folder) else Folder(path)
-        manifest = load_manifest(folder, digest)
-        return cls(folder, manifest, load_files(folder, manifest))
-
-    @property
-    def digest(self) -> str:
-        return self.manifest.digest
-
-    def tokenizer(self) -> bytes:
-        """The tokenizer.json's bytes."""
-        return self.folder.read(version_names(self.manifest)["tokenizer"])
-
-    def num_shards(self, split: str) -> int:
-        return len(self._shards[split][0])
-
-    def shard_rows(self, split: str) -> Int64[np.ndarray, " shards"]:
-        """Rows of each shard."""
-        return self._shards[split][1]
-
-    def num_rows(self, split: str) -> int:
-        return int(self.shard_rows(split).sum())
-
-    def shard(self, split: str, index: int) -> Shard:
-        """A shard by its number in the split."""
-        lines = self.files.slice(int(self._shards[split][0][index]), 3).to_pylist()
-        files = {line["kind"]: ShardFiles(line["name"], line["num_bytes"], line["num_rows"]) for line in lines}
-        return Shard(self, split, index, lines[0]["unit"], files)
-
-    def planes(self, split: str) -> list[str]:
-        """Names of a split's planes."""
-        return fmt.plane_names(self.manifest.num_planes, split=split)
-
-    def locate(self, split: str, row: int) -> tuple[int, int]:
-        """Shard and row in the shard of a row counted through the split.
-
-        Raises:
-            ConfigError: if there is no such row.
-        """
-        ends = np.cumsum(self.shard_rows(split))
-        if not 0 <= row < self.num_rows(split):
-            raise ConfigError(f"row {row}: the {split} split has rows 0 to {self.num_rows(split) - 1}")
-        shard = int(np.searchsorted(ends, row, side="right"))
-        return shard, row - int(ends[shard] - self.shard_rows(split)[shard])
-
-    def where(self, split: str, row: int) -> tuple[Segment, ...]:
-        """Which documents a row holds, and where they came from."""
-        return self.row(split, row, planes=()).segments
-
-    def row(self, split: str, row: int, planes: Sequence[str] | None = None) -> RowView:
-        """One row with its segments and what each plane does to it."""
-        index, local = self.locate(split, row)
-        shard = self.shard(split, index)
-        batch, r = divmod(local, fmt.BATCH_ROWS)
-        rows = shard.rows[batch]
-        wanted = self.planes(split) if planes is None else planes
-        return RowView(
-            split=split,
-            row=row,
-            shard=index,
-            tokens=rows.tokens[r],
-            word_starts=np.unpackbits(rows.word_starts[r], bitorder=fmt.BITS).astype(bool),
-            segments=_segments(shard, rows, r),
-            planes={plane: _plane_row(shard.masks(plane)[batch], r) for plane in wanted},
-        )
-
-    def _shard_lines(self, split: str) -> tuple[Int64[np.ndarray, " shards"], Int64[np.ndarray, " shards"]]:
-        """Line of each shard's first file in the file table, and its rows."""
-        split_of = np.asarray(self.files["split"].to_numpy(zero_copy_only=False))
-        lines = np.flatnonzero(split_of == split)
-        kinds = self.files["kind"].take(pa.array(lines)).to_pylist()
-        if kinds != [fmt.ROWS, fmt.MASKS, fmt.DOCUMENTS] * (len(lines) // 3):
-            raise FormatError(f"{self.folder.location}: the file table of {self.digest} is out of order")
-        first = lines[::3]
-        return first, self.files["num_rows"].to_numpy()[first]
 
 
 def read_batches(
@@ -338,31 +220,4 @@ def _plane_view(batch: pa.RecordBatch, where: str) -> PlaneMasks:
         swap_offsets=offsets,
         swap_places=values,
         swap_tokens=ids,
-    )
-
-
-def _segments(shard: Shard, rows: Rows, r: int) -> tuple[Segment, ...]:
-    begin, end = int(rows.segment_offsets[r]), int(rows.segment_offsets[r + 1])
-    documents = shard.documents.take(pa.array(rows.segment_documents[begin:end])).to_pylist()
-    places = np.cumsum(rows.segment_lengths[begin:end]) - rows.segment_lengths[begin:end]
-    return tuple(
-        Segment(
-            place=int(place),
-            length=int(rows.segment_lengths[s]),
-            document=int(rows.segment_documents[s]),
-            start=int(rows.segment_starts[s]),
-            id=document["id"].hex(),
-            source=document["source"],
-            offset=document["offset"],
-        )
-        for s, place, document in zip(range(begin, end), places, documents, strict=True)
-    )
-
-
-def _plane_row(masks: PlaneMasks, r: int) -> PlaneRow:
-    begin, end = int(masks.swap_offsets[r]), int(masks.swap_offsets[r + 1])
-    swaps = zip(masks.swap_places[begin:end].tolist(), masks.swap_tokens[begin:end].tolist(), strict=True)
-    return PlaneRow(
-        targets=np.flatnonzero(np.unpackbits(masks.targets[r], bitorder=fmt.BITS)),
-        swaps=dict(swaps),
     )

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlm_data.hashing import ids_to_arrow, table_hash
+from mlm_data.hashing import ids_to_arrow
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
+from mlm_data.shards.table_hash import table_hash
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows
 

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from mlm_data.build.estimate import Estimate
 from mlm_data.config import BuildConfig
-from mlm_data.dataset.manifest import check_output, load_files, load_manifest, tokenizer_name
-from mlm_data.shards.reader import Dataset
+from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.manifest import load_files, load_manifest, tokenizer_name
+from mlm_data.dataset.publish import check_output
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import from_bytes
 from pipelines import metrics

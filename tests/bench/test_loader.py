@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlm_data.dataset.manifest import build_manifest, publish
+from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.manifest import build_manifest
+from mlm_data.dataset.publish import publish
 from mlm_data.hashing import ids_to_arrow
 from mlm_data.loading.loader import Loader
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset
 from mlm_data.shards.writer import write_shard
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows

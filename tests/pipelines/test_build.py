@@ -10,8 +10,8 @@ import pytest
 
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan
 from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.manifest import load_manifest
-from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from pipelines.build import build, construct
 from tests.pipelines.small_corpus import kill_midway, prepared_units, settings, text, write_jsonl

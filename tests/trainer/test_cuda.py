@@ -11,8 +11,8 @@ import time
 import pytest
 import torch
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
-from mlm_data.shards.reader import Dataset
 from trainer.config import RECIPES, ModelSettings, OptimizerSettings
 from trainer.model.attention import make_attention
 from trainer.model.encoder import PADDED_BIAS, Encoder

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
-from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from trainer.config import OptimizerSettings, RunSettings
 from trainer.studies.arithmetic import step_flops

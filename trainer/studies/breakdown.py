@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.batches import Batch
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset
 from trainer.model.encoder import Encoder
 from trainer.training.data import Tensors, unigram_counts
 

@@ -14,9 +14,9 @@ from jaxtyping import Int32, Int64
 from torch import nn
 
 from mlm_data import seeds
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.batches import IGNORED, Batch
 from mlm_data.loading.loader import evaluation
-from mlm_data.shards.reader import Dataset
 from trainer.model.encoder import Encoder
 from trainer.training.data import Tensors, never_targets, pieces, token_rows, unigram_counts
 from trainer.training.parallel import ALONE, Parallel

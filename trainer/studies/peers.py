@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
-from mlm_data.shards.reader import Dataset
 from trainer.config import RunSettings
 from trainer.training import machine as mc
 from trainer.training.runs import special_tokens

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
 from mlm_data.loading.batches import IGNORED, Batch
 from mlm_data.loading.loader import Loader
 from mlm_data.shards.format import TRAIN
-from mlm_data.shards.reader import Dataset
 from trainer.config import RunSettings
 from trainer.training.parallel import ALONE, Parallel
 

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mlm_data.config import SpecialTokens, parse_settings
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import CheckpointError, StorageError
-from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import ROLES, Reference, from_bytes
 from trainer.config import ModelSettings, RunSettings

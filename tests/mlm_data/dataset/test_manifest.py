@@ -10,15 +10,14 @@ from mlm_data.dataset.manifest import (
     Manifest,
     build_manifest,
     canonical,
-    check_output,
     compute_digest,
     latest,
     load_files,
     load_manifest,
     load_side,
-    publish,
     version_names,
 )
+from mlm_data.dataset.publish import check_output, publish
 from mlm_data.errors import BuildError, FormatError, NewerFormatError, StorageError
 from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
 from mlm_data.stores.folder import Folder

@@ -9,19 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlm_data.dataset.manifest import (
-    Manifest,
-    canonical,
-    compute_digest,
-    load_files,
-    load_manifest,
-    publish,
-    version_names,
-)
+from mlm_data.dataset.manifest import Manifest, canonical, compute_digest, load_files, load_manifest, version_names
+from mlm_data.dataset.publish import publish
 from mlm_data.dataset.verify import verify
 from mlm_data.errors import FormatError, NewerFormatError
-from mlm_data.hashing import table_hash
 from mlm_data.shards import format as fmt
+from mlm_data.shards.table_hash import table_hash
 from mlm_data.stores.folder import Folder
 from tests.synthetic import ROLES, TOKENIZER, make_dataset
 

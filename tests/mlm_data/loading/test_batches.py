@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import FormatError
 from mlm_data.loading import open_shards
 from mlm_data.loading.batches import Batch, BatchMaker
 from mlm_data.loading.loader import Loader
 from mlm_data.rows.masking import apply
-from mlm_data.shards.reader import Dataset
 from tests.synthetic import ROLES, make_dataset
 
 

@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import CheckpointError, ConfigError, FormatError
 from mlm_data.loading.batches import Batch
 from mlm_data.loading.loader import Loader, evaluation
-from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from tests.synthetic import make_dataset
 

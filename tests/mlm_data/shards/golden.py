@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mlm_data.dataset.manifest import Manifest, build_manifest, publish
+from mlm_data.dataset.manifest import Manifest, build_manifest
+from mlm_data.dataset.publish import publish
 from mlm_data.hashing import ids_from_arrow
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.verify import verify
 from mlm_data.loading.loader import Loader, evaluation
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset
 from mlm_data.stores.folder import Folder
 from tests.mlm_data.shards import golden
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.verify import verify
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Dataset, Shard, is_decoded, read_batches
+from mlm_data.shards.reader import Shard, is_decoded, read_batches
 from mlm_data.stores.folder import Folder
 from tests.synthetic import ROLES, make_dataset
 
@@ -31,7 +32,8 @@ def rewrite(dataset: Dataset, shard: Shard, kind: str, write) -> Shard:
     path = Path(dataset.folder.location) / "again.arrow"
     write(path, pa.ipc.open_file(Path(dataset.folder.location) / file.name).read_all())
     shard.files[kind] = replace(file, name="again.arrow", num_bytes=path.stat().st_size)
-    return Shard(dataset, shard.split, shard.index, shard.unit, shard.files)
+    known = {"vocab_size": dataset.manifest.vocab_size, "sequence_length": dataset.manifest.sequence_length}
+    return Shard(dataset.folder, shard.split, shard.index, shard.unit, shard.files, **known)
 
 
 def as_stream(path, table):

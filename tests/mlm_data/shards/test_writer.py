@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlm_data.hashing import ids_from_arrow, table_hash
+from mlm_data.hashing import ids_from_arrow
 from mlm_data.shards import format as fmt
+from mlm_data.shards.table_hash import table_hash
 from mlm_data.shards.writer import (
     ShardRecord,
     SignaturesRecord,

@@ -99,7 +99,7 @@ def test_a_sample_is_built_beside_and_tells_what_the_whole_would_cost(folder, ca
 
 
 def test_the_kept_fields_stand_beside_the_documents(dataset):
-    from mlm_data.shards.reader import Dataset
+    from mlm_data.dataset.dataset import Dataset
 
     documents = Dataset.open(dataset).shard("train", 0).documents
     assert set(documents.column("keep.lang").to_pylist()) <= {"en", "de"}
@@ -107,7 +107,7 @@ def test_the_kept_fields_stand_beside_the_documents(dataset):
 
 
 def test_split_by_a_field_keeps_its_groups_together(folder, tmp_path):
-    from mlm_data.shards.reader import Dataset
+    from mlm_data.dataset.dataset import Dataset
 
     for language in range(30):
         write_jsonl(tmp_path / f"in/{language}.jsonl", range(language * 50, language * 50 + 4), lang=f"l{language}")

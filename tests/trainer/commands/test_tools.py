@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import InputError
 from mlm_data.loading.loader import Loader, evaluation
-from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
 from trainer.commands import cli
 from trainer.commands.tools import open_run

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
-from mlm_data.shards.reader import Dataset
 from trainer.commands import cli
 from trainer.studies import bench as bn
 from trainer.studies import peers as pr

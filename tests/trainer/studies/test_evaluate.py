@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import evaluation
-from mlm_data.shards.reader import Dataset
 from trainer.model.loss import plain_target_loss
 from trainer.studies import evaluate as ev
 from trainer.studies.fill import masked_logits

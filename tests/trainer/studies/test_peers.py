@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
 from mlm_data.loading.loader import Loader
-from mlm_data.shards.reader import Dataset
 from mlm_data.tokens.reference import from_bytes
 from tests.synthetic import make_dataset
 from trainer.studies import peers as pr

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
-from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
 from trainer.training.data import Stream, shorten, usual_segments
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
 from mlm_data.loading.loader import Loader
-from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
 from trainer.config import OptimizerSettings
 from trainer.training import graphs, runs

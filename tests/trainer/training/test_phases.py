@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import CheckpointError, ConfigError
-from mlm_data.shards.reader import Dataset
 from tests.synthetic import make_dataset
 from trainer.config import phases_of
 from trainer.training import checkpoint as ck

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader, evaluation
-from mlm_data.shards.reader import Dataset
 from trainer.config import ModelSettings, OptimizerSettings
 from trainer.model.encoder import Encoder
 from trainer.model.loss import softmax_gradient
