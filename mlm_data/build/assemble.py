@@ -27,7 +27,7 @@ from mlm_data.shards.planes import planes_of
 from mlm_data.shards.writer import ShardRecord, write_shard, write_signatures
 
 MAX_SHARD_TOKENS = 2**25  # a unit of one huge compressed file gives several shards, each of at most 64 MiB of ids
-MAX_COPY = np.iinfo(np.int16).max
+MAX_COPY = np.iinfo(np.int16).max  # what the documents file can hold; later copies all count as this one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class _Selection:
     """Documents of a prepared unit that stay, and why the others go."""
 
     kept: np.ndarray  # int64 rows of the prepared table
-    copy: np.ndarray  # int16 for each of them
+    copy: np.ndarray  # int16 for each of them: 0 for the first of its text, at most MAX_COPY
     dropped: Mapping[str, int]
     tokens_dropped: Mapping[str, int]
 
@@ -94,7 +94,7 @@ def assemble_unit(prepared: Mapping[str, Any], copies: np.ndarray, context: Cont
 def _select(table: pa.Table, lengths: np.ndarray, copies: np.ndarray, context: Context) -> _Selection:
     reasons = judge_table(table, context)
     copy = np.zeros(table.num_rows, np.int16)
-    copy[copies["document"]] = copies["copy"]
+    copy[copies["document"]] = np.minimum(copies["copy"], MAX_COPY)
     duplicate = (copy > 0) & context.config.deduplicate.exact
     dropped: Counter[str] = Counter()
     tokens: Counter[str] = Counter()

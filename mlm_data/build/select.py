@@ -23,7 +23,7 @@ FOLDER = "signatures"
 _INLINE, _FILE = b"\x00", b"\x01"
 
 # Which documents of a unit are later copies: `copy` counts from 1.
-COPIES = np.dtype([("document", "<i4"), ("copy", "<i2")])
+COPIES = np.dtype([("document", "<i4"), ("copy", "<i4")])
 
 
 def select_signatures(prepared: dict, context: Context) -> np.ndarray:

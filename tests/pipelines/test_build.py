@@ -186,3 +186,26 @@ def test_prepared_units_are_arrow_files_that_anyone_can_read(built, corpus):
 
 def test_the_manifest_can_be_found_again(built, corpus):
     assert load_manifest(Folder(corpus / "out")) == built.manifest
+
+
+def test_one_of_forty_thousand_equal_texts_is_kept(tmp_path):
+    """Copies are counted beyond 16 bits, through the whole pipeline."""
+    (tmp_path / "in").mkdir()
+    line = json.dumps({"text": text(1)}) + "\n"
+    (tmp_path / "in/equal.jsonl").write_text(line * 40_000)
+    write_jsonl(tmp_path / "in/other.jsonl", range(2, 30))
+    built = build(config_of(tmp_path, unit_bytes=2**30, tokenizer={"train": {"kind": "wordpiece", "vocab_size": 300}}))
+    documents = built.manifest.ledger["documents"]
+    assert documents["dropped"] == {"exact_duplicate": 39_999}
+    assert documents["kept"] == 29
+
+
+def test_more_copies_than_the_format_can_count_share_the_last_number(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/equal.jsonl").write_text((json.dumps({"text": "one two three"}) + "\n") * 33_000)
+    changes = {"deduplicate": {"exact": False}, "clean": {"min_chars": 1}, "split": {"validation": 0}}
+    assert build(config_of(tmp_path, unit_bytes=2**30, **changes)).manifest.ledger["documents"]["kept"] == 33_000
+    copies = Dataset.open(tmp_path / "out").shard("train", 0).documents.column("copy").to_numpy()
+    assert copies.min() == 0
+    assert copies.max() == 32_767
+    assert (copies == 32_767).sum() == 33_000 - 32_767
