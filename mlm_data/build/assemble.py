@@ -5,15 +5,15 @@ the same files under the same names.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mlm_data.build.context import Context
 from mlm_data.build.prepare import document_ids, kept_fields, only_chunk, open_prepared
+from mlm_data.build.records import AssembledUnit, PreparedUnit
 from mlm_data.build.select import judge_table
 from mlm_data.build.split import choose_validation, group_hashes
 from mlm_data.config import BuildConfig
@@ -24,7 +24,7 @@ from mlm_data.rows.masking import draw_plane
 from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
 from mlm_data.shards.format import SPLITS, VALIDATION, documents_schema
 from mlm_data.shards.planes import planes_of
-from mlm_data.shards.writer import ShardRecord, write_shard, write_signatures
+from mlm_data.shards.writer import ShardRecord, SignaturesRecord, write_shard, write_signatures
 
 MAX_SHARD_TOKENS = 2**25  # a unit of one huge compressed file gives several shards, each of at most 64 MiB of ids
 MAX_COPY = np.iinfo(np.int16).max  # what the documents file can hold; later copies all count as this one
@@ -40,21 +40,18 @@ class _Selection:
     tokens_dropped: Mapping[str, int]
 
 
-def assemble_unit(prepared: Mapping[str, Any], copies: np.ndarray, context: Context) -> dict[str, Any]:
+def assemble_unit(prepared: PreparedUnit, copies: np.ndarray, context: Context) -> AssembledUnit:
     """Write the shards of one unit.
 
     Args:
         prepared: what `prepare_unit` returned.
         copies: `COPIES` records: which of its documents are later copies of others.
         context: the build.
-
-    Returns:
-        Plain types: `unit`, `key`, `ledger`, `shards`, `signatures` (or None), `audit` and `packing` by split.
     """
-    table = open_prepared(context, prepared["key"])
+    table = open_prepared(prepared, context)
     lengths = _list_lengths(table.column("tokens"))
     selection = _select(table, lengths, copies, context)
-    groups = _groups(table, prepared["sources"], context.config)
+    groups = _groups(table, prepared.sources, context.config)
     held_out = choose_validation(groups, share=context.config.split.validation, seed=context.config.seed)
     shards, audits, packings = [], {}, {}
     tokens_in_rows = truncated = 0
@@ -62,7 +59,7 @@ def assemble_unit(prepared: Mapping[str, Any], copies: np.ndarray, context: Cont
         mine = np.flatnonzero(held_out[selection.kept] == (split == VALIDATION))
         for part in _parts(mine, lengths[selection.kept]):
             shard = _write_shard(table, selection, part, split, prepared, context)
-            shards.append(shard.record.to_dict())
+            shards.append(shard.record)
             tokens_in_rows += (
                 shard.record.num_tokens - shard.record.num_segments * context.reference().roles.num_specials
             )
@@ -70,25 +67,27 @@ def assemble_unit(prepared: Mapping[str, Any], copies: np.ndarray, context: Cont
             audits[split] = audits[split] + shard.audit if split in audits else shard.audit
             packings[split] = packings[split] + shard.packing if split in packings else shard.packing
     ledger = Ledger(
-        bytes_read=prepared["bytes_read"],
-        documents_read=prepared["documents_read"],
-        documents_kept=sum(shard["num_documents"] for shard in shards),
+        bytes_read=prepared.bytes_read,
+        documents_read=prepared.documents_read,
+        documents_kept=sum(shard.num_documents for shard in shards),
         documents_dropped=selection.dropped,
-        documents_quarantined=prepared["quarantined"],
-        tokens_tokenized=prepared["tokens_tokenized"],
+        documents_quarantined=prepared.quarantined,
+        tokens_tokenized=prepared.tokens_tokenized,
         tokens_in_rows=tokens_in_rows,
         tokens_truncated=truncated,
         tokens_dropped=selection.tokens_dropped,
     )
-    return {
-        "unit": prepared["unit"],
-        "key": prepared["key"],
-        "ledger": ledger.to_dict(),
-        "shards": shards,
-        "signatures": _write_signatures(table, selection, prepared["unit"], context),
-        "audit": {split: counts.to_dict() for split, counts in audits.items()},
-        "packing": {split: packing.to_dict() for split, packing in packings.items()},
-    }
+    return AssembledUnit(
+        unit=prepared.unit,
+        key=prepared.key,
+        reused=prepared.reused,
+        remade=prepared.remade,
+        ledger=ledger,
+        shards=tuple(shards),
+        signatures=_write_signatures(table, selection, prepared.unit, context),
+        audit=audits,
+        packing=packings,
+    )
 
 
 def _select(table: pa.Table, lengths: np.ndarray, copies: np.ndarray, context: Context) -> _Selection:
@@ -122,7 +121,7 @@ class _Shard:
 
 
 def _write_shard(
-    table: pa.Table, selection: _Selection, part: np.ndarray, split: str, prepared: Mapping[str, Any], context: Context
+    table: pa.Table, selection: _Selection, part: np.ndarray, split: str, prepared: PreparedUnit, context: Context
 ) -> _Shard:
     config, reference = context.config, context.reference()
     length, limit = config.pack.sequence_length, config.pack.segments_per_row
@@ -138,7 +137,7 @@ def _write_shard(
     lengths = segments.length + np.int32(reference.roles.num_specials)
     packing = pack(lengths, sequence_length=length, max_segments=limit)
     rows = fill_rows(ids, offsets, word_starts, segments, packing, sequence_length=length, roles=reference.roles)
-    documents = _documents(chosen, selection.copy[part], np.diff(offsets), prepared["sources"], context)
+    documents = _documents(chosen, selection.copy[part], np.diff(offsets), prepared.sources, context)
     planes = {
         name: draw_plane(
             rows,
@@ -157,12 +156,12 @@ def _write_shard(
         planes,
         planes_of(split, config.mask, config.seed),
         vocabulary=context.vocabulary(),
-        sources=source_groups(prepared["sources"])[chosen.column("source").to_numpy()],
+        sources=source_groups(prepared.sources)[chosen.column("source").to_numpy()],
     )
     record = write_shard(
         context.folder,
         split=split,
-        unit=prepared["unit"],
+        unit=prepared.unit,
         rows=rows,
         planes=planes,
         documents=documents,
@@ -177,7 +176,7 @@ def _write_shard(
 
 
 def _documents(
-    chosen: pa.Table, copy: np.ndarray, num_tokens: np.ndarray, sources: list[str], context: Context
+    chosen: pa.Table, copy: np.ndarray, num_tokens: np.ndarray, sources: Sequence[str], context: Context
 ) -> pa.Table:
     fields, has_id_field = kept_fields(context)
     schema = documents_schema(fields, has_id_field=has_id_field)
@@ -191,7 +190,7 @@ def _documents(
     return pa.table([columns.get(name) or chosen.column(name) for name in schema.names], schema=schema)
 
 
-def _groups(table: pa.Table, sources: list[str], config: BuildConfig) -> np.ndarray:
+def _groups(table: pa.Table, sources: Sequence[str], config: BuildConfig) -> np.ndarray:
     by = config.split.by
     if by == "document":
         return document_ids(table)[:, 0]
@@ -208,11 +207,11 @@ def _parts(mine: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
     yield from np.split(mine, np.flatnonzero(np.diff(before // MAX_SHARD_TOKENS)) + 1)
 
 
-def _write_signatures(table: pa.Table, selection: _Selection, unit: int, context: Context) -> dict[str, Any] | None:
+def _write_signatures(table: pa.Table, selection: _Selection, unit: int, context: Context) -> SignaturesRecord | None:
     ids = document_ids(table)[selection.kept[selection.copy == 0]]
     if not len(ids):
         return None
-    return write_signatures(context.folder, unit=unit, ids=ids, compression=context.config.compression).to_dict()
+    return write_signatures(context.folder, unit=unit, ids=ids, compression=context.config.compression)
 
 
 def _list_lengths(column: pa.ChunkedArray) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.manifest import tokenizer_name
+from mlm_data.errors import BuildError
 from mlm_data.rows.audit_counts import Vocabulary, describe_vocabulary
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import Engine, Reference, from_bytes, make_engine
@@ -40,8 +41,11 @@ class Context:
         """The tokenizer, read once per process."""
         with _lock:
             if self.tokenizer_sha256 not in _references:
-                data = self.folder.read(tokenizer_name(self.tokenizer_sha256))
-                _references[self.tokenizer_sha256] = from_bytes(data, self.config.tokenizer.special)
+                name = tokenizer_name(self.tokenizer_sha256)
+                found = from_bytes(self.folder.read(name), self.config.tokenizer.special)
+                if found.sha256 != self.tokenizer_sha256:
+                    raise BuildError(f"{self.folder.location}/{name}: a byte was changed: start the build again")
+                _references[self.tokenizer_sha256] = found
             return _references[self.tokenizer_sha256]
 
     def remember(self, reference: Reference) -> None:

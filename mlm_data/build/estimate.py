@@ -10,10 +10,12 @@ from typing import Any
 import pyarrow as pa
 import rfc8785
 
+from mlm_data.build import cache
 from mlm_data.build.plan import make_context, make_plan
-from mlm_data.build.prepare import FOLDER, key_parts
+from mlm_data.build.prepare import key_parts
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
+from mlm_data.errors import FormatError
 from mlm_data.rows.packing import cut_documents, pack
 from mlm_data.stores.folder import Folder
 from mlm_data.text.normalize import normalize
@@ -94,14 +96,13 @@ def explain(config: BuildConfig, found: Estimate) -> list[tuple[int, str]]:
     if found.reference is None:
         return [(unit.index, "the tokenizer is to be trained: that decides") for unit in found.plan.units]
     context = make_context(config, found.plan, found.reference)
-    work = context.work
-    known = [_parts(work, name) for name in work.names(FOLDER) if name.endswith(".json")]
-    by_source = {tuple(item["source"] for item in parts["slices"]): parts for parts in known}
+    known = {key: _parts(context.work, key) for key in cache.keys(context.work)}
+    by_source = {tuple(item["source"] for item in parts["slices"]): parts for parts in known.values() if parts}
     answers = []
     for unit in found.plan.units:
         parts = key_parts(unit, context)
         key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
-        if work.exists(f"{FOLDER}/{key}.arrow"):
+        if known.get(key):
             answers.append((unit.index, "prepared: will be reused"))
             continue
         earlier = by_source.get(tuple(item["source"] for item in parts["slices"]))
@@ -113,10 +114,13 @@ def explain(config: BuildConfig, found: Estimate) -> list[tuple[int, str]]:
     return answers
 
 
-def _parts(work: Folder, name: str) -> dict[str, Any]:
-    import json
-
-    return json.loads(work.read(f"{FOLDER}/{name}"))["parts"]
+def _parts(work: Folder, key: str) -> dict[str, Any]:
+    """Empty where the unit is damaged: it will be made again."""
+    try:
+        facts = cache.check_unit(work, key)
+    except FormatError:
+        return {}
+    return facts["parts"] if facts else {}
 
 
 def _probe(config: BuildConfig, plan: Plan) -> tuple[list[pa.LargeStringArray], int]:

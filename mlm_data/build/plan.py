@@ -9,6 +9,7 @@ import pyarrow as pa
 import rfc8785
 
 from mlm_data import seeds
+from mlm_data.build import cache
 from mlm_data.build.context import Context, library_versions
 from mlm_data.build.split import choose_validation
 from mlm_data.build.units import Plan, plan_units
@@ -73,7 +74,7 @@ def find_tokenizer(config: BuildConfig, plan: Plan) -> Reference:
         reference = from_bytes(_train(config, plan), config.tokenizer.special)
     folder = Folder(config.output)
     name = tokenizer_name(reference.sha256)
-    if not folder.exists(name):
+    if not (folder.exists(name) and folder.read(name) == reference.json_bytes):
         folder.write(name, reference.json_bytes)
     return reference
 
@@ -112,10 +113,7 @@ def _train(config: BuildConfig, plan: Plan) -> bytes:
     }
     key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
     work = Folder(config.output).join("work")
-    name = f"tokenizers/{key}.json"
-    if not work.exists(name):
-        work.write(name, train_tokenizer(training_texts(config, plan.units), settings))
-    return work.read(name)
+    return cache.remember_tokenizer(work, key, lambda: train_tokenizer(training_texts(config, plan.units), settings))
 
 
 def _earlier_plan(config: BuildConfig) -> dict[str, int]:

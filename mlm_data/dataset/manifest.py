@@ -294,12 +294,7 @@ def load_side(folder: Folder, manifest: Manifest) -> dict[str, Any]:
     where = f"{folder.location}/{name}"
     if not folder.exists(name):
         raise FormatError(f"{where}: missing")
-    data = folder.read(name)
-    value = _parse(data, where)
-    value.pop("checksum", None)
-    if sealed(value) != data:
-        raise FormatError(f"{where}: its checksum is wrong: a byte was changed")
-    return value
+    return unseal(folder.read(name), where)
 
 
 def _plain(value: Any) -> Any:
@@ -326,6 +321,19 @@ def sealed(value: Mapping[str, Any]) -> bytes:
     """Canonical JSON with a checksum of itself in it."""
     checksum = hashlib.sha256(canonical(value)).hexdigest()
     return canonical({**value, "checksum": checksum})
+
+
+def unseal(data: bytes, where: str) -> dict[str, Any]:
+    """The inverse of `sealed`.
+
+    Raises:
+        FormatError: if a byte was changed.
+    """
+    value = _parse(data, where)
+    value.pop("checksum", None)
+    if sealed(value) != data:
+        raise FormatError(f"{where}: its checksum is wrong: a byte was changed")
+    return value
 
 
 def _count_split(shards: Sequence[ShardRecord]) -> dict[str, int]:

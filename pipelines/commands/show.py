@@ -114,12 +114,16 @@ def build(config: BuildConfig, *, workers: int, sample: float, beam_args: Sequen
             find_tokenizer(config, made)
     with _live(console, total):
         built = run_build(config, workers=workers, beam_args=beam_args, plan=made)
+    if built is None:
+        console.print("the runner was told to run nothing, so nothing was built", highlight=False)
+        return
     seconds = time.perf_counter() - started
     funnel(built.manifest, console)
     disk = disk_bytes(config.output)
     console.print(
         f"\n{size(total)} in {seconds:.1f} s ({size(total / seconds)}/s), {built.num_units} units"
         + (f", {built.num_reused} of them reused" if built.num_reused else "")
+        + (f", {built.num_remade} damaged in the cache and made again" if built.num_remade else "")
         + f"\n{size(sum(disk.values()))} on disk: "
         + ", ".join(f"{kind} {size(value)}" for kind, value in disk.items()),
         highlight=False,

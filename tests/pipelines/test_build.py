@@ -108,15 +108,65 @@ def test_a_changed_threshold_prepares_nothing_again(built, corpus, tmp_path):
     assert strict.manifest.ledger["documents"]["dropped"]["too_short"] > 1
 
 
-def test_a_prepared_unit_that_lost_its_bytes_is_made_again(corpus, tmp_path):
+def test_prepared_units_that_were_damaged_are_made_again(corpus, tmp_path):
     copy_of(corpus, tmp_path)
     first = build(config_of(tmp_path))
     prepared = prepared_units(tmp_path)
     prepared[0].write_bytes(b"")
     prepared[1].write_bytes(prepared[1].read_bytes()[:-100])
+    flip_a_bit(prepared[2], 5000)
     again = build(config_of(tmp_path))
-    assert again.num_reused == again.num_units - 2
+    assert (again.num_reused, again.num_remade) == (again.num_units - 3, 3)
     assert again.manifest.digest == first.manifest.digest
+
+
+def flip_a_bit(path, place):
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] ^= 1 << (place % 8)
+    path.write_bytes(data)
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_in_the_cache_never_changes_the_dataset(corpus, tmp_path):
+    """At 200 random places of `work/`, one at a time, with shards and manifest made anew."""
+    copy_of(corpus, tmp_path)
+    config = config_of(tmp_path)
+    digest = build(config).manifest.digest
+    random = np.random.default_rng(0)
+    remade = 0
+    for _ in range(200):
+        files = sorted(path for path in (tmp_path / "out/work").rglob("*") if path.is_file())
+        sizes = np.cumsum([path.stat().st_size for path in files])
+        place = int(random.integers(sizes[-1]))
+        index = int(np.searchsorted(sizes, place, side="right"))
+        flip_a_bit(files[index], place)
+        for name in ("LATEST", "versions", "rows", "masks", "documents", "signatures", "tokenizer"):
+            path = tmp_path / "out" / name
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+        again = build(config)
+        assert again.manifest.digest == digest, files[index]
+        remade += again.num_remade
+    assert remade > 100
+
+
+def test_a_runner_that_only_checks_the_pipeline_builds_nothing(corpus, tmp_path, monkeypatch):
+    """As Dataflow's --dry_run: no job, no metrics, no manifest."""
+    copy_of(corpus, tmp_path)
+    monkeypatch.setattr(beam.Pipeline, "run", lambda self: None)
+    assert build(config_of(tmp_path), beam_args=["--dry_run=True"]) is None
+    assert not (tmp_path / "out/LATEST").exists()
+
+
+def test_a_runner_without_metrics_is_as_good_as_any(corpus, tmp_path, monkeypatch):
+    """As Beam's DaskRunner, whose result raises NotImplementedError."""
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import RunnerResult
+
+    def none(self):
+        raise NotImplementedError("collecting metrics will come later!")
+
+    monkeypatch.setattr(RunnerResult, "metrics", none)
+    copy_of(corpus, tmp_path)
+    assert build(config_of(tmp_path)).manifest.ledger["documents"]["kept"] == 100
 
 
 def test_a_field_that_one_input_gains_gives_all_units_its_column(tmp_path):
