@@ -19,12 +19,15 @@ from mlm_data.build.split import choose_validation, group_hashes
 from mlm_data.config import BuildConfig
 from mlm_data.curation.thresholds import EXACT_DUPLICATE, KEPT, REASONS
 from mlm_data.dataset.ledger import Ledger
+from mlm_data.errors import BuildError
 from mlm_data.rows.audit_counts import AuditCounts, count_shard, source_groups
 from mlm_data.rows.masking import draw_plane
 from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
+from mlm_data.rows.rules import add_content, document_problems, row_problems
 from mlm_data.shards.format import SPLITS, VALIDATION, documents_schema
 from mlm_data.shards.planes import planes_of
 from mlm_data.shards.writer import ShardRecord, SignaturesRecord, write_shard, write_signatures
+from mlm_data.types import Rows
 
 MAX_SHARD_TOKENS = 2**25  # a unit of one huge compressed file gives several shards, each of at most 64 MiB of ids
 MAX_COPY = np.iinfo(np.int16).max  # what the documents file can hold; later copies all count as this one
@@ -137,7 +140,9 @@ def _write_shard(
     lengths = segments.length + np.int32(reference.roles.num_specials)
     packing = pack(lengths, sequence_length=length, max_segments=limit)
     rows = fill_rows(ids, offsets, word_starts, segments, packing, sequence_length=length, roles=reference.roles)
-    documents = _documents(chosen, selection.copy[part], np.diff(offsets), prepared.sources, context)
+    num_tokens = np.diff(offsets).astype(np.int32)
+    _check_rules(rows, num_tokens, split, prepared, context)
+    documents = _documents(chosen, selection.copy[part], num_tokens, prepared.sources, context)
     planes = {
         name: draw_plane(
             rows,
@@ -175,6 +180,20 @@ def _write_shard(
     )
 
 
+def _check_rules(rows: Rows, num_tokens: np.ndarray, split: str, prepared: PreparedUnit, context: Context) -> None:
+    """The rules by which `verify` will judge these rows, before anybody can see them."""
+    reference = context.reference()
+    content = np.zeros(len(num_tokens), np.int64)
+    add_content(content, rows, reference.roles)
+    is_whole = context.config.pack.long_documents == "split"
+    problems = [
+        *row_problems(rows, num_tokens, roles=reference.roles, vocab_size=reference.vocab_size),
+        *document_problems(content, num_tokens, is_whole=is_whole),
+    ]
+    if problems:
+        raise BuildError(f"{prepared.sources[0]}: {split} rows of unit {prepared.unit} break the format: {problems[0]}")
+
+
 def _documents(
     chosen: pa.Table, copy: np.ndarray, num_tokens: np.ndarray, sources: Sequence[str], context: Context
 ) -> pa.Table:
@@ -185,7 +204,7 @@ def _documents(
         "copy": pa.array(copy),
         "source": pa.DictionaryArray.from_arrays(only_chunk(chosen.column("source")), pa.array(sources, pa.string())),
         "offset": chosen.column("offset"),
-        "num_tokens": pa.array(num_tokens.astype(np.int32)),
+        "num_tokens": pa.array(num_tokens),
     }
     return pa.table([columns.get(name) or chosen.column(name) for name in schema.names], schema=schema)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.manifest import tokenizer_name
 from mlm_data.errors import BuildError
-from mlm_data.rows.audit_counts import Vocabulary, describe_vocabulary
+from mlm_data.rows.audit_counts import Vocabulary
+from mlm_data.shards.planes import vocabulary_of
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import Engine, Reference, from_bytes, make_engine
 
@@ -58,12 +59,7 @@ class Context:
         reference = self.reference()
         with _lock:
             if self.tokenizer_sha256 not in _vocabularies:
-                _vocabularies[self.tokenizer_sha256] = describe_vocabulary(
-                    reference.tokens,
-                    roles=reference.roles,
-                    never_targets=reference.never_targets,
-                    random_ids=reference.random_ids,
-                )
+                _vocabularies[self.tokenizer_sha256] = vocabulary_of(reference)
             return _vocabularies[self.tokenizer_sha256]
 
     def engine(self) -> Engine:

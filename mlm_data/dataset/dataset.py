@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
+from mlm_data.config import SpecialTokens
 from mlm_data.dataset.manifest import Manifest, load_files, load_manifest, version_names
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, ShardFiles
 from mlm_data.stores.folder import Folder
+from mlm_data.tokens.reference import Reference, from_bytes
 from mlm_data.types import Rows
 
 
@@ -76,6 +78,21 @@ class Dataset:
     def tokenizer(self) -> bytes:
         """The tokenizer.json's bytes."""
         return self.folder.read(version_names(self.manifest)["tokenizer"])
+
+    def reference(self) -> Reference:
+        """The tokenizer as the build understood it, with the roles that its configuration names.
+
+        Raises:
+            FormatError: if its file is missing or was changed.
+        """
+        name = version_names(self.manifest)["tokenizer"]
+        if not self.folder.exists(name):
+            raise FormatError(f"{self.folder.location}/{name}: missing: run premask verify")
+        special = SpecialTokens.model_validate(self.manifest.config["tokenizer"]["special"])
+        reference = from_bytes(self.tokenizer(), special, where=f"{self.folder.location}/{name}")
+        if reference.sha256 != self.manifest.tokenizer["sha256"]:
+            raise FormatError(f"{self.folder.location}/{name}: a byte was changed: run premask verify")
+        return reference
 
     def num_shards(self, split: str) -> int:
         return len(self._shards[split][0])

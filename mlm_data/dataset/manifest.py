@@ -166,11 +166,14 @@ def build_manifest(
 
     Raises:
         BuildError: if the ledger doesn't balance or disagrees with the shards, if there are no training rows, or if a
-            validation split was asked for and is empty.
+            validation split was asked for and is empty, or if a plane has no target.
     """
     ordered = sorted(shards, key=lambda shard: (fmt.SPLITS.index(shard.split), shard.unit))
     splits = {split: _count_split([shard for shard in ordered if shard.split == split]) for split in fmt.SPLITS}
     _check_counts(config, splits, ledger, Roles(**tokenizer["roles"]))
+    bounds = _bounds(ordered, config)
+    if problems := bounds_problems(bounds, splits):
+        raise BuildError(f"nothing is published: {'; '.join(problems)}")
     files = file_table(ordered, signatures)
     tables = [value.hex() for value in files["logical_hash"].to_pylist()]
     manifest = Manifest(
@@ -179,7 +182,7 @@ def build_manifest(
         config=config,
         tokenizer=tokenizer,
         splits=splits,
-        bounds=_bounds(ordered, config),
+        bounds=bounds,
         packing=packing,
         ledger=ledger.to_dict(),
         audit=audit,
@@ -371,6 +374,18 @@ def _check_counts(
             f"the validation split is empty: raise split.validation ({config['split']['validation']:g}), "
             "set it to 0, or give more documents"
         )
+
+
+def bounds_problems(bounds: Mapping[str, Any], splits: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Lines for planes that hide nothing: nobody can train on them, or be judged by them."""
+    targets = {f"plane {plane}": count for plane, count in enumerate(bounds["max_targets"])}
+    if splits[fmt.VALIDATION]["num_rows"]:
+        targets["the evaluation plane"] = bounds["max_targets_evaluation"]
+    return [
+        f"{name} has no target in any row: all tokens are special or unknown, or the rate is too low for so short rows"
+        for name, count in targets.items()
+        if not count
+    ]
 
 
 def count_problems(splits: Mapping[str, Mapping[str, int]], ledger: Ledger, roles: Roles) -> list[str]:

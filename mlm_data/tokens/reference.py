@@ -26,6 +26,7 @@ keys, no white space, in UTF-8: it keeps the special tokens, any program can loa
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -356,9 +357,11 @@ def _find_roles(settings: dict[str, Any], ids: dict[str, int], special: SpecialT
                 f"{where}: the tokenizer has no {role} token: name one of its tokens in tokenizer.special.{role}, "
                 f"or add one, such as {KNOWN_NAMES[role][0]}"
             )
-    same = [role for role in ROLES if role != "mask" and found[role] == found["mask"]]
-    if same:
-        raise TokenizerError(f"{where}: mask and {same[0]} are the same token: name another in tokenizer.special.mask")
+    for one, other in itertools.combinations(ROLES, 2):
+        if found[one] == found[other] >= 0:
+            raise TokenizerError(
+                f"{where}: {one} and {other} are the same token: name another in tokenizer.special.{one} or .{other}"
+            )
     return Roles(**found, how=", ".join(how))
 
 

@@ -15,10 +15,9 @@ from rich.text import Text
 from mlm_data.build.estimate import Estimate
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.manifest import load_files, load_manifest, tokenizer_name
+from mlm_data.dataset.manifest import load_files, load_manifest
 from mlm_data.dataset.publish import check_output
 from mlm_data.stores.folder import Folder
-from mlm_data.tokens.engine import from_bytes
 from pipelines import metrics
 
 
@@ -194,8 +193,7 @@ def inspect(path: str, *, split: str, row: int | None, console: Console) -> None
         funnel(manifest, console)
         console.print(f"\nnext: premask inspect {path} --row 0", highlight=False, soft_wrap=True)
         return
-    tokens = from_bytes(Folder(path).read(tokenizer_name(manifest.tokenizer["sha256"]))).tokens
-    _show_row(dataset.row(split, row), tokens, console)
+    _show_row(dataset.row(split, row), dataset.reference().tokens, console)
 
 
 def _show_row(view: Any, tokens: Sequence[str], console: Console) -> None:
