@@ -64,6 +64,8 @@ class TokenizerSettings(Settings):
     path: str | None = None
     train: TokenizerTraining | None = None
     special: SpecialTokens = SpecialTokens()
+    markers: tuple[str, ...] = ()  # tokens of the vocabulary that stay whole in raw text, such as "[DRUG]"
+    max_unknown: float = Field(default=0.25, ge=0, le=1)  # share of [UNK] among the tokens; above it the build fails
     engine: Literal["auto", "words", "huggingface"] = "auto"
 
     @model_validator(mode="after")
@@ -120,6 +122,7 @@ class MaskSettings(Settings):
     mask_share: float = Field(default=0.8, ge=0, le=1)
     random_share: float = Field(default=0.1, ge=0, le=1)
     keep_share: float = Field(default=0.1, ge=0, le=1)
+    markers: bool = False  # whether tokenizer.markers may be hidden, too
 
     @field_validator("rate")
     @classmethod
@@ -288,7 +291,12 @@ def semantic(config: BuildConfig) -> dict[str, Any]:
         del full[field]
     for item in full["inputs"]:
         del item["path"]
-    del full["tokenizer"]["engine"], full["tokenizer"]["path"]
+    del full["tokenizer"]["engine"], full["tokenizer"]["path"], full["tokenizer"]["max_unknown"]
+    # Settings that came later are left out where they are as it always was: datasets keep their digests.
+    if not full["tokenizer"]["markers"]:
+        del full["tokenizer"]["markers"]
+    if not full["mask"]["markers"]:
+        del full["mask"]["markers"]
     full["pack"]["max_segments"] = config.pack.segments_per_row
     full["mask"]["rate"] = list(config.mask.rates)
     return full

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import rfc8785
 
 from mlm_data.build import cache
-from mlm_data.build.plan import make_context, make_plan
+from mlm_data.build.plan import make_context, make_plan, read_tokenizer
 from mlm_data.build.prepare import key_parts
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
@@ -20,7 +21,7 @@ from mlm_data.rows.packing import cut_documents, pack
 from mlm_data.stores.folder import Folder
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
-from mlm_data.tokens.engine import Engine, Reference, from_bytes, load_tokenizer, make_engine
+from mlm_data.tokens.engine import Engine, Reference, make_engine
 from mlm_data.tokens.train import train_tokenizer
 
 PROBE_BYTES = 2 * 2**20  # of text that is really tokenized, spread over up to PROBE_UNITS units
@@ -67,12 +68,8 @@ def estimate(config: BuildConfig) -> Estimate:
     plan = make_plan(config)
     total = sum(unit.num_bytes for unit in plan.units)
     texts, read = _probe(config, plan)
-    if config.tokenizer.path is not None:
-        reference = load_tokenizer(config.tokenizer.path, config.tokenizer.special)
-        used = reference
-    else:
-        reference = None
-        used = from_bytes(train_tokenizer(iter(texts), config.tokenizer.train), config.tokenizer.special)
+    used = read_tokenizer(config, lambda settings: train_tokenizer(iter(texts), settings))
+    reference = used if config.tokenizer.train is None else None
     engine = make_engine(used, config.tokenizer.engine)
     started = time.perf_counter()
     encoded = [engine.encode(batch) for batch in texts]
@@ -87,7 +84,7 @@ def estimate(config: BuildConfig) -> Estimate:
         probe_tokens=sum(len(item.ids) for item in encoded),
         probe_fullness=_fullness(config, encoded, used.roles.num_specials),
         probe_seconds=seconds,
-        warnings=(*plan.warnings, *_disk_warnings(config, total)),
+        warnings=(*plan.warnings, *_written_out(used, texts), *_disk_warnings(config, total)),
     )
 
 
@@ -136,6 +133,20 @@ def _probe(config: BuildConfig, plan: Plan) -> tuple[list[pa.LargeStringArray], 
                 break
         read += part
     return texts, read
+
+
+def _written_out(reference: Reference, texts: list[pa.LargeStringArray]) -> list[str]:
+    """Special tokens without a role that stand in the texts: they become pieces there, unless they are markers."""
+    with_role = {reference.tokens[number] for number in vars(reference.roles).values() if isinstance(number, int)}
+    found = []
+    for token in sorted(set(reference.specials) - with_role):
+        count = sum(pc.sum(pc.match_substring(batch, token)).as_py() or 0 for batch in texts)
+        if count:
+            found.append(
+                f"{token} stands written out in {count} of the probed documents and is cut into pieces there: to keep "
+                f'it whole, set tokenizer.markers: ["{token}"]'
+            )
+    return found
 
 
 def _fullness(config: BuildConfig, encoded: list[Any], num_specials: int) -> float:

@@ -88,8 +88,14 @@ class Dataset:
         name = version_names(self.manifest)["tokenizer"]
         if not self.folder.exists(name):
             raise FormatError(f"{self.folder.location}/{name}: missing: run premask verify")
-        special = SpecialTokens.model_validate(self.manifest.config["tokenizer"]["special"])
-        reference = from_bytes(self.tokenizer(), special, where=f"{self.folder.location}/{name}")
+        config = self.manifest.config
+        reference = from_bytes(
+            self.tokenizer(),
+            SpecialTokens.model_validate(config["tokenizer"]["special"]),
+            markers=config["tokenizer"].get("markers", ()),
+            mask_markers=config["mask"].get("markers", False),
+            where=f"{self.folder.location}/{name}",
+        )
         if reference.sha256 != self.manifest.tokenizer["sha256"]:
             raise FormatError(f"{self.folder.location}/{name}: a byte was changed: run premask verify")
         return reference

@@ -290,7 +290,7 @@ class _Check:
     ) -> Iterator[str]:
         targets = _unpack(masks.targets)
         wrong = (targets & ~maskable).any(1)
-        yield from _rows_where("a target is a special token, [UNK] or padding", wrong, None, first)
+        yield from _rows_where("a target is a special token, [UNK], a marker or padding", wrong, None, first)
         rate = fmt.EVALUATION_RATE if plane == "evaluation" else self._manifest.config["mask"]["rate"][int(plane)]
         most = maskable.sum(1) * round(rate * 1_000_000) // 1_000_000
         found = masks.num_targets()

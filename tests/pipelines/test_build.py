@@ -8,11 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlm_data.build.estimate import estimate
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan
 from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.dataset.check import check_dataset
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.manifest import load_manifest
 from mlm_data.stores.folder import Folder
+from mlm_data.tokens.reference import bert_settings, from_bytes
 from pipelines.build import build, construct
 from tests.pipelines.small_corpus import kill_midway, prepared_units, settings, text, write_jsonl
 
@@ -259,3 +262,50 @@ def test_more_copies_than_the_format_can_count_share_the_last_number(tmp_path):
     assert copies.min() == 0
     assert copies.max() == 32_767
     assert (copies == 32_767).sum() == 33_000 - 32_767
+
+
+@pytest.fixture
+def marked(tmp_path):
+    """Twenty documents with markers written out in them, one of them a token of the trained tokenizer."""
+    (tmp_path / "in").mkdir()
+    lines = [json.dumps({"text": f"[DRUG] {text(i)} <num> mg of [DRUG]."}) + "\n" for i in range(20)]
+    (tmp_path / "in/a.jsonl").write_text("".join(lines))
+    return tmp_path
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_markers_stay_whole_and_are_hidden_on_request(marked, hidden):
+    tokenizer = {"train": {"kind": "wordpiece", "vocab_size": 300}, "markers": ["[DRUG]", "<num>"]}
+    changes = {"tokenizer": tokenizer, "mask": {"planes": 4, "rate": 0.5, "markers": hidden}}
+    manifest = build(config_of(marked, **changes)).manifest
+    assert manifest.vocab_size <= 300
+    dataset = Dataset.open(marked / "out")
+    drug, number = (dataset.reference().tokens.index(marker) for marker in tokenizer["markers"])
+    rows = [dataset.row(split, row) for split in ("train", "validation") for row in range(dataset.num_rows(split))]
+    tokens = np.concatenate([row.tokens for row in rows])
+    assert (tokens == drug).sum() == 40
+    assert (tokens == number).sum() == 20
+    targets = np.concatenate(
+        [row.tokens[plane.targets] for row in rows for name, plane in row.planes.items() if name != "evaluation"]
+    )
+    assert np.isin(targets, [drug, number]).any() == hidden
+    assert check_dataset(str(marked / "out")).ok
+
+
+def test_the_plan_warns_of_markers_that_are_cut_into_pieces(marked):
+    reference = from_bytes(bert_with_special("[DRUG]"))
+    (marked / "tokenizer.json").write_bytes(reference.json_bytes)
+    config = config_of(marked, tokenizer={"path": str(marked / "tokenizer.json")})
+    (warning,) = [line for line in estimate(config).warnings if "[DRUG]" in line]
+    assert warning == (
+        "[DRUG] stands written out in 20 of the probed documents and is cut into pieces there: to keep it whole, set "
+        'tokenizer.markers: ["[DRUG]"]'
+    )
+    kept = config_of(marked, tokenizer={"path": str(marked / "tokenizer.json"), "markers": ["[DRUG]"]})
+    assert not [line for line in estimate(kept).warnings if "[DRUG]" in line]
+
+
+def bert_with_special(token):
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", token]
+    vocabulary = {name: i for i, name in enumerate([*names, *"abcdefghijklmnopqrstuvwxyz[]<>"])}
+    return json.dumps(bert_settings(vocabulary, names, lowercase=True)).encode()
