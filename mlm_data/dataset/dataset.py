@@ -100,6 +100,14 @@ class Dataset:
             raise FormatError(f"{self.folder.location}/{name}: a byte was changed: run premask verify")
         return reference
 
+    def never_targets(self) -> Int64[np.ndarray, " ids"]:
+        """Ids that no plane may hide, ascending: those of roles, and markers unless they may be hidden."""
+        roles, config = self.manifest.roles, self.manifest.config
+        ids = {number for number in (roles.cls, roles.sep, roles.pad, roles.mask, roles.unk) if number >= 0}
+        if config.get("tokenizer", {}).get("markers") and not config["mask"].get("markers"):
+            ids.update(self.reference().marker_ids.tolist())
+        return np.array(sorted(ids), np.int64)
+
     def num_shards(self, split: str) -> int:
         return len(self._shards[split][0])
 

@@ -133,6 +133,7 @@ class _Check:
             ).to_pylist()
         }
         self._on_shard = on_shard
+        self._never_targets = dataset.never_targets()
         self._seen = {split: _Seen() for split in fmt.SPLITS}
         self._complete = True  # no shard was unreadable, so that totals mean something
 
@@ -280,10 +281,8 @@ class _Check:
         return problems
 
     def _maskable(self, rows: Rows) -> Bool[np.ndarray, "rows length"]:
-        roles = self._manifest.roles
-        never = [role for role in (roles.cls, roles.sep, roles.pad, roles.mask, roles.unk) if role >= 0]
         inside = np.arange(rows.sequence_length) < rows.used()[:, None]
-        return inside & ~np.isin(rows.tokens, never)
+        return inside & ~np.isin(rows.tokens, self._never_targets)
 
     def _mask_problems(
         self, rows: Rows, masks: PlaneMasks, plane: str, maskable: Bool[np.ndarray, "rows length"], first: int
