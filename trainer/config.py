@@ -122,7 +122,7 @@ class RunSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**63)
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"  # with several ranks; auto: ddp
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of matrix products; auto: the faster
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of products; auto: the faster, or $PREMASK_PRECISION
     compile: Literal["auto", "on", "off"] = "auto"  # auto: where a C++ compiler is there
     cuda_graphs: bool = False  # record forward and backward once, and replay them: one launch instead of hundreds
     recompute: bool = False  # activation checkpointing: a third more work, the memory of one block for that of all

@@ -230,7 +230,7 @@ def documents_of_another_type(split: str, shard: dict) -> None:
         (rows_with(segment_starts=put(0, -1)), "rows", "row 0: a segment lies outside its document"),
         (rows_with(segment_starts=put(0, 3)), "rows", "row 0: a segment lies outside its document"),
         (rows_with(word_starts=put((1, 0), 0xFF)), "rows", "row 1: a word starts at a special token or padding"),
-        (plane_with(targets=target_at_cls), "masks", r"row 0: a target is a special token, \[UNK\], a marker or padding"),
+        (plane_with(targets=target_at_cls), "masks", "row 0: a target is a special token, .UNK., a marker or"),
         (plane_with(targets=all_targets), "masks", "row 0: more targets than the rate allows"),
         (plane_with(targets=put(0, 0)), "masks", "row 0: fewer targets than the rate demands"),
         (plane_with(swap_places=lambda a: a.__setitem__(slice(0, 1), 0)), "masks", "row 0: a swap is not on a target"),
