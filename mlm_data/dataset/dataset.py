@@ -14,6 +14,7 @@ from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, ShardFiles
 from mlm_data.stores.folder import Folder
+from mlm_data.tokens.reference import ROLES, Reference, from_roles
 from mlm_data.types import Rows
 
 
@@ -76,6 +77,16 @@ class Dataset:
     def tokenizer(self) -> bytes:
         """The tokenizer.json's bytes."""
         return self.folder.read(version_names(self.manifest)["tokenizer"])
+
+    def reference(self) -> Reference:
+        """The tokenizer with the roles that its tokens had in the build.
+
+        Raises:
+            TokenizerError: if the file is no tokenizer.
+        """
+        name = version_names(self.manifest)["tokenizer"]
+        roles = {role: getattr(self.manifest.roles, role) for role in ROLES}
+        return from_roles(self.tokenizer(), roles, where=f"{self.folder.location}/{name}")
 
     def num_shards(self, split: str) -> int:
         return len(self._shards[split][0])
