@@ -15,7 +15,7 @@ from mlm_data.dataset.check import check_dataset
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader, evaluation
 from pipelines.build import build
-from pipelines.commands.demo_corpus import topics
+from pipelines.demo_corpus import topics
 
 FAMILIES = (
     {"kind": "wordpiece", "vocab_size": 600},

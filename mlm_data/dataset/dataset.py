@@ -8,14 +8,13 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
-from mlm_data.config import SpecialTokens
 from mlm_data.dataset.manifest import Manifest, load_files, load_manifest, version_names
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, ShardFiles
 from mlm_data.stores.folder import Folder
-from mlm_data.tokens.reference import Reference, from_bytes
+from mlm_data.tokens.reference import ROLES, Reference, from_roles
 from mlm_data.types import Rows
 
 
@@ -80,19 +79,20 @@ class Dataset:
         return self.folder.read(version_names(self.manifest)["tokenizer"])
 
     def reference(self) -> Reference:
-        """The tokenizer as the build understood it, with the roles that its configuration names.
+        """The tokenizer as the build understood it, with the roles that its tokens had there.
 
         Raises:
             FormatError: if its file is missing or was changed.
+            TokenizerError: if the file is no tokenizer.
         """
         name = version_names(self.manifest)["tokenizer"]
         if not self.folder.exists(name):
             raise FormatError(f"{self.folder.location}/{name}: missing: run premask verify")
         config = self.manifest.config
-        reference = from_bytes(
+        reference = from_roles(
             self.tokenizer(),
-            SpecialTokens.model_validate(config["tokenizer"]["special"]),
-            markers=config["tokenizer"].get("markers", ()),
+            {role: getattr(self.manifest.roles, role) for role in ROLES},
+            markers=config.get("tokenizer", {}).get("markers", ()),
             mask_markers=config["mask"].get("markers", False),
             where=f"{self.folder.location}/{name}",
         )

@@ -30,7 +30,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -198,6 +198,31 @@ def from_bytes(
         TokenizerError: as `load_tokenizer`.
     """
     return _reference(_parse(data, where), special, where, markers, mask_markers)
+
+
+def from_roles(
+    data: bytes,
+    roles: Mapping[str, int],
+    *,
+    markers: Sequence[str] = (),
+    mask_markers: bool = False,
+    where: str = "tokenizer.json",
+) -> Reference:
+    """A tokenizer.json's bytes as a `Reference` whose roles are known by id, as in a manifest; -1: no such token.
+
+    The file alone may not say which token plays which part: T5's names no mask, and a build's settings may have.
+
+    Raises:
+        TokenizerError: as `load_tokenizer`.
+    """
+    special = special_tokens(data, roles, where=where)
+    return from_bytes(data, special, markers=markers, mask_markers=mask_markers, where=where)
+
+
+def special_tokens(data: bytes, roles: Mapping[str, int], *, where: str = "tokenizer.json") -> SpecialTokens:
+    """The strings of the tokens that play a part, by their ids in a tokenizer.json; -1: no such token."""
+    names = _from_text(data.decode(errors="replace"), where)
+    return SpecialTokens(**{role: names.id_to_token(number) for role, number in roles.items() if number >= 0})
 
 
 def _reference(

@@ -12,7 +12,7 @@ from mlm_data.config import BuildConfig, parse_settings
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
 from pipelines.build import build
-from pipelines.commands.show import disk_bytes
+from pipelines.commands.build import disk_bytes
 from tests.bench.report import show
 
 pytestmark = [pytest.mark.bench, pytest.mark.corpora]

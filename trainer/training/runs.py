@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from mlm_data.config import SpecialTokens, parse_settings
+from mlm_data.config import parse_settings
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import CheckpointError, StorageError
 from mlm_data.stores.folder import Folder
-from mlm_data.tokens.reference import ROLES, Reference, from_bytes
+from mlm_data.tokens.reference import ROLES, Reference, from_roles
 from trainer.config import ModelSettings, RunSettings
 from trainer.kernels.norm import norms_for
 from trainer.kernels.products import products_for
@@ -246,8 +245,7 @@ def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Reference:
     """
     path = folder / TOKENIZER
     try:
-        data = path.read_bytes()
-        reference = from_bytes(data, special_tokens(data, facts.get("roles", {})), where=str(path))
+        reference = from_roles(path.read_bytes(), facts.get("roles", {}), where=str(path))
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror}: copy it from the dataset") from error
     if reference.sha256 != facts["tokenizer"]:
@@ -256,15 +254,6 @@ def load_tokenizer(folder: Path, facts: dict[str, Any]) -> Reference:
             "copy that one from the dataset's tokenizer folder"
         )
     return reference
-
-
-def special_tokens(tokenizer: bytes, roles: dict[str, int]) -> SpecialTokens:
-    """The tokens that had a role in the dataset: a tokenizer.json alone may not say which, as T5's."""
-    try:
-        names = Tokenizer.from_str(tokenizer.decode())
-    except Exception:  # tokenizers raises plain Exception; `from_bytes` says what is wrong
-        return SpecialTokens()
-    return SpecialTokens(**{role: names.id_to_token(number) for role, number in roles.items() if number >= 0})
 
 
 def make_model(shape: ModelSettings, vocab_size: int, length: int, machine: Machine, *, rows: int) -> Encoder:
