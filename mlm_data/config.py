@@ -5,8 +5,11 @@
 the dataset's bytes may depend on: it enters the digest. Names, places, engines and workers do not.
 """
 
+import ast
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -21,52 +24,121 @@ Compression = Literal["none", "zstd", "lz4"]
 
 
 class Settings(BaseModel):
-    """Base of all configurations, the trainer's too: frozen, keyword-only, unknown fields refused."""
+    """Base of all configurations, the trainer's too: frozen, keyword-only, unknown fields refused.
+
+    The string below a field is its description, from which docs/reference is made.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @classmethod
+    def descriptions(cls) -> dict[str, str]:
+        """What the string below each field says, on one line.
+
+        The source is read when somebody asks. Pydantic's `use_attribute_docstrings` reads it at every import, which
+        made that of this module a tenth slower.
+        """
+        (definition,) = ast.parse(inspect.getsource(cls)).body
+        assert isinstance(definition, ast.ClassDef)
+        return {
+            field.target.id: " ".join(below.value.value.split())
+            for field, below in pairwise(definition.body)
+            if isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(below, ast.Expr)
+            and isinstance(below.value, ast.Constant)
+            and isinstance(below.value.value, str)
+        }
 
 
 class InputSettings(Settings):
     """Files to read. `path` may be a glob (`**` crosses folders); it is relative to the configuration's folder."""
 
     path: str
-    name: str = ""  # put before the files' relative paths where two inputs would have equal ones
+    """A file, or a pattern of files (`*`, `?`, `[ab]`; `**` crosses folders). Relative to the configuration's folder;
+    `gs://` and `s3://` work too."""
+
+    name: str = ""
+    """Put before the files' relative paths. Needed only where two inputs would have equal paths."""
+
     format: Literal["auto", "text", "jsonl", "parquet", "arrow"] = "auto"
-    documents: Literal["file", "line", "paragraph"] = "file"  # text only; a paragraph ends at an empty line
-    encoding: str = "utf-8"  # a byte order mark wins over it
-    text_field: str = "text"  # "a.b" means field b of the object in field a; so for the two below
+    """How the files are read. `auto` looks at each file's name and bytes, and `premask plan` shows what it found."""
+
+    documents: Literal["file", "line", "paragraph"] = "file"
+    """What one document of a text file is. A paragraph ends at an empty line. Text files only."""
+
+    encoding: str = "utf-8"
+    """Of text files, as Python names it. A byte order mark in a file wins over it."""
+
+    text_field: str = "text"
+    """The field or column that holds the text. `a.b` means field b of the object in field a."""
+
     id_field: str | None = None
+    """The field that holds your own id, kept beside each document. None: there is none."""
+
     keep_fields: tuple[str, ...] = ()
+    """Further fields to keep beside each document, such as a date or a licence. One of them may decide the split."""
 
 
 class TokenizerTraining(Settings):
     """How to train a tokenizer. Training the same inputs again gives the same file."""
 
     kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece"
+    """`wordpiece` as in BERT, byte-level `bpe` as in RoBERTa and ModernBERT, or `unigram` as in T5."""
+
     vocab_size: int = Field(default=8192, ge=64, le=2**31 - 1)
-    lowercase: bool = True  # wordpiece only: lower case and no accents, as in uncased BERT
-    sample_bytes: int = Field(default=256 * 2**20, ge=1)  # text to train on, chosen by hash
+    """Tokens, special tokens among them. 8,192 suits small models and one language; 32,768 and more suit large ones. At
+    least 64, for special tokens and letters; ids have at most 31 bits."""
+
+    lowercase: bool = True
+    """Whether capitals become small letters and accents are dropped, as in uncased BERT. WordPiece only."""
+
+    sample_bytes: int = Field(default=256 * 2**20, ge=1)
+    """Bytes of text to train on at most, chosen by hash. It bounds the time and memory that training takes."""
 
 
 class SpecialTokens(Settings):
     """Which token plays which role; None: detect it."""
 
     cls: str | None = None
+    """The token before each segment, such as `[CLS]` or `<s>`. None: detected."""
+
     sep: str | None = None
+    """The token after each segment, such as `[SEP]` or `</s>`. None: detected."""
+
     pad: str | None = None
+    """The token that fills a row's end. None: detected."""
+
     mask: str | None = None
+    """The token that hides a target. None: detected."""
+
     unk: str | None = None
+    """The token for what the vocabulary can't spell. It is never a target. None: detected."""
 
 
 class TokenizerSettings(Settings):
     """Either `path` (a tokenizer.json, or a BERT vocab.txt) or `train`."""
 
     path: str | None = None
+    """Your own tokenizer: a tokenizer.json of HF `tokenizers`, or a BERT vocab.txt. Either this or `train`."""
+
     train: TokenizerTraining | None = None
+    """Train one on the inputs. Either this or `path`."""
+
     special: SpecialTokens = SpecialTokens()
-    markers: tuple[str, ...] = ()  # tokens of the vocabulary that stay whole in raw text, such as "[DRUG]"
-    max_unknown: float = Field(default=0.25, ge=0, le=1)  # share of [UNK] among the tokens; above it the build fails
+    """Which token plays which role, where it can't be detected."""
+
+    markers: tuple[str, ...] = ()
+    """Tokens of the vocabulary that stay whole in raw text, such as `[DRUG]`. Others that are written out in a text are
+    cut into ordinary tokens."""
+
+    max_unknown: float = Field(default=0.25, ge=0, le=1)
+    """Share of the unknown token among all tokens; above it the build fails. A quarter is far beyond rare letters: such
+    a tokenizer was made for another script."""
+
     engine: Literal["auto", "words", "huggingface"] = "auto"
+    """Who makes the ids: our word table, or HF `tokenizers`. The ids are the same, the speed is not; `auto` takes the
+    word table where it can."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "TokenizerSettings":
@@ -79,22 +151,39 @@ class CleanSettings(Settings):
     """What happens to each text before it is hashed: its document id is the hash of the result."""
 
     unicode: Literal["NFC", "none"] = "NFC"
+    """Normal form of the text. NFC makes equal what looks equal, so that copies are found; `none` leaves the text as it
+    is."""
+
     min_chars: int = Field(default=100, ge=0)
-    bad_bytes: Literal["quarantine", "replace"] = "quarantine"  # replace: U+FFFD for each bad sequence
+    """Characters below which a document is dropped as `too_short`. 100 drops headings and navigation; take 0 where each
+    line is a document."""
+
+    bad_bytes: Literal["quarantine", "replace"] = "quarantine"
+    """What happens to a document with bytes that its encoding doesn't allow: it is put into quarantine, or each bad
+    sequence becomes U+FFFD."""
 
 
 class DeduplicateSettings(Settings):
     """Which copies are dropped. The first in reading order stays."""
 
     exact: bool = True
+    """Drop a document whose cleaned text another one had before. The first in reading order stays."""
 
 
 class PackSettings(Settings):
     """How documents fill rows."""
 
     sequence_length: int = 512
+    """Tokens of one row, written L. A multiple of 8, because planes store eight places in a byte; from 16 to 65,536,
+    because places are stored in 16 bits."""
+
     long_documents: Literal["split", "truncate"] = "split"
-    max_segments: int | None = Field(default=None, ge=1)  # per row; default L / 32, at least 8
+    """What happens to a document longer than a row. `split` goes on in further rows; `truncate` drops the rest, and
+    counts it."""
+
+    max_segments: int | None = Field(default=None, ge=1)
+    """Pieces of documents that a row may hold at most. None: L / 32, at least 8. Flash attention takes memory for each
+    one that a batch might have."""
 
     @field_validator("sequence_length")
     @classmethod
@@ -117,12 +206,28 @@ class MaskSettings(Settings):
     """How each plane hides tokens. Rates count in millionths, so that floor(rate * n) is exact."""
 
     planes: int = Field(default=4, ge=1, le=1024)
+    """Training masks stored beside the tokens; epoch e reads plane e mod K. Have about as many as you train epochs.
+    1,024 at most, as the format has it."""
+
     kind: Literal["token", "whole_word", "span"] = "token"
-    rate: float | tuple[float, ...] = 0.30  # one for all planes, or one for each
+    """What is hidden together: single tokens, whole words, or runs of words as in SpanBERT."""
+
+    rate: float | tuple[float, ...] = 0.30
+    """Share of a row's maskable tokens that are targets: one for all planes, or a list with one for each. 0.15 is
+    BERT's, 0.30 ModernBERT's. At most 0.95, so that something is left to predict from."""
+
     mask_share: float = Field(default=0.8, ge=0, le=1)
+    """Share of the targets that the model sees as the mask token. The three shares add up to 1; 0.8, 0.1, 0.1 are
+    BERT's."""
+
     random_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the targets that the model sees as a random token."""
+
     keep_share: float = Field(default=0.1, ge=0, le=1)
-    markers: bool = False  # whether tokenizer.markers may be hidden, too
+    """Share of the targets that the model sees as they are."""
+
+    markers: bool = False
+    """Whether `tokenizer.markers` may be targets, too."""
 
     @field_validator("rate")
     @classmethod
@@ -150,33 +255,70 @@ class MaskSettings(Settings):
 class SplitSettings(Settings):
     """What is held out: chosen by a hash threshold, so that a document never changes sides."""
 
-    validation: float = Field(default=0.01, ge=0, lt=1)  # 0: no validation split is wanted
-    by: str = "document"  # document | source | a keep_field
+    validation: float = Field(default=0.01, ge=0, lt=1)
+    """Share of the documents to hold out. 0: no validation split is wanted. A small share of a few large documents may
+    be empty, and then the build fails."""
+
+    by: str = "document"
+    """What stays together on one side: `document`, `source` (a file), or one of `keep_fields`."""
 
 
 class CacheSettings(Settings):
     """How a file is known to be unchanged: by size and mtime (or etag), or by its bytes."""
 
     identity: Literal["stat", "content"] = "stat"
+    """How the cache knows that a file is unchanged: `stat` by its size and time (or etag), `content` by all of its
+    bytes, which takes longer."""
 
 
 class BuildConfig(Settings):
     """One build, whole."""
 
     name: str = "dataset"
+    """The dataset's name, shown to people. It changes no byte of the dataset."""
+
     inputs: tuple[InputSettings, ...] = Field(min_length=1)
+    """What to read: at least one."""
+
     output: str
+    """The dataset's folder. Relative to the configuration's folder; `gs://` and `s3://` work too."""
+
     tokenizer: TokenizerSettings
+    """Where the tokenizer comes from."""
+
     clean: CleanSettings = CleanSettings()
+    """What happens to each text before it is hashed."""
+
     deduplicate: DeduplicateSettings = DeduplicateSettings()
+    """Which copies are dropped."""
+
     pack: PackSettings = PackSettings()
+    """How documents fill rows."""
+
     mask: MaskSettings = MaskSettings()
+    """How each plane hides tokens."""
+
     split: SplitSettings = SplitSettings()
+    """What is held out for validation."""
+
     cache: CacheSettings = CacheSettings()
+    """How unchanged files are recognized."""
+
     seed: int = Field(default=0, ge=0, lt=2**63)
-    max_quarantined: float = Field(default=0.01, ge=0, le=1)  # share of documents; above it the build fails
-    compression: Compression = "none"  # of the published files; none can be memory-mapped
-    unit_bytes: int | None = Field(default=None, ge=1024)  # default: total / 64, between 1 and 64 MiB
+    """Of all that is drawn: masks, the sample for the tokenizer, random tokens. Below 2^63, so that it is a signed
+    64-bit integer."""
+
+    max_quarantined: float = Field(default=0.01, ge=0, le=1)
+    """Share of documents that may be unreadable; above it the build fails. One in a hundred is more than the odd broken
+    file."""
+
+    compression: Compression = "none"
+    """Of the published files. `none` can be memory-mapped, which makes the loader fast; `zstd` and `lz4` are for cold
+    storage."""
+
+    unit_bytes: int | None = Field(default=None, ge=1024)
+    """Bytes of input that one worker handles at a time. None: a 64th of the whole, between 1 and 64 MiB, so that
+    workers are busy and a changed file redoes little. At least 1,024."""
 
     @model_validator(mode="after")
     def _split_field(self) -> "BuildConfig":
