@@ -1,5 +1,6 @@
 """Datasets are read by us, by pyarrow alone, and by `datasets`; files, streams, any codec, any batching."""
 
+import functools
 import hashlib
 import importlib.util
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from mlm_data.dataset.dataset import Dataset
@@ -179,23 +180,27 @@ def test_rows_are_counted_through_the_split(folder):
 def test_what_is_written_is_read(num_rows, shard_rows, length, vocab_size, rates, compression, seed):
     written = []
     with tempfile.TemporaryDirectory() as place:
-        try:
-            folder = make_dataset(
-                place,
-                num_rows=num_rows,
-                validation_rows=2,
-                shard_rows=shard_rows,
-                sequence_length=length,
-                vocab_size=vocab_size,
-                planes=len(rates),
-                rate=tuple(rates),
-                compression=compression,
-                seed=seed,
-                change=lambda split, shard: written.append((split, shard)),
-            )
-        except BuildError as error:  # rows too short for such a rate are no dataset
-            assert "has no target in any row" in str(error)
-            return
+        make = functools.partial(
+            make_dataset,
+            place,
+            num_rows=num_rows,
+            validation_rows=2,
+            shard_rows=shard_rows,
+            sequence_length=length,
+            vocab_size=vocab_size,
+            planes=len(rates),
+            rate=tuple(rates),
+            compression=compression,
+            seed=seed,
+            change=lambda split, shard: written.append((split, shard)),
+        )
+        if length < 64:  # rows so short may have no target at all
+            try:
+                folder = make()
+            except BuildError:
+                reject()
+        else:
+            folder = make()
         assert verify(Folder(folder)).problems == ()
         dataset = Dataset.open(folder)
         shards = [dataset.shard(split, i) for split in fmt.SPLITS for i in range(dataset.num_shards(split))]
