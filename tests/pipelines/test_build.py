@@ -10,11 +10,12 @@ import pytest
 
 from mlm_data.build.estimate import estimate
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
 from mlm_data.dataset.check import check_dataset
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.manifest import load_manifest
 from mlm_data.errors import BuildError
+from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import bert_settings, from_bytes
 from pipelines.build import build, construct
