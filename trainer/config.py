@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mlm_data.config import Settings, apply_overrides, parse_settings, read_yaml
 from mlm_data.errors import ConfigError
+from mlm_data.settings import Settings, apply_overrides, parse_settings, read_yaml
 
 
 class ModelSettings(Settings):

@@ -19,11 +19,13 @@ from mlm_data.build.split import choose_validation, group_hashes
 from mlm_data.config import BuildConfig
 from mlm_data.curation.thresholds import EXACT_DUPLICATE, KEPT, REASONS
 from mlm_data.dataset.ledger import Ledger
+from mlm_data.dataset.unknown import Unknown, count_unknown
 from mlm_data.errors import BuildError
 from mlm_data.rows.audit_counts import AuditCounts, count_shard, source_groups
 from mlm_data.rows.masking import draw_plane
 from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
 from mlm_data.rows.rules import add_content, document_problems, row_problems
+from mlm_data.rows.unicode_scripts import SCRIPTS
 from mlm_data.shards.format import SPLITS, VALIDATION, documents_schema
 from mlm_data.shards.planes import planes_of
 from mlm_data.shards.writer import ShardRecord, SignaturesRecord, write_shard, write_signatures
@@ -90,6 +92,7 @@ def assemble_unit(prepared: PreparedUnit, copies: np.ndarray, context: Context) 
         signatures=_write_signatures(table, selection, prepared.unit, context),
         audit=audits,
         packing=packings,
+        unknown=_count_unknown(table, lengths, selection.kept, prepared.sources),
     )
 
 
@@ -207,6 +210,17 @@ def _documents(
         "num_tokens": pa.array(num_tokens),
     }
     return pa.table([columns.get(name) or chosen.column(name) for name in schema.names], schema=schema)
+
+
+def _count_unknown(table: pa.Table, lengths: np.ndarray, kept: np.ndarray, sources: Sequence[str]) -> Unknown:
+    return count_unknown(
+        lengths[kept],
+        table.column("num_unknown").to_numpy()[kept],
+        table.column("script").to_numpy()[kept],
+        table.column("source").to_numpy()[kept],
+        script_names=SCRIPTS,
+        source_names=sources,
+    )
 
 
 def _groups(table: pa.Table, sources: Sequence[str], config: BuildConfig) -> np.ndarray:

@@ -13,18 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import rfc8785
+from jaxtyping import Int32
 
 from mlm_data.build import cache
 from mlm_data.build.context import Context
 from mlm_data.build.records import PreparedUnit
-from mlm_data.config import CleanSettings
 from mlm_data.errors import FormatError
 from mlm_data.hashing import hash128, ids_from_arrow, ids_to_arrow
+from mlm_data.rows.unicode_scripts import text_scripts
 from mlm_data.shards.format import token_type
 from mlm_data.text import normalize, reading
 from mlm_data.tokens.engine import ALGORITHM_VERSION as TOKENS_VERSION
-from mlm_data.tokens.engine import Engine
-from mlm_data.types import Documents, Quarantined, Unit
+from mlm_data.types import Documents, Encoded, Quarantined, Unit
 
 PREPARED_VERSION = 3  # of this file's layout and of the order of its steps
 
@@ -94,6 +94,8 @@ def prepared_schema(tokens: pa.DataType, keep_fields: tuple[str, ...], *, has_id
         pa.field("source", pa.int32(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("num_chars", pa.int32(), nullable=False),
+        pa.field("num_unknown", pa.int32(), nullable=False),
+        pa.field("script", pa.uint8(), nullable=False),
         pa.field("tokens", pa.large_list(pa.field("item", tokens, nullable=False)), nullable=False),
         pa.field("word_starts", pa.large_list(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
     ]
@@ -125,7 +127,6 @@ def only_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any]) -> cache.Facts:
-    engine, settings = context.engine(), context.config.clean
     fields, has_id_field = kept_fields(context)
     schema = prepared_schema(token_type(context.reference().vocab_size), fields, has_id_field=has_id_field)
     reference = context.reference()
@@ -141,9 +142,7 @@ def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any]) -> cac
                 counts["bytes_read"] += documents.num_bytes_read
                 counts["documents_read"] += documents.table.num_rows + len(documents.quarantined)
                 if documents.table.num_rows:
-                    batch = _prepare_batch(
-                        documents, sources.index(documents.source), schema, engine, settings, forbidden
-                    )
+                    batch = _prepare_batch(documents, sources.index(documents.source), schema, context, forbidden)
                     counts["tokens_tokenized"] += len(batch.column("tokens").values)
                     file.write_batch(batch)
 
@@ -162,10 +161,10 @@ def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any]) -> cac
 
 
 def _prepare_batch(
-    documents: Documents, source: int, schema: pa.Schema, engine: Engine, settings: CleanSettings, forbidden: np.ndarray
+    documents: Documents, source: int, schema: pa.Schema, context: Context, forbidden: np.ndarray
 ) -> pa.RecordBatch:
-    texts = normalize.normalize(documents.table.column("text"), settings)
-    encoded = engine.encode(texts)
+    texts = normalize.normalize(documents.table.column("text"), context.config.clean)
+    encoded = context.engine().encode(texts)
     if np.isin(encoded.ids, forbidden).any():
         raise AssertionError(f"{documents.source}: the engine made a special id of raw text: this is a bug of ours")
     offsets = pa.array(encoded.offsets, pa.int64())
@@ -174,6 +173,8 @@ def _prepare_batch(
         "source": pa.array(np.full(len(texts), source, np.int32)),
         "offset": documents.table.column("offset"),
         "num_chars": pc.cast(pc.utf8_length(texts), pa.int32()),
+        "num_unknown": pa.array(count_ids(encoded, context.reference().roles.unk)),
+        "script": pa.array(text_scripts(texts)),
         "tokens": _lists(schema, "tokens", offsets, pa.array(encoded.ids)),
         "word_starts": _lists(schema, "word_starts", offsets, pa.array(encoded.word_starts)),
     }
@@ -183,6 +184,14 @@ def _prepare_batch(
             has = field.name in given
             columns[field.name] = documents.table.column(field.name) if has else pa.nulls(len(texts), field.type)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def count_ids(encoded: Encoded, wanted: int) -> Int32[np.ndarray, " documents"]:
+    """How often an id stands in each document; -1 stands nowhere."""
+    found = encoded.ids == wanted if wanted >= 0 else np.zeros(0, bool)
+    if not found.any():
+        return np.zeros(len(encoded.offsets) - 1, np.int32)
+    return np.diff(np.concatenate([[0], np.cumsum(found)])[encoded.offsets]).astype(np.int32)
 
 
 def _lists(schema: pa.Schema, name: str, offsets: pa.Array, values: pa.Array) -> pa.Array:

@@ -18,6 +18,7 @@ from mlm_data.config import semantic
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import build_manifest, latest
 from mlm_data.dataset.publish import publish
+from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError
 from mlm_data.rows.audit import judge
 from mlm_data.shards.format import SPLITS
@@ -35,6 +36,9 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
     _check_quarantine(ledger, results, context)
     if problems := ledger.problems():
         raise BuildError(f"{context.config.output}: the ledger does not balance: {problems[0]}")
+    unknown = sum((item.unknown for item in results), Unknown())
+    if problem := unknown.failure(context.config.tokenizer.max_unknown):
+        raise BuildError(f"{context.config.output}: {problem}")
     audit = _audit(results, context)
     reference = context.reference()
     roles = reference.roles
@@ -50,6 +54,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
         ledger=ledger,
         audit=audit,
         packing=_packing(results),
+        unknown=unknown,
         plan={"unit_bytes": context.unit_bytes, "group_modulus": context.group_modulus},
     )
     publish(

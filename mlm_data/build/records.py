@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlm_data.dataset.ledger import Ledger
+from mlm_data.dataset.unknown import Unknown
 from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.rows.packing import PackingStatistics
 from mlm_data.shards.writer import ShardRecord, SignaturesRecord
@@ -53,6 +54,7 @@ class AssembledUnit:
     signatures: SignaturesRecord | None
     audit: Mapping[str, AuditCounts]  # by split
     packing: Mapping[str, PackingStatistics]  # by split
+    unknown: Unknown  # of the documents that are kept
 
     def to_bytes(self) -> bytes:
         """JSON; `from_bytes` is its inverse."""
@@ -66,6 +68,7 @@ class AssembledUnit:
             "signatures": self.signatures and self.signatures.to_dict(),
             "audit": {split: counts.to_dict() for split, counts in self.audit.items()},
             "packing": {split: packing.to_dict() for split, packing in self.packing.items()},
+            "unknown": self.unknown.to_dict(),
         }
         return json.dumps(value).encode()
 
@@ -82,4 +85,5 @@ class AssembledUnit:
             signatures=value["signatures"] and SignaturesRecord.from_dict(value["signatures"]),
             audit={split: AuditCounts.from_dict(counts) for split, counts in value["audit"].items()},
             packing={split: PackingStatistics.from_dict(counts) for split, counts in value["packing"].items()},
+            unknown=Unknown.from_dict(value["unknown"]),
         )

@@ -27,6 +27,7 @@ import pyarrow as pa
 import rfc8785
 
 from mlm_data.dataset.ledger import Ledger
+from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError, NewerFormatError
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
@@ -68,6 +69,11 @@ class Manifest:
     @property
     def roles(self) -> Roles:
         return Roles(**self.tokenizer["roles"])
+
+    @property
+    def unknown(self) -> Unknown:
+        """What the tokenizer could not say; empty for a dataset that doesn't tell."""
+        return Unknown.from_dict(self.ledger["unknown"]) if "unknown" in self.ledger else Unknown()
 
     @property
     def max_segments(self) -> int:
@@ -151,6 +157,7 @@ def build_manifest(
     audit: Mapping[str, Any],
     packing: Mapping[str, Any],
     plan: Mapping[str, Any],
+    unknown: Unknown | None = None,
 ) -> tuple[Manifest, pa.Table]:
     """Make the manifest and the file table of a version from what its shards say of themselves.
 
@@ -163,6 +170,7 @@ def build_manifest(
         audit: the mask audit's counts and verdict, as plain types.
         packing: packing statistics, as plain types.
         plan: unit_bytes and group_modulus, fixed in a dataset's first manifest.
+        unknown: [UNK] by script and source, which stand in the ledger.
 
     Raises:
         BuildError: if the ledger doesn't balance or disagrees with the shards, if there are no training rows, or if a
@@ -184,7 +192,7 @@ def build_manifest(
         splits=splits,
         bounds=bounds,
         packing=packing,
-        ledger=ledger.to_dict(),
+        ledger=ledger.to_dict() | ({"unknown": unknown.to_dict()} if unknown else {}),
         audit=audit,
         plan=plan,
     )

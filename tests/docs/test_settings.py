@@ -3,7 +3,7 @@
 import pytest
 
 import trainer.config  # noqa: F401, its classes are subclasses of Settings, too
-from mlm_data.config import Settings
+from mlm_data.settings import Settings
 
 KINDS = sorted(Settings.__subclasses__(), key=lambda kind: (kind.__module__, kind.__name__))
 

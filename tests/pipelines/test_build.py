@@ -10,10 +10,12 @@ import pytest
 
 from mlm_data.build.estimate import estimate
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
 from mlm_data.dataset.check import check_dataset
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.manifest import load_manifest
+from mlm_data.errors import BuildError
+from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import bert_settings, from_bytes
 from pipelines.build import build, construct
@@ -307,5 +309,44 @@ def test_the_plan_warns_of_markers_that_are_cut_into_pieces(marked):
 
 def bert_with_special(token):
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", token]
-    vocabulary = {name: i for i, name in enumerate([*names, *"abcdefghijklmnopqrstuvwxyz[]<>"])}
+    pieces = "abcdefghijklmnopqrstuvwxyz0123456789"
+    pieces = [*pieces, *(f"##{piece}" for piece in pieces), *"[]<>.,"]
+    vocabulary = {name: i for i, name in enumerate([*names, *pieces])}
     return json.dumps(bert_settings(vocabulary, names, lowercase=True)).encode()
+
+
+@pytest.fixture
+def half_spelled(tmp_path):
+    """A tokenizer of Latin letters, and documents that begin in Greek."""
+    (tmp_path / "in").mkdir()
+    greek = " ".join(["\u03b1\u03b2"] * 800)
+    lines = [{"text": text(i)} for i in range(20)] + [{"text": f"{greek} {text(i)}"} for i in range(20, 40)]
+    (tmp_path / "in/a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "tokenizer.json").write_bytes(bert_with_special("[X]"))
+    return tmp_path
+
+
+def test_text_that_the_tokenizer_can_t_say_ends_the_build(half_spelled):
+    config = config_of(half_spelled, tokenizer={"path": str(half_spelled / "tokenizer.json")})
+    with pytest.raises(BuildError, match=r"are \[UNK\], more than tokenizer.max_unknown = 0.25 allows .Greek "):
+        build(config)
+    assert not (half_spelled / "out/LATEST").exists()
+    (warning,) = [line for line in estimate(config).warnings if "[UNK]" in line]
+    assert warning.startswith("the build will fail: ")
+
+
+def test_text_that_the_tokenizer_can_t_say_is_accounted_for(half_spelled):
+    tokenizer = {"path": str(half_spelled / "tokenizer.json"), "max_unknown": 1}
+    manifest = build(config_of(half_spelled, tokenizer=tokenizer)).manifest
+    dataset = Dataset.open(half_spelled / "out")
+    in_rows = sum(
+        (dataset.row(split, row).tokens == manifest.roles.unk).sum()
+        for split in ("train", "validation")
+        for row in range(dataset.num_rows(split))
+    )
+    assert manifest.unknown.unknown == in_rows > 0
+    assert manifest.unknown.tokens == manifest.ledger["tokens"]["in_rows"]
+    assert manifest.unknown.by_script["Greek"][0] >= 2000
+    assert manifest.unknown.by_source == {"a.jsonl": (manifest.unknown.tokens, in_rows)}
+    assert "Greek" in manifest.unknown.warning()
+    assert check_dataset(str(half_spelled / "out")).ok

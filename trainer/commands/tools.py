@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from mlm_data.config import parse_settings
 from mlm_data.errors import ConfigError
+from mlm_data.settings import parse_settings
 from trainer.config import RunSettings, phases_of, resolve
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlm_data.config import parse_settings
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import CheckpointError, StorageError
+from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import ROLES, Reference, from_roles
 from trainer.config import ModelSettings, RunSettings
