@@ -10,10 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
 from mlm_data.dataset.check import check_dataset
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader, evaluation
+from mlm_data.settings import parse_settings
 from pipelines.build import build
 from pipelines.demo_corpus import topics
 

@@ -7,19 +7,26 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import rfc8785
 
-from mlm_data.build.plan import make_context, make_plan
-from mlm_data.build.prepare import FOLDER, key_parts
+from mlm_data.build import cache
+from mlm_data.build.plan import make_context, make_plan, read_tokenizer
+from mlm_data.build.prepare import count_ids, key_parts
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
+from mlm_data.dataset.unknown import Unknown, count_unknown
+from mlm_data.errors import FormatError
 from mlm_data.rows.packing import cut_documents, pack
+from mlm_data.rows.unicode_scripts import SCRIPTS, text_scripts
 from mlm_data.stores.folder import Folder
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
-from mlm_data.tokens.engine import Engine, Reference, from_bytes, load_tokenizer, make_engine
+from mlm_data.tokens.engine import Engine, Reference, make_engine
 from mlm_data.tokens.train import train_tokenizer
+from mlm_data.types import Encoded
 
 PROBE_BYTES = 2 * 2**20  # of text that is really tokenized, spread over up to PROBE_UNITS units
 PROBE_UNITS = 8
@@ -38,6 +45,7 @@ class Estimate:
     probe_tokens: int
     probe_fullness: float  # of the rows that the probe would fill
     probe_seconds: float
+    probe_unknown: Unknown  # what the tokenizer could not say
     warnings: tuple[str, ...]
 
     @property
@@ -64,17 +72,16 @@ def estimate(config: BuildConfig) -> Estimate:
     """
     plan = make_plan(config)
     total = sum(unit.num_bytes for unit in plan.units)
-    texts, read = _probe(config, plan)
-    if config.tokenizer.path is not None:
-        reference = load_tokenizer(config.tokenizer.path, config.tokenizer.special)
-        used = reference
-    else:
-        reference = None
-        used = from_bytes(train_tokenizer(iter(texts), config.tokenizer.train), config.tokenizer.special)
+    texts, sources, read = _probe(config, plan)
+    used = read_tokenizer(config, lambda settings: train_tokenizer(iter(texts), settings))
+    reference = used if config.tokenizer.train is None else None
     engine = make_engine(used, config.tokenizer.engine)
     started = time.perf_counter()
     encoded = [engine.encode(batch) for batch in texts]
     seconds = time.perf_counter() - started
+    unknown = _unknown(texts, sources, encoded, used.roles.unk)
+    too_many = unknown.failure(config.tokenizer.max_unknown)
+    told = [f"the build will fail: {too_many}" if too_many else unknown.warning()]
     return Estimate(
         plan=plan,
         reference=reference,
@@ -85,7 +92,8 @@ def estimate(config: BuildConfig) -> Estimate:
         probe_tokens=sum(len(item.ids) for item in encoded),
         probe_fullness=_fullness(config, encoded, used.roles.num_specials),
         probe_seconds=seconds,
-        warnings=(*plan.warnings, *_disk_warnings(config, total)),
+        probe_unknown=unknown,
+        warnings=(*plan.warnings, *filter(None, told), *_written_out(used, texts), *_disk_warnings(config, total)),
     )
 
 
@@ -94,14 +102,13 @@ def explain(config: BuildConfig, found: Estimate) -> list[tuple[int, str]]:
     if found.reference is None:
         return [(unit.index, "the tokenizer is to be trained: that decides") for unit in found.plan.units]
     context = make_context(config, found.plan, found.reference)
-    work = context.work
-    known = [_parts(work, name) for name in work.names(FOLDER) if name.endswith(".json")]
-    by_source = {tuple(item["source"] for item in parts["slices"]): parts for parts in known}
+    known = {key: _parts(context.work, key) for key in cache.keys(context.work)}
+    by_source = {tuple(item["source"] for item in parts["slices"]): parts for parts in known.values() if parts}
     answers = []
     for unit in found.plan.units:
         parts = key_parts(unit, context)
         key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
-        if work.exists(f"{FOLDER}/{key}.arrow"):
+        if known.get(key):
             answers.append((unit.index, "prepared: will be reused"))
             continue
         earlier = by_source.get(tuple(item["source"] for item in parts["slices"]))
@@ -113,25 +120,60 @@ def explain(config: BuildConfig, found: Estimate) -> list[tuple[int, str]]:
     return answers
 
 
-def _parts(work: Folder, name: str) -> dict[str, Any]:
-    import json
+def _parts(work: Folder, key: str) -> dict[str, Any]:
+    """Empty where the unit is damaged: it will be made again."""
+    try:
+        facts = cache.check_unit(work, key)
+    except FormatError:
+        return {}
+    return facts["parts"] if facts else {}
 
-    return json.loads(work.read(f"{FOLDER}/{name}"))["parts"]
 
-
-def _probe(config: BuildConfig, plan: Plan) -> tuple[list[pa.LargeStringArray], int]:
+def _probe(config: BuildConfig, plan: Plan) -> tuple[list[pa.LargeStringArray], list[str], int]:
+    """Cleaned texts from all over the inputs in batches, the source of each batch, and the bytes behind them."""
     step = max(1, len(plan.units) // PROBE_UNITS)
     units = plan.units[::step][:PROBE_UNITS]
-    texts, read = [], 0
+    texts: list[pa.LargeStringArray] = []
+    sources: list[str] = []
+    read = 0
     for unit in units:
         part = 0
         for documents in itertools.islice(read_unit(unit, config, batch_bytes=PROBE_BYTES // len(units)), 8):
             texts.append(normalize(documents.table.column("text"), config.clean))
+            sources.append(documents.source)
             part += documents.num_bytes_read
             if part >= PROBE_BYTES // len(units):
                 break
         read += part
-    return texts, read
+    return texts, sources, read
+
+
+def _unknown(texts: list[pa.LargeStringArray], sources: list[str], encoded: list[Encoded], unk: int) -> Unknown:
+    total = Unknown()
+    for batch, source, ids in zip(texts, sources, encoded, strict=True):
+        total += count_unknown(
+            np.diff(ids.offsets),
+            count_ids(ids, unk),
+            text_scripts(batch),
+            np.zeros(len(batch), np.int64),
+            script_names=SCRIPTS,
+            source_names=[source],
+        )
+    return total
+
+
+def _written_out(reference: Reference, texts: list[pa.LargeStringArray]) -> list[str]:
+    """Special tokens without a role that stand in the texts: they become pieces there, unless they are markers."""
+    with_role = {reference.tokens[number] for number in vars(reference.roles).values() if isinstance(number, int)}
+    found = []
+    for token in sorted(set(reference.specials) - with_role):
+        count = sum(pc.sum(pc.match_substring(batch, token)).as_py() or 0 for batch in texts)
+        if count:
+            found.append(
+                f"{token} stands written out in {count} of the probed documents and is cut into pieces there: to keep "
+                f'it whole, set tokenizer.markers: ["{token}"]'
+            )
+    return found
 
 
 def _fullness(config: BuildConfig, encoded: list[Any], num_specials: int) -> float:

@@ -8,35 +8,37 @@ import datetime
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mlm_data.build import cache
 from mlm_data.build.context import Context
-from mlm_data.build.prepare import FOLDER as PREPARED
+from mlm_data.build.records import AssembledUnit
 from mlm_data.config import semantic
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import build_manifest, latest
 from mlm_data.dataset.publish import publish
+from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError
 from mlm_data.rows.audit import judge
-from mlm_data.rows.audit_counts import AuditCounts
-from mlm_data.rows.packing import PackingStatistics
 from mlm_data.shards.format import SPLITS
 from mlm_data.shards.planes import planes_of
-from mlm_data.shards.writer import ShardRecord, SignaturesRecord
 
 
-def publish_version(results: list[dict[str, Any]], context: Context) -> str:
+def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
     """Check the sum of all units, write the manifest, move LATEST; returns the digest.
 
     Raises:
         BuildError: if a gate stays shut.
     """
-    results = sorted(results, key=lambda item: item["unit"])
-    ledger = sum((Ledger.from_dict(item["ledger"]) for item in results), Ledger())
+    results = sorted(results, key=lambda item: item.unit)
+    ledger = sum((item.ledger for item in results), Ledger())
     _check_quarantine(ledger, results, context)
     if problems := ledger.problems():
         raise BuildError(f"{context.config.output}: the ledger does not balance: {problems[0]}")
+    unknown = sum((item.unknown for item in results), Unknown())
+    if problem := unknown.failure(context.config.tokenizer.max_unknown):
+        raise BuildError(f"{context.config.output}: {problem}")
     audit = _audit(results, context)
     reference = context.reference()
     roles = reference.roles
@@ -47,11 +49,12 @@ def publish_version(results: list[dict[str, Any]], context: Context) -> str:
             "vocab_size": reference.vocab_size,
             "roles": {name: getattr(roles, name) for name in ("cls", "sep", "pad", "mask", "unk")},
         },
-        shards=[ShardRecord.from_dict(shard) for item in results for shard in item["shards"]],
-        signatures=[SignaturesRecord.from_dict(item["signatures"]) for item in results if item["signatures"]],
+        shards=[shard for item in results for shard in item.shards],
+        signatures=[item.signatures for item in results if item.signatures],
         ledger=ledger,
         audit=audit,
         packing=_packing(results),
+        unknown=unknown,
         plan={"unit_bytes": context.unit_bytes, "group_modulus": context.group_modulus},
     )
     publish(
@@ -62,10 +65,19 @@ def publish_version(results: list[dict[str, Any]], context: Context) -> str:
         side=_side(manifest.digest, context),
         attachments=_attachments(results, context),
     )
+    cache.write_last(
+        context.work,
+        {
+            "digest": manifest.digest,
+            "units": len(results),
+            "reused": sum(item.reused for item in results),
+            "remade": sum(item.remade for item in results),
+        },
+    )
     return manifest.digest
 
 
-def _check_quarantine(ledger: Ledger, results: list[dict[str, Any]], context: Context) -> None:
+def _check_quarantine(ledger: Ledger, results: Sequence[AssembledUnit], context: Context) -> None:
     limit = context.config.max_quarantined
     if ledger.num_quarantined > limit * ledger.documents_read:
         share = ledger.num_quarantined / ledger.documents_read
@@ -79,10 +91,10 @@ def _check_quarantine(ledger: Ledger, results: list[dict[str, Any]], context: Co
         )
 
 
-def _audit(results: list[dict[str, Any]], context: Context) -> dict[str, Any]:
+def _audit(results: Sequence[AssembledUnit], context: Context) -> dict[str, Any]:
     outcome: dict[str, Any] = {}
     for split in SPLITS:
-        counts = [AuditCounts.from_dict(item["audit"][split]) for item in results if split in item["audit"]]
+        counts = [item.audit[split] for item in results if split in item.audit]
         if not counts:
             continue
         report = judge(sum(counts[1:], counts[0]), planes_of(split, context.config.mask, context.config.seed))
@@ -92,23 +104,25 @@ def _audit(results: list[dict[str, Any]], context: Context) -> dict[str, Any]:
     return outcome
 
 
-def _packing(results: list[dict[str, Any]]) -> dict[str, Any]:
+def _packing(results: Sequence[AssembledUnit]) -> dict[str, Any]:
     totals = {}
     for split in SPLITS:
-        parts = [PackingStatistics.from_dict(item["packing"][split]) for item in results if split in item["packing"]]
+        parts = [item.packing[split] for item in results if split in item.packing]
         if parts:
             total = sum(parts[1:], parts[0])
             totals[split] = total.to_dict() | {"fullness": round(total.fullness, 6)}
     return totals
 
 
-def _quarantine(results: list[dict[str, Any]], context: Context) -> Iterator[Mapping[str, Any]]:
+def _quarantine(results: Sequence[AssembledUnit], context: Context) -> Iterator[Mapping[str, Any]]:
     for item in results:
-        if item["ledger"]["documents"]["quarantined"]:
-            yield from json.loads(context.work.read(f"{PREPARED}/{item['key']}.json"))["quarantine"]
+        if item.ledger.num_quarantined:
+            facts = cache.unit_facts(context.work, item.key)
+            assert facts is not None, "this build has prepared it"
+            yield from facts["quarantine"]
 
 
-def _attachments(results: list[dict[str, Any]], context: Context) -> dict[str, bytes]:
+def _attachments(results: Sequence[AssembledUnit], context: Context) -> dict[str, bytes]:
     """Every quarantined document, with its place and reason, one JSON line each."""
     lines = [json.dumps(item) + "\n" for item in _quarantine(results, context)]
     return {"quarantine.jsonl": "".join(lines).encode()} if lines else {}

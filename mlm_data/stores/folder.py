@@ -33,17 +33,18 @@ class Written:
 
 
 class HashingSink:
-    """A binary sink that counts and hashes what passes through."""
+    """A binary sink that counts what passes through and, unless told not to, hashes it."""
 
-    def __init__(self, stream: pa.NativeFile) -> None:
+    def __init__(self, stream: pa.NativeFile, *, hashed: bool = True) -> None:
         self._stream = stream
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if hashed else None
         self.num_bytes = 0
         self.closed = False
 
     def write(self, data: bytes | pa.Buffer | memoryview) -> int:
         view = memoryview(data)
-        self._hash.update(view)
+        if self._hash is not None:
+            self._hash.update(view)
         self._stream.write(data)
         self.num_bytes += view.nbytes
         return view.nbytes
@@ -68,7 +69,7 @@ class HashingSink:
 
     @property
     def sha256(self) -> str:
-        return self._hash.hexdigest()
+        return self._hash.hexdigest() if self._hash is not None else ""
 
 
 class Folder:
@@ -142,7 +143,12 @@ class Folder:
         return self.create(lambda sink: sink.write(data), lambda _: name)
 
     def create(
-        self, fill: Callable[[HashingSink], object], name: Callable[[str], str], *, durable: bool = True
+        self,
+        fill: Callable[[HashingSink], object],
+        name: Callable[[str], str],
+        *,
+        durable: bool = True,
+        hashed: bool = True,
     ) -> Written:
         """Write with `fill(sink)`, then give the file the name `name(sha256 of its bytes)`.
 
@@ -151,6 +157,7 @@ class Folder:
             name: the file's final name, from the SHA-256 of its bytes in hexadecimal.
             durable: flush it to the disk before it gets its name; False where `flush` comes before anyone is told
                 of the file, or where losing it costs only time.
+            hashed: False where nobody needs the SHA-256: `name` gets "" then.
 
         Raises:
             StorageError: if the disk is full or the place may not be written; no trace is left.
@@ -159,7 +166,7 @@ class Folder:
         try:
             self._fs.create_dir(self._root, recursive=True)
             with self._fs.open_output_stream(self.path(temporary)) as stream:
-                sink = HashingSink(stream)
+                sink = HashingSink(stream, hashed=hashed)
                 fill(sink)
             if durable and self.is_local:
                 _flush_to_disk(self.path(temporary))

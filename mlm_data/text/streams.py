@@ -4,7 +4,6 @@ A compressed stream that ends early or is corrupt is no error here: what was rea
 says what happened. Gzip members and Zstandard frames (skippable ones too) that follow each other read as one stream.
 """
 
-import bz2
 import lzma
 import zlib
 from collections.abc import Callable
@@ -15,18 +14,11 @@ import zstandard
 
 from mlm_data.errors import InputError
 from mlm_data.stores.folder import explain, open_input
+from mlm_data.text.compression import CODECS
 from mlm_data.types import Slice
 
 FEED = 64 << 10  # compressed bytes at a time: what a corrupt stream can lose of the good data before the break
 AIM = 4 << 20  # decompressed bytes at a time; the feed shrinks where text is packed very densely
-LONGEST_WINDOW = 1 << 31  # what `zstd --long=31` needs
-
-_DECODERS: dict[str, Callable[[], Any]] = {
-    "gzip": lambda: zlib.decompressobj(wbits=31),
-    "zstd": lambda: zstandard.ZstdDecompressor(max_window_size=LONGEST_WINDOW).decompressobj(),
-    "bzip2": bz2.BZ2Decompressor,
-    "xz": lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ),
-}
 _CORRUPT = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError)
 
 
@@ -104,7 +96,7 @@ class _Decoder:
 
     def __init__(self, compression: str, read_raw: Callable[[int], bytes]) -> None:
         self.damage = ""
-        self._make = _DECODERS[compression]
+        self._make = CODECS[compression].decoder
         self._name = compression
         self._read_raw = read_raw
         self._decoder: Any = None  # None: between two members

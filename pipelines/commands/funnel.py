@@ -25,6 +25,9 @@ def show_funnel(manifest: Manifest, terminal: Terminal) -> None:
     if tokens["truncated"]:
         lines.add_row("truncated", f"{tokens['truncated']:,}")
     lines.add_row("in rows", f"{tokens['in_rows']:,}")
+    unknown = manifest.unknown
+    if unknown.unknown:
+        lines.add_row("of them [UNK]", f"{unknown.unknown:,} ({unknown.share:.2%})")
     terminal.print(lines)
     terminal.say()
     lines = table("", "rows", "tokens", "full", title=f"rows of {manifest.sequence_length}")
@@ -33,6 +36,8 @@ def show_funnel(manifest: Manifest, terminal: Terminal) -> None:
         full = f"{counts['num_tokens'] / places:.2%}" if places else ""
         lines.add_row(split, f"{counts['num_rows']:,}", f"{counts['num_tokens']:,}", full)
     terminal.print(lines)
+    if line := unknown.warning():
+        terminal.say(f"warning: {line}", style="yellow")
     for split, outcome in manifest.audit.items():
         for warning in outcome.get("warnings", []):
             terminal.say(f"audit warning ({split}): {warning}", style="yellow")

@@ -74,6 +74,7 @@ def show(config: "BuildConfig", found: "Estimate", terminal: "Terminal") -> None
         f"about {_num_rows(config, found):,} of {config.pack.sequence_length}, "
         f"{found.probe_fullness:.1%} full in the probe",
     )
+    facts.add_row("[UNK]", f"{found.probe_unknown.share:.2%} of the probe's tokens")
     facts.add_row("planes", f"{config.mask.planes} x {config.mask.kind}, rate {config.mask.rate}")
     facts.add_row("disk", f"about {size(found.disk_bytes(config))} in {config.output}")
     terminal.print(facts)
@@ -94,6 +95,7 @@ def summary(config: "BuildConfig", found: "Estimate") -> dict[str, Any]:
         "expected_rows": _num_rows(config, found),
         "expected_disk_bytes": round(found.disk_bytes(config)),
         "output": config.output,
+        "unknown": found.probe_unknown.to_dict() | {"share": found.probe_unknown.share},
         "warnings": list(found.warnings),
     }
 

@@ -15,7 +15,7 @@ them those rates again: not the ones that follow from a total, which may be shor
 
 from pydantic import Field
 
-from mlm_data.config import Settings
+from mlm_data.settings import Settings
 from trainer.config import RunSettings, ScheduleSettings
 from trainer.training.schedule import decay_start, factor
 

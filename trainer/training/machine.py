@@ -13,6 +13,9 @@ from trainer.model.encoder import Encoder
 from trainer.model.loss import compiled_kernel
 from trainer.training.parallel import ALONE, Parallel
 
+PRECISION = "PREMASK_PRECISION"  # environment variable: float32 or bfloat16, what `auto` takes instead of measuring
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -32,7 +35,7 @@ def choose(settings: RunSettings, *, precision: str | None = None, parallel: Par
         precision: what an earlier start of the same run measured; it is kept.
 
     Raises:
-        ConfigError: if the settings ask for what is not there.
+        ConfigError: if the settings ask for what is not there, or PREMASK_PRECISION names no precision.
     """
     notes: list[str] = []
     there = torch.cuda.is_available()
@@ -41,11 +44,14 @@ def choose(settings: RunSettings, *, precision: str | None = None, parallel: Par
     device = torch.device(f"cuda:{parallel.local_rank}" if there and settings.device != "cpu" else "cpu")
     wanted = settings.precision if settings.precision != "auto" else precision
     if wanted is None:
-        fast = device.type == "cuda" or parallel.largest(faster_precision() == "bfloat16", device) > 0
-        wanted = "bfloat16" if fast else "float32"
-        notes.append(f"matrix products in {wanted}: the faster here")
+        ordered = ordered_precision()
+        usual = ordered or ("bfloat16" if device.type == "cuda" else faster_precision())
+        wanted = PRECISIONS[int(parallel.largest(usual == "bfloat16", device))]  # the same on all ranks
+        notes.append(f"matrix products in {wanted}: {f'{PRECISION} says so' if ordered else 'the faster here'}")
     if device.type == "cuda" and wanted != "bfloat16":
-        raise ConfigError("precision: attention on CUDA needs bfloat16: remove precision, or use device=cpu")
+        raise ConfigError(
+            f"precision: attention on CUDA needs bfloat16: remove precision (and {PRECISION}), or use device=cpu"
+        )
     compiled = settings.compile != "off"
     if compiled and not has_compiler(device):
         if settings.compile == "on":
@@ -67,6 +73,18 @@ def choose(settings: RunSettings, *, precision: str | None = None, parallel: Par
 def has_compiler(device: torch.device) -> bool:
     """Whether Inductor can compile for this device: a C++ compiler for CPUs; on GPUs Triton brings its own."""
     return device.type == "cuda" or native.compiler() is not None
+
+
+def ordered_precision() -> str | None:
+    """What PREMASK_PRECISION says `auto` shall take, so that one machine can do what another one would; None if unset.
+
+    Raises:
+        ConfigError: if it is neither float32 nor bfloat16.
+    """
+    ordered = os.environ.get(PRECISION) or None
+    if ordered is not None and ordered not in PRECISIONS:
+        raise ConfigError(f"{PRECISION} must be {' or '.join(PRECISIONS)}, got {ordered!r}: correct or unset it")
+    return ordered
 
 
 def faster_precision() -> str:

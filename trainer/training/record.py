@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from mlm_data.config import Settings, parse_settings
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import CheckpointError, ConfigError
+from mlm_data.settings import Settings, parse_settings
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import ROLES, Reference
 from trainer.config import RunSettings

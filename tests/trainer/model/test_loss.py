@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.trainer.precision import both_precisions, tolerance
 from trainer.model import loss as ls
 from trainer.model.loss import IGNORE, plain_target_loss, target_loss
 
@@ -17,31 +18,38 @@ def problem(targets: int = 37, width: int = 16, vocab: int = 64, seed: int = 0):
     return x, weight, bias, ids
 
 
+@both_precisions
 @pytest.mark.parametrize("chunk", [8, 37, 512])
-def test_values_and_gradients_agree(monkeypatch, chunk):
-    monkeypatch.setattr(ls, "CHUNK", chunk)
+def test_values_and_gradients_agree(monkeypatch, chunk, precision):
+    monkeypatch.setattr(ls, "CPU_CHUNK", chunk)
     results = []
     for how in ("plain", "ours"):
         x, weight, bias, ids = problem()
         if how == "plain":
             loss, hits = plain_target_loss(x, weight, bias, ids)
         else:
-            loss, hits = target_loss(x, weight, bias, ids, compute=torch.float32)
+            loss, hits = target_loss(x, weight, bias, ids, compute=getattr(torch, precision))
         (loss * 0.5).backward()
         results.append((loss.detach(), hits, x.grad, weight.grad, bias.grad))
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    (loss, hits, *gradients), (found, others, *ours) = results
+    torch.testing.assert_close(found, loss, rtol=max(1e-5, tolerance(precision, units=2)), atol=0)
+    assert abs(others - hits) <= (0 if precision == "float32" else 2)
+    for gradient, other in zip(gradients, ours, strict=True):
+        error = max(1e-5, tolerance(precision, units=3)) * float(gradient.abs().max())
+        torch.testing.assert_close(other, gradient, rtol=0, atol=error)
 
 
-def test_large_logits_do_not_overflow():
+@both_precisions
+def test_large_logits_do_not_overflow(precision):
     x, weight, bias, ids = problem()
-    loss, _ = target_loss(x.detach() * 1e4, weight, bias, ids, compute=torch.float32)
+    loss, _ = target_loss(x.detach() * 1e4, weight, bias, ids, compute=getattr(torch, precision))
     assert torch.isfinite(loss)
 
 
-def test_nothing_to_predict_is_zero_loss_and_zero_gradient():
+@both_precisions
+def test_nothing_to_predict_is_zero_loss_and_zero_gradient(precision):
     x, weight, bias, ids = problem()
-    loss, hits = target_loss(x, weight, bias, torch.full_like(ids, IGNORE), compute=torch.float32)
+    loss, hits = target_loss(x, weight, bias, torch.full_like(ids, IGNORE), compute=getattr(torch, precision))
     loss.backward()
     assert loss.item() == 0
     assert hits.item() == 0
@@ -59,9 +67,10 @@ def test_the_loss_is_float32_for_bfloat16_products():
     assert x.grad.dtype == torch.float32
 
 
-def test_without_gradients_the_value_is_the_same():
+@both_precisions
+def test_without_gradients_the_value_is_the_same(precision):
     x, weight, bias, ids = problem()
-    with_gradient, _ = target_loss(x, weight, bias, ids, compute=torch.float32)
+    with_gradient, _ = target_loss(x, weight, bias, ids, compute=getattr(torch, precision))
     with torch.no_grad():
-        without, _ = target_loss(x, weight, bias, ids, compute=torch.float32)
+        without, _ = target_loss(x, weight, bias, ids, compute=getattr(torch, precision))
     assert with_gradient.item() == without.item()
