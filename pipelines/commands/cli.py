@@ -1,9 +1,10 @@
 """The command `premask`: plan, build, verify and look at datasets. A file for each command; only `build` needs Beam."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 
-from mlm_data.command import main as run_command
+from mlm_data import command
 from pipelines.commands import build, demo, demo_corpus, init, inspect, plan, tokenizer, verify
 
 PROGRAM = "premask"
@@ -11,9 +12,14 @@ DESCRIPTION = "Raw text to statically masked Arrow datasets for masked-language-
 COMMANDS = tuple(module.COMMAND for module in (init, plan, tokenizer, build, verify, inspect, demo_corpus, demo))
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command understands."""
+    return command.make_parser(PROGRAM, DESCRIPTION, COMMANDS)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run_command(PROGRAM, DESCRIPTION, COMMANDS, argv)
+    return command.main(PROGRAM, DESCRIPTION, COMMANDS, argv)
 
 
 if __name__ == "__main__":

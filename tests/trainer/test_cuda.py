@@ -241,7 +241,7 @@ def test_a_run_trains_stops_and_goes_on(settings):
     assert found.step == 12
     assert notes == []
     assert all(torch.isfinite(tensor).all() for tensor in found.model.values())
-    assert runs.read(runs.Path(first.out))["precision"] == "bfloat16"
+    assert runs.read(runs.Path(first.out)).precision == "bfloat16"
     assert train(first)["step"] == 12  # resumes, and has nothing left to do
 
 

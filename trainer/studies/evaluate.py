@@ -15,6 +15,7 @@ from torch import nn
 
 from mlm_data import seeds
 from mlm_data.dataset.dataset import Dataset
+from mlm_data.errors import ConfigError
 from mlm_data.loading.batches import IGNORED, Batch
 from mlm_data.loading.loader import evaluation
 from trainer.model.encoder import Encoder
@@ -175,14 +176,18 @@ def report(
     baselines: bool,
     max_rows: int | None = None,
 ) -> dict[str, Any]:
-    """Everything `premask-train eval` prints, as plain types."""
+    """Everything `premask-train eval` prints, as plain types.
+
+    Raises:
+        ConfigError: if there is no validation split, or no target in it.
+    """
     stream = evaluation(dataset, batch_rows)
     target_size = stream.target_size
     batches = list(_take(stream, max_rows))
-    result: dict[str, Any] = {
-        "dataset": dataset.digest,
-        "model": score(Forward(model), batches, target_size=target_size, device=device).to_dict(),
-    }
+    found = score(Forward(model), batches, target_size=target_size, device=device)
+    if not found.targets:
+        raise ConfigError(f"{dataset.folder.location}: its evaluation plane hides nothing: build it with more text")
+    result: dict[str, Any] = {"dataset": dataset.digest, "model": found.to_dict()}
     if not baselines:
         return result
     left, right, truths = evaluation_targets(batches)

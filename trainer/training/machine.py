@@ -1,7 +1,6 @@
 """What the machine offers: device, the faster precision, a compiler, and the settings that make runs repeatable."""
 
 import os
-import sys
 import time
 from dataclasses import dataclass
 
@@ -13,10 +12,6 @@ from trainer.kernels import native, segments, softmax
 from trainer.model.encoder import Encoder
 from trainer.model.loss import compiled_kernel
 from trainer.training.parallel import ALONE, Parallel
-
-# glibc gives freed blocks above these sizes back to the kernel, and every step faults them in again: 10 to 40 % of a
-# step on 2 cores (measured). Only what is set before the process starts counts.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(16 << 30)}
 
 PRECISION = "PREMASK_PRECISION"  # environment variable: float32 or bfloat16, what `auto` takes instead of measuring
 PRECISIONS = ("float32", "bfloat16")
@@ -31,14 +26,6 @@ class Machine:
     compile: bool
     deterministic: bool
     notes: tuple[str, ...] = ()  # for people: what was chosen for a reason
-
-
-def launch(argv: list[str]) -> None:
-    """Start this program again with the allocator's thresholds raised, unless that has been done or can't be."""
-    if sys.platform != "linux" or any(name in os.environ for name in ALLOCATOR):
-        return
-    sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "trainer", *argv], os.environ | ALLOCATOR)  # noqa: S606
 
 
 def choose(settings: RunSettings, *, precision: str | None = None, parallel: Parallel = ALONE) -> Machine:

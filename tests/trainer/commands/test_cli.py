@@ -10,9 +10,7 @@ from trainer.commands import cli
 
 
 def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    return ended.value.code
+    return cli.main([str(argument) for argument in arguments])
 
 
 def test_fill_prints_the_best_tokens(run, capsys):

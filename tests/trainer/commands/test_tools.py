@@ -15,20 +15,18 @@ from mlm_data.loading.loader import Loader, evaluation
 from tests.synthetic import make_dataset
 from tests.trainer.precision import both_precisions, tolerance
 from trainer.commands import cli
-from trainer.commands.tools import open_run
 from trainer.studies.breakdown import breakdown, target_losses
 from trainer.studies.evaluate import score
 from trainer.studies.plot import plot
 from trainer.training.data import Stream
 from trainer.training.loop import train
 from trainer.training.runlog import Spikes
+from trainer.training.runs import open_run
 from trainer.training.step import Forward
 
 
 def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    return ended.value.code
+    return cli.main([str(argument) for argument in arguments])
 
 
 def test_curves_are_whole_svg(run, tmp_path):
@@ -123,7 +121,7 @@ def test_documents_of_a_step_of_a_mixture(settings, tmp_path, capsys):
 
 
 def test_a_breakdown_adds_up(run):
-    trained, machine = open_run(run.out)
+    trained, machine = open_run(Path(run.out))
     dataset = Dataset.open(run.data)
     device = torch.device("cpu")
     whole = score(Forward(trained.model), evaluation(dataset, 4), target_size=64, device=machine.device)
@@ -145,7 +143,7 @@ def test_a_breakdown_adds_up(run):
 
 
 def test_target_losses_are_one_for_each_target(run):
-    trained, _ = open_run(run.out)
+    trained, _ = open_run(Path(run.out))
     batch = next(iter(evaluation(Dataset.open(run.data), 4)))
     losses, hits = target_losses(trained.model, batch, torch.device("cpu"))
     assert losses.shape == hits.shape == (batch.num_targets,)
