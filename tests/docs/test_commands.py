@@ -2,13 +2,14 @@
 
 import pytest
 
-from docs.tools.reference import build_parser, train_parser
 from mlm_data.config import BuildConfig
 from mlm_data.settings import parse_settings, parse_yaml
+from pipelines.commands import cli as build_cli
 from tests.docs.commands import PAGES, ROOT, blocks, command_lines
+from trainer.commands import cli as train_cli
 from trainer.config import resolve
 
-PARSERS = {"premask": build_parser(), "premask-train": train_parser()}
+PARSERS = {"premask": build_cli.parser(), "premask-train": train_cli.parser()}
 LINES = [
     (str(page.relative_to(ROOT)), words) for page in PAGES for block in blocks(page) for words in command_lines(block)
 ]
