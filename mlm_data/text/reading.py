@@ -42,7 +42,7 @@ from mlm_data.text.streams import ByteStream
 from mlm_data.text.utf8 import are_utf8
 from mlm_data.types import Documents, Quarantined, Slice, Unit
 
-ALGORITHM_VERSION = 1  # enters cache keys: count up when other documents come out of the same bytes
+ALGORITHM_VERSION = 2  # enters cache keys: count up when other documents come out of the same bytes
 
 TRUNCATED = "truncated"
 BATCH_BYTES = 8 << 20
@@ -160,7 +160,7 @@ def _read_lines(piece: Slice, settings: InputSettings, batch_bytes: int, replace
         cut = paragraph_blocks if by_paragraph else line_blocks
         for block in cut(stream, units, piece.start, end, batch_bytes):
             find = find_paragraphs if by_paragraph else find_lines
-            starts, ends = find(units.narrow(block.data))
+            starts, ends = find(units.narrow(block.data), has_returns=b"\r" in block.data)
             starts, ends = starts * units.width, ends * units.width
             if by_paragraph and end is not None:
                 # A first line begins with the mark before it.
