@@ -171,7 +171,11 @@ class BuildConfig(Settings):
     split: SplitSettings = SplitSettings()
     cache: CacheSettings = CacheSettings()
     seed: int = Field(default=0, ge=0, lt=2**63)
-    max_quarantined: float = Field(default=0.01, ge=0, le=1)  # share of documents; above it the build fails
+    max_quarantined: float = Field(default=0.01, ge=0, le=1)
+    """The share of the documents, and of the bytes, that may be unreadable; above it the build fails."""
+    max_truncated: int = Field(default=0, ge=0)
+    """How many compressed files may break off in the middle; above it the build fails. Such a file counts as one
+    document, whatever it has lost, so that `max_quarantined` alone would not notice a download that ended early."""
     compression: Compression = "none"  # of the published files; none can be memory-mapped
     unit_bytes: int | None = Field(default=None, ge=1024)  # default: total / 64, between 1 and 64 MiB
 
@@ -284,7 +288,7 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
 def semantic(config: BuildConfig) -> dict[str, Any]:
     """The part of a configuration that the dataset's bytes may depend on, as plain JSON types."""
     full = config.model_dump(mode="json")
-    for field in ("name", "output", "cache", "compression", "unit_bytes", "max_quarantined"):
+    for field in ("name", "output", "cache", "compression", "unit_bytes", "max_quarantined", "max_truncated"):
         del full[field]
     for item in full["inputs"]:
         del item["path"]

@@ -57,6 +57,8 @@ class Quarantined:
     offset: int  # byte offset or row number in the file
     reason: str  # a stable name: bad_utf8, bad_json, no_text_field, text_not_a_string, truncated, ...
     detail: str = ""  # for people; at most 200 characters, control characters escaped
+    num_bytes: int = 0  # that were read of it
+    lost_bytes: int | None = 0  # that could not be read, behind the break of a stream: an estimate; None: nobody knows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from mlm_data.errors import ConfigError, InputError
 from mlm_data.hashing import string_buffers
 from mlm_data.stores.folder import file_info, stat_identity
 from mlm_data.text import tables
-from mlm_data.text.batches import batch, large_strings, other_fields, quarantined
+from mlm_data.text.batches import batch, large_strings, other_fields, quarantined, truncated
 from mlm_data.text.borders import (
     Block,
     CodeUnits,
@@ -44,7 +44,6 @@ from mlm_data.types import Documents, Quarantined, Slice, Unit
 
 ALGORITHM_VERSION = 2  # enters cache keys: count up when other documents come out of the same bytes
 
-TRUNCATED = "truncated"
 BATCH_BYTES = 8 << 20
 
 # Longest first: the mark of UTF-32 LE begins with that of UTF-16 LE.
@@ -140,11 +139,11 @@ def _read_whole(piece: Slice, settings: InputSettings, replace: bool) -> Documen
         data = stream.read_all()
     units, codec = find_encoding(data[:4], settings.encoding)
     if stream.damage:
-        return batch(piece, settings, (quarantined(piece, 0, TRUNCATED, stream.damage),), len(data))
+        return batch(piece, settings, (truncated(piece, stream, 0),), len(data))
     ends = np.array([len(data) - len(units.mark)])
     body = data[len(units.mark) :]
     text, kept, problems = _decode(body, np.zeros(1, np.int64), ends, codec, replace)
-    bad = tuple(quarantined(piece, 0, BAD_UTF8, detail) for _, detail in problems)
+    bad = tuple(quarantined(piece, 0, BAD_UTF8, detail, len(data)) for _, detail in problems)
     return batch(piece, settings, bad, len(data), text, np.full(len(kept), len(units.mark), np.int64))
 
 
@@ -168,7 +167,7 @@ def _read_lines(piece: Slice, settings: InputSettings, batch_bytes: int, replace
                 starts, ends = starts[mine], ends[mine]
             read = _json_batch if piece.format == "jsonl" else _text_batch
             yield read(piece, settings, block, (starts, ends), codec, replace, account.up_to(block.end))
-        broken = (quarantined(piece, stream.broken_at, TRUNCATED, stream.damage),) if stream.damage else ()
+        broken = (truncated(piece, stream, stream.broken_at),) if stream.damage else ()
         rest = account.rest(stream.at)
     if broken or rest:
         yield batch(piece, settings, broken, rest)
@@ -185,7 +184,8 @@ def _text_batch(
 ) -> Documents:
     text, kept, problems = _decode(block.data, *places, codec, replace)
     offsets = places[0] + block.offset
-    bad = tuple(quarantined(piece, int(offsets[i]), BAD_UTF8, detail) for i, detail in problems)
+    sizes = places[1] - places[0]
+    bad = tuple(quarantined(piece, int(offsets[i]), BAD_UTF8, detail, int(sizes[i])) for i, detail in problems)
     return batch(piece, settings, bad, num_bytes, text, offsets[kept])
 
 
@@ -198,17 +198,20 @@ def _json_batch(
     replace: bool,
     num_bytes: int,
 ) -> Documents:
-    offsets = places[0] + block.offset
+    offsets, sizes = places[0] + block.offset, places[1] - places[0]
     bad: list[Quarantined] = []
     data, (starts, ends) = np.frombuffer(block.data, np.uint8), places
     if codec != "utf-8":
         lines, kept, problems = _decode(block.data, starts, ends, codec, replace)
-        bad += (quarantined(piece, int(offsets[i]), BAD_UTF8, detail) for i, detail in problems)
+        bad += (quarantined(piece, int(offsets[i]), BAD_UTF8, detail, int(sizes[i])) for i, detail in problems)
         data, borders = string_buffers(lines)
-        starts, ends, offsets = borders[:-1], borders[1:], offsets[kept]
+        starts, ends, offsets, sizes = borders[:-1], borders[1:], offsets[kept], sizes[kept]
     names = other_fields(settings)
     fields = read_fields(data, starts, ends, text_field=settings.text_field, other_fields=names, replace=replace)
-    bad += (quarantined(piece, int(offsets[line]), reason, detail) for line, reason, detail in fields.problems)
+    bad += (
+        quarantined(piece, int(offsets[line]), reason, detail, int(sizes[line]))
+        for line, reason, detail in fields.problems
+    )
     bad.sort(key=lambda item: item.offset)
     return batch(piece, settings, tuple(bad), num_bytes, fields.text, offsets[fields.lines], fields.others)
 
