@@ -14,15 +14,15 @@ TokenIds = UInt16[np.ndarray, " tokens"] | UInt32[np.ndarray, " tokens"]
 class Slice:
     """A part of one input file that can be read alone.
 
-    `start` and `end` count bytes for text and jsonl, row groups for parquet, record batches for arrow. A line
-    belongs to the slice that holds its first byte. A compressed file is one slice, 0 to its size.
+    `start` and `end` count bytes, or parts of a format that has parts (row groups of Parquet, record batches of an
+    Arrow file). A line belongs to the slice that holds its first byte. A compressed file is one slice, 0 to its size.
     """
 
     input: int  # which of the configuration's inputs
     source: str  # relative path: the file's name in the dataset, the same on every machine
     path: str  # where the file is on this machine, or its URI
-    format: str  # text | jsonl | parquet | arrow
-    compression: str  # "" | gzip | zstd | bzip2 | xz
+    format: str  # a key of `mlm_data.text.formats.FORMATS`
+    compression: str  # a key of `mlm_data.text.compression.CODECS`, or ""
     start: int
     end: int
     num_bytes: int  # of this slice, as stored

@@ -24,7 +24,7 @@ from mlm_data.rows.packing import PackingStatistics
 from mlm_data.shards.format import SPLITS
 from mlm_data.shards.planes import planes_of
 from mlm_data.shards.writer import ShardRecord, SignaturesRecord
-from mlm_data.text.batches import TRUNCATED
+from mlm_data.text.blocks import TRUNCATED
 
 
 def publish_version(results: list[dict[str, Any]], context: Context) -> str:

@@ -1,17 +1,13 @@
 """What all readers end with: one `Documents` of one source."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
 from mlm_data.config import InputSettings
-from mlm_data.text.streams import ByteStream
 from mlm_data.types import Documents, Quarantined, Slice
-
-TRUNCATED = "truncated"
 
 
 def other_fields(settings: InputSettings) -> tuple[str, ...]:
@@ -55,11 +51,3 @@ def quarantined(piece: Slice, offset: int, reason: str, detail: str, num_bytes: 
     """A document of `num_bytes` that can't be read; the detail is cut to 200 characters, control characters escaped."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in detail)
     return Quarantined(source=piece.source, offset=offset, reason=reason, detail=shown[:200], num_bytes=num_bytes)
-
-
-def truncated(piece: Slice, stream: ByteStream, offset: int) -> Quarantined:
-    """All that a compressed stream should have held from `offset` on."""
-    lost = stream.lost_bytes
-    amount = "how much is lost can't be told" if lost is None else f"about {lost} bytes behind it are lost"
-    item = quarantined(piece, offset, TRUNCATED, f"{stream.damage}; {amount}", stream.at - offset)
-    return replace(item, lost_bytes=lost)

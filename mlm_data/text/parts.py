@@ -79,7 +79,9 @@ def find_parts(
     return found[is_part], wrong + found[~is_part & (found.kinds != NULL)]
 
 
-def join(data: UInt8[np.ndarray, " bytes"], parts: Values, lines: Int64[np.ndarray, " documents"]) -> pa.LargeStringArray:
+def join(
+    data: UInt8[np.ndarray, " bytes"], parts: Values, lines: Int64[np.ndarray, " documents"]
+) -> pa.LargeStringArray:
     """The parts of each of these lines, joined; the parts are in order of their lines."""
     part_offsets = np.zeros(len(lines) + 1, np.int64)
     part_offsets[:-1] = np.searchsorted(parts.lines, lines)

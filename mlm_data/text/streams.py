@@ -8,7 +8,6 @@ was read before from each compressed byte; where a Zstandard frame says how long
 that simply ends nothing is known.
 """
 
-import bz2
 import lzma
 import zlib
 from collections.abc import Callable
@@ -19,18 +18,11 @@ import zstandard
 
 from mlm_data.errors import InputError
 from mlm_data.stores.folder import explain, open_input
+from mlm_data.text.compression import CODECS
 from mlm_data.types import Slice
 
 FEED = 64 << 10  # compressed bytes at a time: what a corrupt stream can lose of the good data before the break
 AIM = 4 << 20  # decompressed bytes at a time; the feed shrinks where text is packed very densely
-LONGEST_WINDOW = 1 << 31  # what `zstd --long=31` needs
-
-_DECODERS: dict[str, Callable[[], Any]] = {
-    "gzip": lambda: zlib.decompressobj(wbits=31),
-    "zstd": lambda: zstandard.ZstdDecompressor(max_window_size=LONGEST_WINDOW).decompressobj(),
-    "bzip2": bz2.BZ2Decompressor,
-    "xz": lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ),
-}
 _CORRUPT = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError)
 
 
@@ -114,7 +106,7 @@ class _Decoder:
         self._consumed = 0  # compressed bytes that were read without an error
         self._produced = 0
         self._frame_end: int | None = None  # `_produced` at the end of this member, where that is known
-        self._make = _DECODERS[compression]
+        self._make = CODECS[compression].decoder
         self._name = compression
         self._read_raw = read_raw
         self._decoder: Any = None  # None: between two members

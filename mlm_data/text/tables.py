@@ -1,4 +1,4 @@
-"""Parquet files by row group; Arrow files by record batch, Arrow streams whole. `offset` is the row in the file.
+"""Tables as documents: what Parquet and Arrow files have in common. `offset` is the row in the file.
 
 The text column may be a string or bytes, dictionary-encoded or not. Other fields become strings: strings as they are,
 lists and structs as compact JSON, everything else as Arrow prints it (1, 1.5, true, 2024-01-31). Where there is no
@@ -8,37 +8,45 @@ column "a.b", that means field b of the struct a.
 import difflib
 import json
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mlm_data.config import InputSettings
 from mlm_data.errors import InputError
 from mlm_data.hashing import string_buffers
 from mlm_data.stores.folder import open_input
-from mlm_data.text.arrow_footer import MAGIC, batch_blocks, batch_rows
 from mlm_data.text.batches import batch, other_fields, quarantined
 from mlm_data.text.json_lines import BAD_UTF8, NOT_A_STRING
 from mlm_data.text.utf8 import are_utf8
 from mlm_data.types import Documents, Slice
 
 
-def read_table(piece: Slice, settings: InputSettings, *, batch_bytes: int, replace: bool) -> Iterator[Documents]:
-    """The documents of a slice of a Parquet or Arrow file.
+class ReadBatches(Protocol):
+    """Yields (number of its first row in the file, record batch) for each batch of a slice."""
+
+    def __call__(
+        self, stream: pa.NativeFile, piece: Slice, settings: InputSettings, batch_bytes: int
+    ) -> Iterator[tuple[int, pa.RecordBatch]]: ...
+
+
+def read_table(
+    piece: Slice, settings: InputSettings, read: ReadBatches, *, batch_bytes: int, replace: bool
+) -> Iterator[Documents]:
+    """The documents of a slice of a table.
 
     Raises:
         InputError: the file is damaged, or has no column of strings for the text.
     """
     try:
         with open_input(piece.path) as stream:
-            read = _parquet_batches if piece.format == "parquet" else _arrow_batches
             for first_row, rows in read(stream, piece, settings, batch_bytes):
                 for start, part in _cut(rows, settings.text_field, batch_bytes):
                     yield _documents(piece, settings, first_row + start, part, replace)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{piece.path}: can't read this {piece.format} file: {_line(error)}") from error
+        raise InputError(f"{piece.path}: can't read this {piece.format} file: {first_line(error)}") from error
 
 
 def check_columns(schema: pa.Schema, settings: InputSettings, path: str) -> None:
@@ -60,44 +68,7 @@ def check_columns(schema: pa.Schema, settings: InputSettings, path: str) -> None
         raise InputError(f"{path}: column {field!r} is {kind}, not text: set text_field to a column of strings")
 
 
-def _parquet_batches(
-    stream: pa.NativeFile, piece: Slice, settings: InputSettings, batch_bytes: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    file = pq.ParquetFile(stream, pre_buffer=False)
-    check_columns(file.schema_arrow, settings, piece.path)
-    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
-    first_row = sum(group.num_rows for group in groups[: piece.start])
-    columns = _present(file.schema_arrow, settings)
-    for i in range(piece.start, piece.end):
-        group = groups[i]
-        row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
-        num_rows = max(1, min(1 << 20, batch_bytes // row_bytes))
-        for rows in file.iter_batches(num_rows, row_groups=[i], columns=columns, use_threads=False):
-            yield first_row, rows
-            first_row += rows.num_rows
-
-
-def _arrow_batches(
-    stream: pa.NativeFile, piece: Slice, settings: InputSettings, batch_bytes: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    del batch_bytes
-    is_file = stream.read(len(MAGIC)) == MAGIC
-    stream.seek(0)
-    open_reader = pa.ipc.open_file if is_file else pa.ipc.open_stream
-    schema = open_reader(stream).schema
-    check_columns(schema, settings, piece.path)
-    wanted = sorted({schema.get_field_index(name) for name in _present(schema, settings)})
-    first_row = 0
-    if is_file and piece.start:
-        first_row = int(batch_rows(stream, batch_blocks(stream)[: piece.start]).sum())
-    stream.seek(0)
-    reader = open_reader(stream, options=pa.ipc.IpcReadOptions(included_fields=wanted))
-    for rows in (reader.get_batch(i) for i in range(piece.start, piece.end)) if is_file else reader:
-        yield first_row, rows
-        first_row += rows.num_rows
-
-
-def _present(schema: pa.Schema, settings: InputSettings) -> list[str]:
+def present_columns(schema: pa.Schema, settings: InputSettings) -> list[str]:
     """The columns that hold the wanted fields."""
     wanted = [_top_level(schema, name) for name in (settings.text_field, *other_fields(settings))]
     return list(dict.fromkeys(name for name in wanted if name))
@@ -190,5 +161,6 @@ def _compact_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """An exception's message, or its name where it has none."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

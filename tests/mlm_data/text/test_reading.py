@@ -23,7 +23,8 @@ from mlm_data.build.units import plan_units
 from mlm_data.config import BuildConfig, parse_settings
 from mlm_data.errors import ConfigError, InputError
 from mlm_data.text.borders import find_lines, find_paragraphs
-from mlm_data.text.reading import check_encoding, read_slice, read_unit
+from mlm_data.text.encodings import check_encoding
+from mlm_data.text.reading import read_slice, read_unit
 from mlm_data.types import Slice, Unit
 
 

@@ -8,7 +8,7 @@ import os
 import pytest
 import zstandard
 
-from mlm_data.text.batches import truncated
+from mlm_data.text.blocks import truncated
 from mlm_data.text.streams import ByteStream
 from mlm_data.types import Slice
 

@@ -1,0 +1,55 @@
+"""One record for each compression that a file may be under: its name, its extension, its first bytes, its decoder."""
+
+import bz2
+import lzma
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+
+LONGEST_WINDOW = 1 << 31  # what `zstd --long=31` needs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """A compression. `decoder` makes an object as of `zlib.decompressobj`, for one member or frame."""
+
+    name: str
+    extension: str
+    magic: re.Pattern[bytes]  # matched at the first byte
+    decoder: Callable[[], Any]
+
+
+CODECS = {
+    codec.name: codec
+    for codec in (
+        Codec(
+            name="gzip",
+            extension="gz",
+            magic=re.compile(rb"\x1f\x8b"),
+            decoder=lambda: zlib.decompressobj(wbits=31),
+        ),
+        Codec(
+            name="zstd",
+            extension="zst",
+            magic=re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),  # the second: a frame to be skipped
+            decoder=lambda: zstandard.ZstdDecompressor(max_window_size=LONGEST_WINDOW).decompressobj(),
+        ),
+        Codec(name="bzip2", extension="bz2", magic=re.compile(rb"BZh"), decoder=bz2.BZ2Decompressor),
+        Codec(
+            name="xz",
+            extension="xz",
+            magic=re.compile(rb"\xfd7zXZ\0"),
+            decoder=lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ),
+        ),
+    )
+}
+BY_EXTENSION = {codec.extension: codec.name for codec in CODECS.values()}
+
+
+def by_magic(head: bytes) -> str:
+    """The compression that a file's first bytes show; "" for none."""
+    return next((codec.name for codec in CODECS.values() if codec.magic.match(head)), "")
