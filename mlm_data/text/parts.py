@@ -186,4 +186,4 @@ def _strings(value: object) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    return str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
