@@ -34,9 +34,28 @@ class InputSettings(Settings):
     format: Literal["auto", "text", "jsonl", "parquet", "arrow"] = "auto"
     documents: Literal["file", "line", "paragraph"] = "file"  # text only; a paragraph ends at an empty line
     encoding: str = "utf-8"  # a byte order mark wins over it
-    text_field: str = "text"  # "a.b" means field b of the object in field a; so for the two below
+    text_field: str | tuple[str, ...] = "text"
+    """The field that holds the text; several are joined by a blank line, those that are null or absent left out.
+    "a.b" means field b of the object in field a, here and in the two below; "a[].b" field b of each object in the list
+    in field a. A list of strings is joined by blank lines, too."""
     id_field: str | None = None
     keep_fields: tuple[str, ...] = ()
+
+    @field_validator("text_field")
+    @classmethod
+    def _text_field(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(value, str):
+            return value
+        if not value:
+            raise ValueError("name at least one field")
+        if len(set(value)) < len(value):
+            raise ValueError(f"names a field twice: {', '.join(value)}")
+        return value if len(value) > 1 else value[0]
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The fields that make the text, in order."""
+        return (self.text_field,) if isinstance(self.text_field, str) else self.text_field
 
 
 class TokenizerTraining(Settings):

@@ -31,7 +31,12 @@ from mlm_data.text.utf8 import are_utf8
 
 BAD_UTF8, BAD_JSON, NO_TEXT, NOT_A_STRING = "bad_utf8", "bad_json", "no_text_field", "text_not_a_string"
 
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+
+class _Number(str):
+    """A number or a constant as it is written; no string, though Python would take it for one."""
+
+
+_DECODER = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_Number)
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\n\r]+', re.DOTALL)
@@ -108,7 +113,7 @@ def read_fields(
         if line.problem is not None:
             problems.append((line.number, *line.problem))
     num_objects = int(is_sure.sum()) + sum(line.is_object for line in slow)
-    return Fields(with_text, columns[0], tuple(columns[1:]), tuple(sorted(problems)), num_objects, present)
+    return Fields(with_text, columns[0], tuple(columns[1:]), tuple(sorted(problems)), num_objects, dict(present))
 
 
 def _find_values(

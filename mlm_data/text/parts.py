@@ -15,12 +15,15 @@ as Python has it; `array_parts` for a column of a table.
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Bool, Int8, Int64, UInt8
 
+from mlm_data.hashing import string_buffers
 from mlm_data.text.json_kernels import CONTAINER, ESCAPED, MISSING, NULL, PLAIN, join_parts, scan_items, scan_lines
 
 SEPARATOR = "\n\n"
@@ -187,3 +190,61 @@ def _strings(value: object) -> list[str]:
 
 def _shown(value: object) -> str:
     return str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def array_parts(
+    columns: Mapping[str, pa.Array], name: str, rows: Int64[np.ndarray, " rows"]
+) -> tuple[Int64[np.ndarray, " parts"], pa.LargeBinaryArray]:
+    """(row of each, parts) of a field of a table's or a struct's columns, in order; the types must fit the name."""
+    if name in columns:
+        return _open_all(columns[name], rows)
+    base, levels, rest = split_name(name)
+    array = columns[base]
+    for _ in range(levels):
+        array, rows = _open(array, rows)
+    if rest is None:
+        return _open_all(array, rows)
+    return array_parts(dict(zip(array.type.names, array.flatten(), strict=True)), rest, rows)
+
+
+def join_arrays(
+    found: Sequence[tuple[Int64[np.ndarray, " parts"], pa.LargeBinaryArray]], num_rows: int
+) -> pa.LargeBinaryArray:
+    """The parts of all fields of each row, joined; null where there is none."""
+    rows = np.concatenate([rows for rows, _ in found])
+    values = pa.concat_arrays([array for _, array in found])
+    data, offsets = string_buffers(values)
+    order = np.argsort(rows, kind="stable")
+    parts = Values(rows, np.full(len(rows), PLAIN, np.int8), offsets[:-1], offsets[1:])[order]
+    text = join(data, parts, np.arange(num_rows))
+    has_text = np.zeros(num_rows, np.bool_)
+    has_text[rows] = True
+    _, text_offsets, text_data = text.buffers()
+    validity = pa.py_buffer(np.packbits(has_text, bitorder="little"))
+    return pa.Array.from_buffers(pa.large_binary(), num_rows, [validity, text_offsets, text_data])
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values of this type stand for their items."""
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(matches(kind) for matches in (*kinds, pa.types.is_list_view, pa.types.is_large_list_view))
+
+
+def _open(array: pa.Array, rows: Int64[np.ndarray, " rows"]) -> tuple[pa.Array, Int64[np.ndarray, " items"]]:
+    """The items of a column of lists, and the row of each."""
+    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+        array = array.cast(pa.large_list(array.type.value_type))
+    parents = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
+    return pc.list_flatten(array), rows[parents]
+
+
+def _open_all(
+    array: pa.Array, rows: Int64[np.ndarray, " rows"]
+) -> tuple[Int64[np.ndarray, " parts"], pa.LargeBinaryArray]:
+    while is_list(array.type):
+        array, rows = _open(array, rows)
+    if pa.types.is_null(array.type):
+        return rows[:0], pa.array([], pa.large_binary())
+    is_there = array.is_valid()
+    strings = array.filter(is_there).cast(pa.large_binary())
+    return rows[is_there.to_numpy(zero_copy_only=False)], strings

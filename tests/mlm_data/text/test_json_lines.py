@@ -50,7 +50,7 @@ def compact(value):
     return json.dumps(value, ensure_ascii=False)
 
 
-class NotText(Exception):
+class NotTextError(Exception):
     """Something else stands where a string should be."""
 
 
@@ -61,7 +61,7 @@ def strings(value):
     if isinstance(value, list):
         return [part for item in value for part in strings(item)]
     if isinstance(value, Raw) or not isinstance(value, str):
-        raise NotText
+        raise NotTextError
     return [value]
 
 
@@ -80,7 +80,7 @@ def expected(line):
     text, other = value["text"], value.get("x")
     try:
         parts = strings(text)
-    except NotText:
+    except NotTextError:
         return "text_not_a_string"
     if not parts:
         return "text_not_a_string" if text is None else "no_text_field"

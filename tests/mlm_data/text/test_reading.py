@@ -475,7 +475,7 @@ def test_other_columns_become_strings(scratch, kind):
         }
     )
     form, parts = write_table(scratch, table, kind)
-    config = configure(id_field="url", keep_fields=("n", "x", "ok", "day", "list", "struct", "lang", "absent", "text"))
+    config = configure(id_field="url", keep_fields=("n", "x", "ok", "day", "list", "struct", "lang", "text"))
     (batch,) = read_slice(piece_of(scratch, form, end=parts), config)
     assert batch.table.drop_columns(["text", "offset"]).to_pydict() == {
         "id_field": ["u1", None],
@@ -486,7 +486,6 @@ def test_other_columns_become_strings(scratch, kind):
         "keep.list": ["[1,null]", None],
         "keep.struct": ['{"a":"\u00fc","b":[1]}', '{"a":null,"b":[]}'],
         "keep.lang": ["en", "de"],
-        "keep.absent": [None, None],
         "keep.text": ["a", "b"],
     }
     assert set(batch.table.schema.types[2:]) == {pa.string()}
@@ -496,7 +495,7 @@ def test_other_columns_become_strings(scratch, kind):
 def test_fields_of_structs(scratch, kind):
     inner = [{"text": "a", "n": 1, "deep": {"x": "y"}}, {"text": None, "n": 2, "deep": None}, None]
     form, parts = write_table(scratch, pa.table({"doc": inner, "doc.z": ["1", "2", "3"]}), kind)
-    config = configure(text_field="doc.text", keep_fields=("doc.n", "doc.deep.x", "doc.z", "doc.none", "doc"))
+    config = configure(text_field="doc.text", keep_fields=("doc.n", "doc.deep.x", "doc.z", "doc"))
     (batch,) = read_slice(piece_of(scratch, form, end=parts), config)
     assert batch.table.to_pydict() == {
         "text": ["a"],
@@ -504,7 +503,6 @@ def test_fields_of_structs(scratch, kind):
         "keep.doc.n": ["1"],
         "keep.doc.deep.x": ["y"],
         "keep.doc.z": ["1"],
-        "keep.doc.none": [None],
         "keep.doc": ['{"text":"a","n":1,"deep":{"x":"y"}}'],
     }
     assert [item.reason for item in batch.quarantined] == ["text_not_a_string"] * 2
