@@ -1,7 +1,8 @@
 """PUBLISH: add everything up, and make the version visible only if it adds up.
 
-The gates, in order: compressed files that break off; too much quarantined; a ledger that does not balance; an audit of
-the masks that fails; an empty split. A build that stops at one of them changes nothing that a reader can see.
+The gates, in order: a field that no document has; compressed files that break off; too much quarantined; a ledger that
+does not balance; an audit of the masks that fails; an empty split. A build that stops at one of them changes nothing
+that a reader can see.
 """
 
 import datetime
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mlm_data.build.context import Context
+from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.prepare import FOLDER as PREPARED
 from mlm_data.config import BuildConfig, semantic
 from mlm_data.dataset.ledger import Ledger
@@ -25,6 +27,7 @@ from mlm_data.shards.format import SPLITS
 from mlm_data.shards.planes import planes_of
 from mlm_data.shards.writer import ShardRecord, SignaturesRecord
 from mlm_data.text.blocks import TRUNCATED
+from mlm_data.types import FieldCounts
 
 
 def publish_version(results: list[dict[str, Any]], context: Context) -> str:
@@ -35,6 +38,9 @@ def publish_version(results: list[dict[str, Any]], context: Context) -> str:
     """
     results = sorted(results, key=lambda item: item["unit"])
     ledger = sum((Ledger.from_dict(item["ledger"]) for item in results), Ledger())
+    fields = ((number, FieldCounts.from_dict(counts)) for item in results for number, counts in item["fields"])
+    if absent := absent_fields(context.config, add_counts(fields)):
+        raise BuildError(absent[0])
     quarantine = list(_quarantine(results, context))
     check_quarantine(ledger, quarantine, context.config)
     if problems := ledger.problems():

@@ -11,8 +11,9 @@ number of digits, and a value at most 64 levels of brackets.
 
 Where an object has no field "a.b", that means field "b" of the object in its field "a": the kernel walks that one, too.
 
-A wanted value becomes text: strings as they are, null as null, everything else as it is written, without the white
-space between tokens. Cost: eight bytes at a time inside strings; over 1 GB/s where most of a line is text.
+The text may be put together, of several fields and of lists: see `parts`. Other wanted values become text so: strings
+as they are, null as null, everything else as it is written, without the white space between tokens. Cost: eight bytes
+at a time inside strings; over 1 GB/s where most of a line is text.
 """
 
 import json
