@@ -35,14 +35,32 @@ class InputSettings(Settings):
     encoding: str = "utf-8"
     """Of text files, as Python names it. A byte order mark in a file wins over it."""
 
-    text_field: str = "text"
-    """The field or column that holds the text. `a.b` means field b of the object in field a."""
+    text_field: str | tuple[str, ...] = "text"
+    """The field or column that holds the text. Several are joined by a blank line, those that are null or absent left
+    out. `a.b` means field b of the object in field a, here and in the two below; `a[].b` field b of each object in the
+    list in field a. A list of strings is joined by blank lines, too."""
 
     id_field: str | None = None
     """The field that holds your own id, kept beside each document. None: there is none."""
 
     keep_fields: tuple[str, ...] = ()
     """Further fields to keep beside each document, such as a date or a licence. One of them may decide the split."""
+
+    @field_validator("text_field")
+    @classmethod
+    def _text_field(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(value, str):
+            return value
+        if not value:
+            raise ValueError("name at least one field")
+        if len(set(value)) < len(value):
+            raise ValueError(f"names a field twice: {', '.join(value)}")
+        return value if len(value) > 1 else value[0]
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The fields that make the text, in order."""
+        return (self.text_field,) if isinstance(self.text_field, str) else self.text_field
 
 
 class TokenizerTraining(Settings):
@@ -274,8 +292,12 @@ class BuildConfig(Settings):
     64-bit integer."""
 
     max_quarantined: float = Field(default=0.01, ge=0, le=1)
-    """Share of documents that may be unreadable; above it the build fails. One in a hundred is more than the odd broken
-    file."""
+    """Share of the documents, and of the bytes, that may be unreadable; above it the build fails. One in a hundred is
+    more than the odd broken file."""
+
+    max_truncated: int = Field(default=0, ge=0)
+    """How many compressed files may break off in the middle; above it the build fails. Such a file counts as one
+    document, whatever it has lost, so that `max_quarantined` alone would not notice a download that ended early."""
 
     compression: Compression = "none"
     """Of the published files. `none` can be memory-mapped, which makes the loader fast; `zstd` and `lz4` are for cold
@@ -321,7 +343,7 @@ def anchor(config: BuildConfig, folder: Path) -> BuildConfig:
 def semantic(config: BuildConfig) -> dict[str, Any]:
     """The part of a configuration that the dataset's bytes may depend on, as plain JSON types."""
     full = config.model_dump(mode="json")
-    for field in ("name", "output", "cache", "compression", "unit_bytes", "max_quarantined"):
+    for field in ("name", "output", "cache", "compression", "unit_bytes", "max_quarantined", "max_truncated"):
         del full[field]
     for item in full["inputs"]:
         del item["path"]

@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mlm_data.command import make_parser
-from mlm_data.config import BuildConfig, Settings
+from mlm_data.config import BuildConfig
+from mlm_data.settings import Settings
 from pipelines.commands import cli as build_cli
 from trainer.commands import cli as train_cli
 from trainer.config import RECIPES, RunSettings

@@ -18,6 +18,7 @@ from mlm_data.text.find import Found
 from mlm_data.text.formats import BY_EXTENSION, FORMATS
 from mlm_data.text.formats.record import Format
 from mlm_data.text.tables import first_line
+from mlm_data.text.tails import TAIL_BYTES, is_cut
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ class InputFile:
     identity: str  # changes when the file changes; enters cache keys, never digests
     parts: int = 1  # of a format that has parts: row groups of Parquet, record batches of an Arrow file
     can_split: bool = False
+    is_cut: bool = False  # a compressed file that certainly lacks its end
 
 
 def identify(settings: InputSettings, number: int, source: str, item: Found, *, by_content: bool) -> InputFile:
@@ -65,6 +67,9 @@ def identify(settings: InputSettings, number: int, source: str, item: Found, *, 
         if by_content:
             identity = _reading(item.path, lambda: _content_hash(stream))
         file = replace(file, format=kind.name, compression=codec, identity=identity)
+        if codec:
+            tail = _reading(item.path, lambda: _tail(stream, num_bytes))
+            file = replace(file, is_cut=is_cut(codec, head, tail, num_bytes))
         if codec and not kind.takes_compression:
             raise InputError(f"{item.path}: a {kind.name} file can't be read through {codec}: unpack it first")
         if kind.has_parts:
@@ -104,6 +109,11 @@ def _count_parts(stream: pa.NativeFile, kind: Format, settings: InputSettings, p
         return kind.count_parts(stream, settings, path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: can't read this {kind.name} file: {first_line(error)}") from error
+
+
+def _tail(stream: pa.NativeFile, num_bytes: int) -> bytes:
+    stream.seek(max(0, num_bytes - TAIL_BYTES))
+    return stream.read(TAIL_BYTES)
 
 
 def _content_hash(stream: pa.NativeFile) -> str:

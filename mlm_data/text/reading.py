@@ -23,7 +23,7 @@ from mlm_data.stores.folder import file_info, stat_identity
 from mlm_data.text.formats import FORMATS
 from mlm_data.types import Documents, Slice, Unit
 
-ALGORITHM_VERSION = 1  # enters cache keys: count up when other documents come out of the same bytes
+ALGORITHM_VERSION = 2  # enters cache keys: count up when other documents come out of the same bytes
 
 BATCH_BYTES = 8 << 20
 

@@ -3,7 +3,8 @@
 import pytest
 
 from docs.tools.reference import build_parser, train_parser
-from mlm_data.config import BuildConfig, apply_overrides, parse_settings, parse_yaml
+from mlm_data.config import BuildConfig
+from mlm_data.settings import apply_overrides, parse_settings, parse_yaml
 from tests.docs.commands import PAGES, ROOT, blocks, command_lines
 from trainer.config import resolve
 

@@ -50,6 +50,21 @@ def compact(value):
     return json.dumps(value, ensure_ascii=False)
 
 
+class NotTextError(Exception):
+    """Something else stands where a string should be."""
+
+
+def strings(value):
+    """The strings of a value, by the plain rule."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return [part for item in value for part in strings(item)]
+    if isinstance(value, Raw) or not isinstance(value, str):
+        raise NotTextError
+    return [value]
+
+
 def expected(line):
     """(text, other) of one line, or the reason why it has no text."""
     try:
@@ -63,8 +78,13 @@ def expected(line):
     if "text" not in value:
         return "no_text_field"
     text, other = value["text"], value.get("x")
-    if not isinstance(text, str) or isinstance(text, Raw):
+    try:
+        parts = strings(text)
+    except NotTextError:
         return "text_not_a_string"
+    if not parts:
+        return "text_not_a_string" if text is None else "no_text_field"
+    text = "\n\n".join(part for part in parts if part)
     if re.search("[\ud800-\udfff]", text):
         return "bad_utf8"
     if other is not None and (isinstance(other, Raw) or not isinstance(other, str)):
