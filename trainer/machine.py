@@ -71,8 +71,8 @@ def choose(settings: RunSettings, *, precision: str | None = None, parallel: Par
             raise ConfigError("compile: on needs a C++ compiler: install the package g++ (Debian, Ubuntu) or gcc-c++")
         notes.append("no C++ compiler: running eagerly, about 1.3 times slower; install the package g++ (or gcc-c++)")
         compiled = False
-    elif device.type == "cpu" and wanted == "float32" and segments.problem():
-        notes.append(f"attention by products over whole rows, the slower way: {segments.problem()}")
+    elif device.type == "cpu" and (problem := segments.problem(getattr(torch, wanted))):
+        notes.append(f"attention by products over whole rows, the slower way: {problem}")
     deterministic = settings.deterministic if settings.deterministic is not None else device.type == "cpu"
     return Machine(
         device=device,
