@@ -162,7 +162,7 @@ def compile_parts(model: Encoder) -> None:
         from trainer.kernels.triton_loss import softmax_gradient  # Triton comes with torch for CUDA only
 
         model.loss_kernel = softmax_gradient
-    elif model.compute == torch.float32 and softmax.problem() is None:
+    elif model.compute in (torch.float32, torch.bfloat16) and softmax.problem() is None:
         model.loss_kernel = softmax.softmax_gradient
     else:
         model.loss_kernel = compiled_kernel()

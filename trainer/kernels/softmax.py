@@ -1,4 +1,4 @@
-"""`trainer.loss.softmax_gradient` for float32 logits on a CPU, in C++: `softmax.cpp`. It is a `trainer.loss.Kernel`."""
+"""`trainer.loss.softmax_gradient` on a CPU in C++: `softmax.cpp`, float32 and bfloat16. A `trainer.loss.Kernel`."""
 
 import torch
 from torch import Tensor
@@ -14,9 +14,13 @@ def problem() -> str | None:
 def softmax_gradient(logits_CV: Tensor, bias_V: Tensor, target_C: Tensor) -> tuple[Tensor, Tensor]:
     """As `trainer.loss.softmax_gradient`, in one pass over memory; `logits` are contiguous."""
     assert logits_CV.is_contiguous()
-    assert logits_CV.dtype == torch.float32
-    loss_C, hit_C = (logits_CV.new_empty(target_C.numel()) for _ in range(2))
-    native.library("softmax").premask_softmax_gradient(
+    library = native.library("softmax")
+    kernels = {
+        torch.float32: library.premask_softmax_gradient,
+        torch.bfloat16: library.premask_softmax_gradient_bf16,
+    }
+    loss_C, hit_C = (bias_V.new_empty(target_C.numel()) for _ in range(2))
+    kernels[logits_CV.dtype](
         *map(native.pointer, (logits_CV, bias_V.contiguous(), target_C.contiguous())),
         *native.numbers(*logits_CV.shape),
         *map(native.pointer, (loss_C, hit_C)),
