@@ -24,10 +24,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int8, Int64, UInt8
 
+from mlm_data.text.encodings import BAD_UTF8, NOT_TEXT, NOT_TEXT_DETAIL
 from mlm_data.text.json_kernels import CONTAINER, ESCAPED, MAX_DEPTH, MISSING, NULL, PLAIN, copy_values, scan_lines
-from mlm_data.text.utf8 import are_utf8
+from mlm_data.text.utf8 import TEXT, check_texts, is_no_text
 
-BAD_UTF8, BAD_JSON, NO_TEXT, NOT_A_STRING = "bad_utf8", "bad_json", "no_text_field", "text_not_a_string"
+BAD_JSON, NO_TEXT, NOT_A_STRING = "bad_json", "no_text_field", "text_not_a_string"
 
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -62,7 +63,7 @@ def read_fields(
             problem, `bad_utf8`. In other fields lone surrogates always become U+FFFD.
     """
     names = list(dict.fromkeys((text_field, *other_fields)))
-    is_sure = are_utf8(data, starts, ends)
+    is_sure = check_texts(data, starts, ends) == TEXT
     kinds, firsts, lasts = _find_values(data, starts, ends, names, is_sure)
 
     problems, slow_lines, slow_values = [], [], []
@@ -80,7 +81,17 @@ def read_fields(
         problems.append((line, problem.reason, problem.detail))
 
     lines = np.flatnonzero(is_sure & has_text)
-    columns = [_column(data, kinds[i, lines], firsts[i, lines], lasts[i, lines]) for i in range(len(names))]
+    columns = []
+    for i in range(len(names)):
+        values, nuls = _column(data, kinds[i, lines], firsts[i, lines], lasts[i, lines])
+        columns.append(values)
+        if i == 0:
+            nul_lines = np.flatnonzero(nuls)
+    no_texts = [i for i in nul_lines.tolist() if is_no_text(columns[0][i].as_buffer().to_pybytes())]
+    if no_texts:
+        problems += [(int(lines[i]), NOT_TEXT, NOT_TEXT_DETAIL) for i in no_texts]
+        kept = np.delete(np.arange(len(lines)), no_texts)
+        lines, columns = lines[kept], [values.take(kept) for values in columns]
     if slow_lines:
         lines = np.concatenate([lines, slow_lines])
         order = np.argsort(lines)
@@ -134,6 +145,8 @@ def _no_text(text_field: str, raw: str | None) -> _Problem:
 
 def _read_slowly(line: bytes, names: Sequence[str], replace: bool) -> list[str | _Problem | None]:
     """The wanted values of one line; a `_Problem` in front if it has no text."""
+    if is_no_text(line):
+        return [_Problem(NOT_TEXT, NOT_TEXT_DETAIL)]
     try:
         text = line.decode(errors="replace" if replace else "strict")
     except UnicodeDecodeError as error:
@@ -148,6 +161,8 @@ def _read_slowly(line: bytes, names: Sequence[str], replace: bool) -> list[str |
         return [_no_text(names[0], raw)]
     if not replace and _SURROGATES.search(values[0]):
         return [_Problem(BAD_UTF8, "a surrogate that is alone")]
+    if "\0" in values[0] and is_no_text(values[0].encode(errors="replace")):
+        return [_Problem(NOT_TEXT, NOT_TEXT_DETAIL)]
     return [value if value is None else _SURROGATES.sub("\ufffd", value) for value in values]
 
 
@@ -197,11 +212,13 @@ def _column(
     kinds: Int8[np.ndarray, " lines"],
     firsts: Int64[np.ndarray, " lines"],
     lasts: Int64[np.ndarray, " lines"],
-) -> pa.LargeStringArray:
+) -> tuple[pa.LargeStringArray, Bool[np.ndarray, " lines"]]:
+    """A field's values, and in which of them an escape writes a NUL."""
     has_value = (kinds != MISSING) & (kinds != NULL)
     out = np.empty(int((lasts - firsts)[has_value].sum()), np.uint8)
     offsets = np.zeros(len(kinds) + 1, np.int64)
-    copy_values(data, kinds, firsts, lasts, offsets, out)
+    has_nul = np.zeros(len(kinds), np.bool_)
+    copy_values(data, kinds, firsts, lasts, offsets, out, has_nul)
     validity = None if has_value.all() else pa.py_buffer(np.packbits(has_value, bitorder="little"))
     buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(out)]
-    return pa.Array.from_buffers(pa.large_string(), len(kinds), buffers)
+    return pa.Array.from_buffers(pa.large_string(), len(kinds), buffers), has_nul

@@ -19,8 +19,9 @@ from mlm_data.errors import InputError
 from mlm_data.hashing import string_buffers
 from mlm_data.stores.folder import open_input
 from mlm_data.text.batches import batch, other_fields, quarantined
-from mlm_data.text.json_lines import BAD_UTF8, NOT_A_STRING
-from mlm_data.text.utf8 import are_utf8
+from mlm_data.text.encodings import BAD_UTF8, NOT_TEXT, NOT_TEXT_DETAIL
+from mlm_data.text.json_lines import NOT_A_STRING
+from mlm_data.text.utf8 import BAD_BYTES, NO_TEXT, check_texts
 from mlm_data.types import Documents, Slice
 
 
@@ -123,19 +124,22 @@ def _documents(piece: Slice, settings: InputSettings, first_row: int, rows: pa.R
     ]
     raw = column.cast(pa.large_binary()).filter(is_text)
     data, offsets = string_buffers(raw)
-    is_good = are_utf8(data, offsets[:-1], offsets[1:])
+    kinds = check_texts(data, offsets[:-1], offsets[1:])
     places = places[is_text]
-    if is_good.all():
-        text = pa.Array.from_buffers(pa.large_string(), len(raw), raw.buffers(), 0, raw.offset)
-    elif replace:
+    is_good = kinds != NO_TEXT
+    bad += [quarantined(piece, int(place), NOT_TEXT, NOT_TEXT_DETAIL) for place in places[~is_good]]
+    if not replace:
+        detail = "bytes that are no UTF-8"
+        bad += [quarantined(piece, int(place), BAD_UTF8, detail) for place in places[kinds == BAD_BYTES]]
+        is_good &= kinds != BAD_BYTES
+    if not is_good.all():
+        raw, kinds, places = raw.filter(is_good), kinds[is_good], places[is_good]
+        is_text[is_text] = is_good
+    bad.sort(key=lambda item: item.offset)
+    if (kinds == BAD_BYTES).any():
         text = pa.array([value.as_py().decode(errors="replace") for value in raw], pa.large_string())
     else:
-        bad += [quarantined(piece, int(place), BAD_UTF8, "bytes that are no UTF-8") for place in places[~is_good]]
-        bad.sort(key=lambda item: item.offset)
-        is_text[is_text] = is_good
-        places = places[is_good]
-        good = raw.filter(is_good)
-        text = good.cast(pa.large_string())
+        text = pa.Array.from_buffers(pa.large_string(), len(raw), raw.buffers(), 0, raw.offset)
     others = [_as_strings(rows, name).filter(is_text) for name in other_fields(settings)]
     return batch(piece, settings, tuple(bad), rows.nbytes, text, places, others)
 

@@ -11,7 +11,7 @@ from mlm_data.text.blocks import read_blocks
 from mlm_data.text.borders import Block, Places
 from mlm_data.text.encodings import decode
 from mlm_data.text.formats.record import Format
-from mlm_data.text.json_lines import BAD_UTF8, read_fields
+from mlm_data.text.json_lines import read_fields
 from mlm_data.types import Documents, Quarantined, Slice
 
 
@@ -33,7 +33,7 @@ def _json_batch(
     data, (starts, ends) = np.frombuffer(block.data, np.uint8), places
     if codec != "utf-8":
         lines, kept, problems = decode(block.data, starts, ends, codec, replace)
-        bad += (quarantined(piece, int(offsets[i]), BAD_UTF8, detail) for i, detail in problems)
+        bad += (quarantined(piece, int(offsets[i]), reason, detail) for i, reason, detail in problems)
         data, borders = string_buffers(lines)
         starts, ends, offsets = borders[:-1], borders[1:], offsets[kept]
     names = other_fields(settings)

@@ -50,8 +50,15 @@ def compact(value):
     return json.dumps(value, ensure_ascii=False)
 
 
+def is_no_text(data):
+    controls = sum(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in data)
+    return 0 in data and controls > len(data) / 10
+
+
 def expected(line):
     """(text, other) of one line, or the reason why it has no text."""
+    if is_no_text(line):
+        return "not_text"
     try:
         value = DECODER.decode(line.decode())
     except UnicodeDecodeError:
@@ -67,6 +74,8 @@ def expected(line):
         return "text_not_a_string"
     if re.search("[\ud800-\udfff]", text):
         return "bad_utf8"
+    if is_no_text(text.encode()):
+        return "not_text"
     if other is not None and (isinstance(other, Raw) or not isinstance(other, str)):
         other = compact(other)
     return text, None if other is None else re.sub("[\ud800-\udfff]", "\ufffd", other)
