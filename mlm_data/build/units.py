@@ -23,7 +23,7 @@ from mlm_data.errors import InputError
 from mlm_data.hashing import hash_bytes
 from mlm_data.text.formats import FORMATS
 from mlm_data.text.identify import InputFile
-from mlm_data.text.inputs import find_files
+from mlm_data.text.inputs import find_files, some
 from mlm_data.types import Slice, Unit
 
 UNITS_WANTED = 64
@@ -59,9 +59,9 @@ def plan_units(config: BuildConfig, *, unit_bytes: int | None = None, group_modu
     full = [file for file in files if file.num_bytes and file.parts]
     empty = [file.source for file in files if not (file.num_bytes and file.parts)]
     if not full:
-        raise InputError(f"nothing to read: {_some(empty)} {'is' if len(empty) == 1 else 'are'} empty")
+        raise InputError(f"nothing to read: {some(empty)} {'is' if len(empty) == 1 else 'are'} empty")
     if empty:
-        warnings = [*warnings, f"{len(empty)} empty file{'s' * (len(empty) > 1)} skipped: {_some(empty)}"]
+        warnings = [*warnings, f"{len(empty)} empty file{'s' * (len(empty) > 1)} skipped: {some(empty)}"]
     if unit_bytes is None:
         total = sum(file.num_bytes for file in full)
         unit_bytes = config.unit_bytes or min(MAX_UNIT_BYTES, max(MIN_UNIT_BYTES, total // UNITS_WANTED))
@@ -124,7 +124,3 @@ def _slice(file: InputFile, start: int, end: int | None) -> Slice:
         num_bytes=num_bytes,
         identity=file.identity,
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -4,22 +4,18 @@ A compressed stream that ends early or is corrupt is no error here: what was rea
 says what happened. Gzip members and Zstandard frames (skippable ones too) that follow each other read as one stream.
 """
 
-import lzma
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
-import zstandard
 
 from mlm_data.errors import InputError
 from mlm_data.stores.folder import explain, open_input
-from mlm_data.text.compression import CODECS
+from mlm_data.text.compression import CODECS, CORRUPT
 from mlm_data.types import Slice
 
 FEED = 64 << 10  # compressed bytes at a time: what a corrupt stream can lose of the good data before the break
 AIM = 4 << 20  # decompressed bytes at a time; the feed shrinks where text is packed very densely
-_CORRUPT = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError)
 
 
 class ByteStream:
@@ -130,7 +126,7 @@ class _Decoder:
             self._members += 1
         try:
             out = self._decoder.decompress(raw)
-        except _CORRUPT as error:
+        except CORRUPT as error:
             self._done = True
             self.damage = f"the {self._name} stream is corrupt: {error}"
             return b""
