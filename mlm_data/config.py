@@ -42,7 +42,10 @@ class InputSettings(Settings):
     format: Literal["auto", "text", "jsonl", "json", "csv", "tsv", "fasta", "parquet", "arrow"] = "auto"
     documents: Literal["file", "line", "paragraph"] = "file"  # text only; a paragraph ends at an empty line
     encoding: str = "utf-8"  # a byte order mark wins over it
-    text_field: str = "text"  # "a.b" means field b of the object in field a; so for the two below
+    text_field: str | tuple[str, ...] = "text"
+    """The field that holds the text; several are joined by a blank line, those that are null or absent left out.
+    "a.b" means field b of the object in field a, here and in the two below; "a[].b" field b of each object in the list
+    in field a. A list of strings is joined by blank lines, too."""
     id_field: str | None = None
     keep_fields: tuple[str, ...] = ()
     delimiter: str | None = None
@@ -62,6 +65,22 @@ class InputSettings(Settings):
         if values.get("delimiter") is None:
             values.pop("delimiter", None)
         return values
+
+    @field_validator("text_field")
+    @classmethod
+    def _text_field(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(value, str):
+            return value
+        if not value:
+            raise ValueError("name at least one field")
+        if len(set(value)) < len(value):
+            raise ValueError(f"names a field twice: {', '.join(value)}")
+        return value if len(value) > 1 else value[0]
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The fields that make the text, in order."""
+        return (self.text_field,) if isinstance(self.text_field, str) else self.text_field
 
 
 class TokenizerTraining(Settings):
@@ -196,7 +215,11 @@ class BuildConfig(Settings):
     split: SplitSettings = SplitSettings()
     cache: CacheSettings = CacheSettings()
     seed: int = Field(default=0, ge=0, lt=2**63)
-    max_quarantined: float = Field(default=0.01, ge=0, le=1)  # share of documents; above it the build fails
+    max_quarantined: float = Field(default=0.01, ge=0, le=1)
+    """The share of the documents, and of the bytes, that may be unreadable; above it the build fails."""
+    max_truncated: int = Field(default=0, ge=0)
+    """How many compressed files may break off in the middle; above it the build fails. Such a file counts as one
+    document, whatever it has lost, so that `max_quarantined` alone would not notice a download that ended early."""
     compression: Compression = "none"  # of the published files; none can be memory-mapped
     unit_bytes: int | None = Field(default=None, ge=1024)  # default: total / 64, between 1 and 64 MiB
 
@@ -309,7 +332,7 @@ def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[st
 def semantic(config: BuildConfig) -> dict[str, Any]:
     """The part of a configuration that the dataset's bytes may depend on, as plain JSON types."""
     full = config.model_dump(mode="json")
-    for field in ("name", "output", "cache", "compression", "unit_bytes", "max_quarantined"):
+    for field in ("name", "output", "cache", "compression", "unit_bytes", "max_quarantined", "max_truncated"):
         del full[field]
     for item in full["inputs"]:
         del item["path"]

@@ -49,7 +49,8 @@ def assemble_unit(prepared: Mapping[str, Any], copies: np.ndarray, context: Cont
         context: the build.
 
     Returns:
-        Plain types: `unit`, `key`, `ledger`, `shards`, `signatures` (or None), `audit` and `packing` by split.
+        Plain types: `unit`, `key`, `fields`, `ledger`, `shards`, `signatures` (or None), `audit` and `packing` by
+        split.
     """
     table = open_prepared(context, prepared["key"])
     lengths = _list_lengths(table.column("tokens"))
@@ -83,6 +84,7 @@ def assemble_unit(prepared: Mapping[str, Any], copies: np.ndarray, context: Cont
     return {
         "unit": prepared["unit"],
         "key": prepared["key"],
+        "fields": prepared["fields"],
         "ledger": ledger.to_dict(),
         "shards": shards,
         "signatures": _write_signatures(table, selection, prepared["unit"], context),

@@ -4,22 +4,26 @@ import hashlib
 import itertools
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import rfc8785
 
+from mlm_data.build.fields import absent_fields, add_counts, hexadecimal_fields
 from mlm_data.build.plan import make_context, make_plan
 from mlm_data.build.prepare import FOLDER, key_parts
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
 from mlm_data.rows.packing import cut_documents, pack
 from mlm_data.stores.folder import Folder
+from mlm_data.text.blocks import TRUNCATED
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Engine, Reference, from_bytes, load_tokenizer, make_engine
 from mlm_data.tokens.train import train_tokenizer
+from mlm_data.types import FieldCounts
 
 PROBE_BYTES = 2 * 2**20  # of text that is really tokenized, spread over up to PROBE_UNITS units
 PROBE_UNITS = 8
@@ -64,7 +68,8 @@ def estimate(config: BuildConfig) -> Estimate:
     """
     plan = make_plan(config)
     total = sum(unit.num_bytes for unit in plan.units)
-    texts, read = _probe(config, plan)
+    probe = _probe(config, plan)
+    texts = probe.texts
     if config.tokenizer.path is not None:
         reference = load_tokenizer(config.tokenizer.path, config.tokenizer.special)
         used = reference
@@ -80,12 +85,12 @@ def estimate(config: BuildConfig) -> Estimate:
         reference=reference,
         engine=engine,
         num_bytes=total,
-        probe_bytes=read,
+        probe_bytes=probe.num_bytes,
         probe_documents=sum(len(batch) for batch in texts),
         probe_tokens=sum(len(item.ids) for item in encoded),
         probe_fullness=_fullness(config, encoded, used.roles.num_specials),
         probe_seconds=seconds,
-        warnings=(*plan.warnings, *_disk_warnings(config, total)),
+        warnings=(*plan.warnings, *_field_warnings(config, probe), *probe.broken, *_disk_warnings(config, total)),
     )
 
 
@@ -119,19 +124,41 @@ def _parts(work: Folder, name: str) -> dict[str, Any]:
     return json.loads(work.read(f"{FOLDER}/{name}"))["parts"]
 
 
-def _probe(config: BuildConfig, plan: Plan) -> tuple[list[pa.LargeStringArray], int]:
+@dataclass(frozen=True, kw_only=True)
+class _Probe:
+    """A little of the input, read."""
+
+    texts: list[pa.LargeStringArray]
+    num_bytes: int
+    fields: Mapping[int, FieldCounts]  # by the number of the input
+    broken: list[str]  # a line for each compressed file that breaks off
+
+
+def _probe(config: BuildConfig, plan: Plan) -> _Probe:
     step = max(1, len(plan.units) // PROBE_UNITS)
     units = plan.units[::step][:PROBE_UNITS]
-    texts, read = [], 0
+    texts, read, fields, broken = [], 0, [], []
     for unit in units:
         part = 0
+        input_of = {piece.source: piece.input for piece in unit.slices}
         for documents in itertools.islice(read_unit(unit, config, batch_bytes=PROBE_BYTES // len(units)), 8):
             texts.append(normalize(documents.table.column("text"), config.clean))
+            fields.append((input_of[documents.source], documents.fields))
+            broken += [
+                f"{item.source} breaks off: at {item.offset}: {item.detail}: download it again, or set max_truncated"
+                for item in documents.quarantined
+                if item.reason == TRUNCATED
+            ]
             part += documents.num_bytes_read
             if part >= PROBE_BYTES // len(units):
                 break
         read += part
-    return texts, read
+    return _Probe(texts=texts, num_bytes=read, fields=add_counts(fields), broken=broken)
+
+
+def _field_warnings(config: BuildConfig, probe: _Probe) -> list[str]:
+    absent = absent_fields(config, probe.fields)
+    return [f"{line}, or the build fails (looked at a sample)" for line in absent] + hexadecimal_fields(probe.fields)
 
 
 def _fullness(config: BuildConfig, encoded: list[Any], num_specials: int) -> float:

@@ -24,7 +24,7 @@ from mlm_data.stores.folder import Folder
 from mlm_data.text import normalize, reading
 from mlm_data.tokens.engine import ALGORITHM_VERSION as TOKENS_VERSION
 from mlm_data.tokens.engine import Engine
-from mlm_data.types import Documents, Quarantined, Unit
+from mlm_data.types import Documents, FieldCounts, Quarantined, Unit
 
 PREPARED_VERSION = 2  # of this file's layout and of the order of its steps
 FOLDER = "prepared"
@@ -35,7 +35,7 @@ def prepare_unit(unit: Unit, context: Context) -> dict[str, Any]:
 
     Returns:
         Plain types: `unit`, `key`, `reused`, `sources`, `bytes_read`, `documents_read` (quarantined included),
-        `quarantined` (reason to count), `tokens_tokenized`.
+        `quarantined` (reason to count), `tokens_tokenized`, `fields` (pairs of an input's number and `FieldCounts`).
     """
     parts = key_parts(unit, context)
     key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
@@ -45,7 +45,9 @@ def prepare_unit(unit: Unit, context: Context) -> dict[str, Any]:
         _write(unit, context, work, key, parts)
     facts = json.loads(work.read(f"{key}.json"))
     own = {"unit": unit.index, "num_bytes": unit.num_bytes, "key": key, "reused": reused}
-    return own | {name: facts[name] for name in FACTS}
+    inputs = sorted({piece.input for piece in unit.slices})
+    fields = [[inputs[place], counts] for place, counts in facts["fields"]]
+    return own | {name: facts[name] for name in FACTS} | {"fields": fields}
 
 
 FACTS = ("sources", "bytes_read", "documents_read", "quarantined", "tokens_tokenized")
@@ -137,6 +139,9 @@ def _write(unit: Unit, context: Context, work: Folder, key: str, parts: dict[str
     sources = list(dict.fromkeys(piece.source for piece in unit.slices))
     quarantined: list[Quarantined] = []
     counts: Counter[str] = Counter()
+    inputs = sorted({piece.input for piece in unit.slices})
+    input_of = {piece.source: inputs.index(piece.input) for piece in unit.slices}
+    fields_seen: dict[int, FieldCounts] = {}
 
     def fill(sink: Any) -> None:
         with pa.ipc.new_file(sink, schema) as file:
@@ -144,6 +149,9 @@ def _write(unit: Unit, context: Context, work: Folder, key: str, parts: dict[str
                 quarantined.extend(documents.quarantined)
                 counts["bytes_read"] += documents.num_bytes_read
                 counts["documents_read"] += documents.table.num_rows + len(documents.quarantined)
+                if documents.fields.num_objects:
+                    place = input_of[documents.source]
+                    fields_seen[place] = fields_seen.get(place, FieldCounts()) + documents.fields
                 if documents.table.num_rows:
                     batch = _prepare_batch(
                         documents, sources.index(documents.source), schema, engine, settings, forbidden
@@ -159,6 +167,7 @@ def _write(unit: Unit, context: Context, work: Folder, key: str, parts: dict[str
             "tokens_tokenized": counts["tokens_tokenized"],
             "quarantined": dict(Counter(item.reason for item in quarantined)),
             "quarantine": [asdict(item) for item in quarantined],
+            "fields": [[place, found.to_dict()] for place, found in sorted(fields_seen.items())],
         }
         work.write(f"{key}.json", json.dumps(facts).encode())
 

@@ -108,7 +108,7 @@ def scan_rows(data, delimiter, slots, is_last, max_bytes, max_rows, starts, stat
             if n - i < max_bytes:
                 break
             state = UNCLOSED
-        if state == QUOTE or state == UNCLOSED:
+        if state in (QUOTE, UNCLOSED):
             end = _line_end_from(data, i)
             if end == n and not is_last and n - i < max_bytes:
                 break

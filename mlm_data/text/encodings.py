@@ -8,7 +8,7 @@ import pyarrow as pa
 from mlm_data.errors import ConfigError
 from mlm_data.text.batches import large_strings
 from mlm_data.text.borders import CodeUnits, Places, gather
-from mlm_data.text.utf8 import NO_TEXT, TEXT, check_texts, is_no_text
+from mlm_data.text.utf8 import GARBAGE, TEXT, check_texts, is_no_text
 
 BAD_UTF8, NOT_TEXT = "bad_utf8", "not_text"
 NOT_TEXT_DETAIL = "NULs, and control characters for more than a tenth: UTF-16 or UTF-32 without a mark, or no text"
@@ -78,7 +78,7 @@ def decode(
     # Rare on UTF-8, and the plain way for all other encodings.
     slow, slow_texts, problems = [], [], []
     for i in np.setdiff1d(np.arange(len(starts)), fast).tolist():
-        if kinds[i] == NO_TEXT:
+        if kinds[i] == GARBAGE:
             problems.append((i, NOT_TEXT, NOT_TEXT_DETAIL))
             continue
         try:

@@ -22,10 +22,12 @@ def find_files(config: BuildConfig) -> tuple[list[InputFile], list[str]]:
     """
     found: dict[str, tuple[int, str]] = {}
     infos: list[tuple[int, str, Found]] = []
-    warnings = []
+    warnings: list[str] = []
     for number, settings in enumerate(config.inputs):
         check_encoding(settings.encoding)
-        for item in expand(settings.path, number):
+        items, more = expand(settings.path, number)
+        warnings += more
+        for item in items:
             source = f"{settings.name}/{item.relative}" if settings.name else item.relative
             other, path = found.setdefault(source, (number, item.path))
             if path != item.path:

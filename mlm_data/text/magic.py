@@ -71,7 +71,7 @@ _FOREIGN = (
         Foreign("a Feather file of version 1", "write it again with pyarrow.feather.write_feather (version 2)"),
     ),
     (rb"PARE..\0\0", Foreign("an encrypted Parquet file", "decrypt it first")),
-    (rb"Obj\1", Foreign("an Avro file", "write it again as Parquet")),
+    (rb"Obj\x01", Foreign("an Avro file", "write it again as Parquet")),
     (rb"ORC[\0-\x1f]", Foreign("an ORC file", "write it again as Parquet")),
     (rb".{4}\0{4}\{\"", Foreign("a safetensors file", _LEAVE_OUT)),
     (
@@ -81,10 +81,10 @@ _FOREIGN = (
     (rb"ID3[\2-\4]|\xff[\xfb\xf3]|OggS\0|fLaC\0|RIFF.{4}WAVE|MThd\0", Foreign("a sound file", _LEAVE_OUT)),
     (rb"\0\0\0.ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI ", Foreign("a video", _LEAVE_OUT)),
     (rb"\x7fELF|MZ.{1,126}\0\0|\xca\xfe\xba\xbe\0|[\xce\xcf]\xfa\xed\xfe|\0asm", Foreign("a program", _LEAVE_OUT)),
-    (rb"wOF[F2]|\0\1\0\0\0|OTTO\0", Foreign("a font", _LEAVE_OUT)),
+    (rb"wOF[F2]|\0\x01\0\0\0|OTTO\0", Foreign("a font", _LEAVE_OUT)),
 )
 _RULES = [(re.compile(pattern, re.DOTALL), foreign) for pattern, foreign in _FOREIGN]
-_ZIP = re.compile(rb"PK(?:\3\4|\5\6|\7\x08)")
+_ZIP = re.compile(rb"PK(?:\x03\x04|\x05\x06|\x07\x08)")
 _ZIP_RULES = [(re.compile(pattern), foreign) for pattern, foreign in _ZIPS]
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Int8, Int64, UInt8
 
 from mlm_data.kernels import kernel, load_uint64
 
-BAD_BYTES, TEXT, NO_TEXT = range(3)
+BAD_BYTES, TEXT, GARBAGE = range(3)
 CONTROLS_PER_TEXT = 10  # a text with NULs has less than one control character in so many bytes
 
 _ONES = np.uint64(0x0101010101010101)
@@ -21,7 +21,7 @@ _HIGHS = np.uint64(0x8080808080808080)
 def check_texts(
     data: UInt8[np.ndarray, " bytes"], starts: Int64[np.ndarray, " pieces"], ends: Int64[np.ndarray, " pieces"]
 ) -> Int8[np.ndarray, " pieces"]:
-    """What data[start:end] is, for each piece: TEXT, NO_TEXT, or else BAD_BYTES where it isn't well-formed UTF-8.
+    """What data[start:end] is, for each piece: TEXT, GARBAGE, or else BAD_BYTES where it isn't well-formed UTF-8.
 
     ASCII without NUL goes eight bytes at a time.
     """
@@ -31,7 +31,7 @@ def check_texts(
 
 
 def is_no_text(data: bytes) -> bool:
-    """Whether these bytes are NO_TEXT."""
+    """Whether these bytes are GARBAGE."""
     return bool(_is_no_text(np.frombuffer(data, np.uint8), 0, len(data)))
 
 
@@ -94,7 +94,7 @@ def _check_texts(data, starts, ends, out):
         is_good, has_nul = _scan_utf8(data, starts[i], ends[i])
         out[i] = TEXT if is_good else BAD_BYTES
         if (has_nul or not is_good) and _is_no_text(data, starts[i], ends[i]):
-            out[i] = NO_TEXT
+            out[i] = GARBAGE
 
 
 @kernel

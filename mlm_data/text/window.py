@@ -1,4 +1,4 @@
-"""The part of a stream that is not yet cut into records.
+r"""The part of a stream that is not yet cut into records.
 
 For formats whose records do not end where a line ends. A reader asks for more bytes, cuts what is whole off the front,
 and asks again:
@@ -8,7 +8,6 @@ and asks again:
 A window that holds no whole record doubles, so that a record of n bytes costs about 2n bytes to look through.
 """
 
-from mlm_data.text.borders import CodeUnits
 from mlm_data.text.encodings import find_encoding
 from mlm_data.text.streams import ByteStream
 
@@ -49,6 +48,3 @@ class Window:
         """The bytes that were dropped since the last call."""
         num_bytes, self._counted = self.offset - self._counted, self.offset
         return num_bytes
-
-    def whole_units(self) -> CodeUnits:
-        return self.units

@@ -120,7 +120,15 @@ def test_a_truncated_gz(folder, capsys):
     assert not built(folder)
     # What came before the break is kept when that is asked for.
     changes["inputs"][0]["path"] = str(folder / "in/*")
-    assert main(["build", write_config(folder, max_quarantined=0.5, deduplicate={"exact": False}, **changes)]) == 0
+    assert (
+        main(
+            [
+                "build",
+                write_config(folder, max_quarantined=0.5, max_truncated=1, deduplicate={"exact": False}, **changes),
+            ]
+        )
+        == 0
+    )
     documents = load_manifest(Folder(folder / "out")).ledger["documents"]
     assert documents["quarantined"] == {"truncated": 1}
     assert documents["kept"] > 40

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mlm_data.config import BuildConfig, parse_settings
 from mlm_data.text.encodings import decode
 from mlm_data.text.reading import read_slice
-from mlm_data.text.utf8 import BAD_BYTES, NO_TEXT, TEXT, check_texts
+from mlm_data.text.utf8 import BAD_BYTES, GARBAGE, TEXT, check_texts
 from mlm_data.types import Slice
 
 RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n"
@@ -37,9 +37,9 @@ def kind(*pieces):
 def test_wide_text_is_never_taken_for_utf8(language, encoding):
     (found,) = kind(SAMPLES[language].encode(encoding) * 3)
     # Scripts whose letters have bytes above 7F are no UTF-8 at all.
-    assert found in (NO_TEXT, BAD_BYTES)
+    assert found in (GARBAGE, BAD_BYTES)
     if language in ("ru", "en", "th", "el") or "32" in encoding:
-        assert found == NO_TEXT
+        assert found == GARBAGE
 
 
 @pytest.mark.parametrize("language", SAMPLES)
@@ -51,7 +51,7 @@ def test_controls_without_nul_are_text():
     assert kind(b"\x1b[31mred\x1b[0m", b"\x01\x02\x03", b"a\x00b", b"a" * 9 + b"\0", b"a" * 10 + b"\0") == [
         TEXT,
         TEXT,
-        NO_TEXT,
+        GARBAGE,
         TEXT,
         TEXT,
     ]
@@ -60,7 +60,7 @@ def test_controls_without_nul_are_text():
 def twin(data):
     controls = sum(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in data)
     if 0 in data and controls > len(data) / 10:
-        return NO_TEXT
+        return GARBAGE
     try:
         data.decode()
     except UnicodeDecodeError:
