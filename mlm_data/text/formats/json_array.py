@@ -29,17 +29,16 @@ from mlm_data.types import Documents, Quarantined, Slice
 
 ELEMENTS_AT_ONCE = 1 << 14
 
+_SPACES = b"\0 \t\r\n"
 _NEXT_OBJECT = re.compile(rb"\}\s*,\s*(?=\{)")
 
 
 def _read(piece: Slice, settings: InputSettings, *, batch_bytes: int, replace: bool) -> Iterator[Documents]:
-    in_array = is_lost = False
     with ByteStream(piece) as stream:
         window = Window(stream, settings.encoding, batch_bytes)
+        elements = _Elements(piece)
         while True:
-            if is_lost:
-                window.drop(len(window.data))
-            places, bad, end, in_array, is_lost = _find_elements(piece, window, in_array, is_lost)
+            places, bad, end = elements.find(window)
             block = Block(window.offset, window.data)
             window.drop(end)
             if len(places[0]) or bad:
@@ -52,8 +51,8 @@ def _read(piece: Slice, settings: InputSettings, *, batch_bytes: int, replace: b
         broken: tuple[Quarantined, ...] = ()
         if stream.damage:
             broken = (truncated(piece, stream, window.offset),)
-        elif not is_lost and (window.data.strip(b"\0 \t\r\n") or in_array):
-            detail = f"the file ends inside of an {'array' if in_array else 'object'}"
+        elif elements.in_array or window.data.strip(_SPACES):
+            detail = f"the file ends inside of an {'array' if elements.in_array else 'object'}"
             item = quarantined(piece, window.offset, TRUNCATED, detail, len(window.data))
             broken = (change(item, lost_bytes=None),)
         window.drop(len(window.data))
@@ -62,51 +61,58 @@ def _read(piece: Slice, settings: InputSettings, *, batch_bytes: int, replace: b
         yield batch(piece, settings, broken, rest)
 
 
-def _find_elements(
-    piece: Slice, window: Window, in_array: bool, is_lost: bool
-) -> tuple[tuple[Places, Places], list[Quarantined], int, bool, bool]:
-    """(places of elements, what is broken, how much is done with in bytes, in an array behind that, all behind lost)."""
-    units = read_only(window.units.narrow(window.data))
-    width, text = window.units.width, b""
-    found: list[tuple[Places, Places]] = []
-    bad: list[Quarantined] = []
-    place = behind = 0
-    while not is_lost:
-        starts, ends = np.empty(ELEMENTS_AT_ONCE, np.int64), np.empty(ELEMENTS_AT_ONCE, np.int64)
-        count, place, behind, in_array, state = scan_elements(units, place, in_array, starts, ends)
-        found.append((starts[:count], ends[:count]))
-        if state == DONE:
-            continue
-        is_long = (len(units) - place) * width > MAX_RECORD_BYTES
-        if state == MORE and not is_long:
-            break
-        text = text or units.tobytes()
-        again = _next_element(text, behind, place) if state == BROKEN else -1
-        if again < 0 and not (is_long or window.is_last):
-            break
-        detail = "a quote or bracket in it is not closed, or it is no JSON"
-        if again < 0:
-            is_lost, again = True, len(units)
-            detail = f"{'longer than 64 MiB' if state == MORE else detail}; nothing behind it can be read"
-        offset = window.offset + place * width
-        bad.append(quarantined(piece, offset, BAD_JSON, detail, (again - place) * width))
-        place = behind = again
-    starts, ends = (np.concatenate(parts) * width for parts in zip(*found, strict=True)) if found else _NOTHING
-    return (starts, ends), bad, behind * width, in_array, is_lost
+class _Elements:
+    """Finds the elements of one file, window by window."""
 
+    def __init__(self, piece: Slice) -> None:
+        self.in_array = False
+        self._piece = piece
+        self._is_lost = False  # nothing behind what was seen can be read
+        self._line = b""  # how the line of the last broken element begins, with the line end before it
 
-_NOTHING = (np.empty(0, np.int64), np.empty(0, np.int64))
+    def find(self, window: Window) -> tuple[tuple[Places, Places], list[Quarantined], int]:
+        """(places of the elements, what is broken, bytes that are done with) at the beginning of a window."""
+        units, width = read_only(window.units.narrow(window.data)), window.units.width
+        found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+        bad: list[Quarantined] = []
+        place = behind = 0
+        text = b""
+        while not self._is_lost:
+            starts, ends = np.empty(ELEMENTS_AT_ONCE, np.int64), np.empty(ELEMENTS_AT_ONCE, np.int64)
+            count, place, behind, self.in_array, state = scan_elements(units, place, self.in_array, starts, ends)
+            found.append((starts[:count], ends[:count]))
+            if state == DONE:
+                continue
+            is_last = window.is_last or (len(units) - place) * width > MAX_RECORD_BYTES
+            if state == MORE and (window.is_last or not is_last):
+                break
+            text = text or units.tobytes()
+            again = self._next_element(text, behind, place) if state == BROKEN else -1
+            if again < 0 and not is_last:
+                break
+            detail = "it is no JSON, or a quote or bracket in it is not closed"
+            if state == MORE:
+                detail = f"longer than {MAX_RECORD_BYTES >> 20} MiB"
+            if again < 0:
+                again, self._is_lost, self.in_array = len(units), True, False
+                detail += "; where the next one begins can't be told: nothing behind it is read"
+            offset = window.offset + place * width
+            bad.append(quarantined(self._piece, offset, BAD_JSON, detail, (again - place) * width))
+            place = behind = again
+        starts, ends = (np.concatenate(parts) * width for parts in zip(*found, strict=True))
+        return (starts, ends), bad, len(window.data) if self._is_lost else behind * width
 
-
-def _next_element(text: bytes, behind: int, place: int) -> int:
-    """Where the element behind the broken one at `place` begins, or -1; `behind` is where the one before it ended."""
-    space = text[behind:place]
-    if b"\n" in space:
-        line = b"\n" + space.rpartition(b"\n")[2] + b"{"
-        found = text.find(line, place)
-        return found + len(line) - 1 if found >= 0 else -1
-    match = _NEXT_OBJECT.search(text, place)
-    return match.end() if match else -1
+    def _next_element(self, text: bytes, behind: int, place: int) -> int:
+        """Where the element behind the broken one at `place` begins, or -1; the one before it ended at `behind`."""
+        if behind < place:
+            _, line_end, space = text[behind:place].rpartition(b"\n")
+            self._line = line_end + space + b"{" if line_end else b""
+        # Else it follows upon another broken one, and begins as that did.
+        if self._line:
+            found = text.find(self._line, place)
+            return found + len(self._line) - 1 if found >= 0 else -1
+        match = _NEXT_OBJECT.search(text, place)
+        return match.end() if match else -1
 
 
 FORMAT = Format(
