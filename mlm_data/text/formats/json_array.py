@@ -52,8 +52,10 @@ def _read(piece: Slice, settings: InputSettings, *, batch_bytes: int, replace: b
         if stream.damage:
             broken = (truncated(piece, stream, window.offset),)
         elif elements.in_array or window.data.strip(_SPACES):
+            left = window.data.lstrip(_SPACES)
+            offset = window.offset + (len(window.data) - len(left) if left else 0)
             detail = f"the file ends inside of an {'array' if elements.in_array else 'object'}"
-            item = quarantined(piece, window.offset, TRUNCATED, detail, len(window.data))
+            item = quarantined(piece, offset, TRUNCATED, detail, len(left))
             broken = (change(item, lost_bytes=None),)
         window.drop(len(window.data))
         rest = window.count()
