@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from mlm_data.config import BuildConfig
 from mlm_data.errors import ConfigError
@@ -9,6 +11,7 @@ from mlm_data.text.encodings import check_encoding
 from mlm_data.text.find import Found, expand
 from mlm_data.text.formats import FORMATS
 from mlm_data.text.identify import InputFile, identify
+from mlm_data.text.sniff import Why
 
 READERS = 16  # files looked at side by side: each costs one round trip to a bucket
 
@@ -74,6 +77,51 @@ def check_settings(config: BuildConfig, files: Sequence[InputFile]) -> None:
                 f"inputs.{number}: {name} is set, but {formats} has no such setting: {example.source} is read as "
                 f"{example.format}, {example.why}: leave {name} out, or set `format:`"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Files of one input that are read as the same format for the same reason."""
+
+    input: int
+    format: str
+    compression: str
+    why: str
+    num_files: int
+    num_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON."""
+        return asdict(self)
+
+
+def group_by_reason(files: Sequence[InputFile]) -> list[Group]:
+    """What the files are and why, for the plan: a group for each input, format and reason, empty files left out."""
+    groups: dict[tuple[int, str, str, str, str], list[InputFile]] = {}
+    for file in files:
+        if file.num_bytes:
+            key = (file.input, file.format, file.compression, file.why.rule, file.compression_why)
+            groups.setdefault(key, []).append(file)
+    return [
+        Group(
+            input=number,
+            format=name,
+            compression=codec,
+            why=_told(group),
+            num_files=len(group),
+            num_bytes=sum(file.num_bytes for file in group),
+        )
+        for (number, name, codec, rule, codec_why), group in sorted(groups.items())
+    ]
+
+
+def _told(group: Sequence[InputFile]) -> str:
+    """Why these files are what they are; what was counted in each is added up."""
+    first = group[0]
+    why = Why(first.why.rule, sum(file.why.hits for file in group), sum(file.why.lines for file in group))
+    return (
+        f"{why}; {first.compression or 'compression'}: {first.compression_why}" if first.compression_why else str(why)
+    )
 
 
 def _grouped_warnings(files: Sequence[InputFile]) -> list[str]:

@@ -250,7 +250,7 @@ def test_encodings_and_fields_are_checked(tmp_path):
     make(tmp_path, ["a.md"])
     with pytest.raises(ConfigError, match="encoding 'latin-11' is unknown"):
         find_files(configure({"path": f"{tmp_path}/*", "encoding": "latin-11"}))
-    with pytest.raises(ConfigError, match="id_field is set, but text has no such setting: a.md is read as text"):
+    with pytest.raises(ConfigError, match="id_field is set, but text has no such setting: a"):
         find_files(configure({"path": f"{tmp_path}/*", "format": "text", "id_field": "url"}))
 
 
