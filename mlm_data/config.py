@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -31,7 +39,7 @@ class InputSettings(Settings):
 
     path: str
     name: str = ""  # put before the files' relative paths where two inputs would have equal ones
-    format: Literal["auto", "text", "jsonl", "parquet", "arrow"] = "auto"
+    format: Literal["auto", "text", "jsonl", "json", "csv", "tsv", "fasta", "parquet", "arrow"] = "auto"
     documents: Literal["file", "line", "paragraph"] = "file"  # text only; a paragraph ends at an empty line
     encoding: str = "utf-8"  # a byte order mark wins over it
     text_field: str | tuple[str, ...] = "text"
@@ -40,6 +48,23 @@ class InputSettings(Settings):
     in field a. A list of strings is joined by blank lines, too."""
     id_field: str | None = None
     keep_fields: tuple[str, ...] = ()
+    delimiter: str | None = None
+    """What stands between the fields of a CSV or TSV file: one ASCII character. Default: a comma, in TSV a tab."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n\0'):
+            raise ValueError(f"must be one ASCII character, and no quote or line end, got {value!r}: ';' or '\\t'")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is younger than datasets and caches that are to stay as they are, where it isn't used."""
+        values = serialize(self)
+        if values.get("delimiter") is None:
+            values.pop("delimiter", None)
+        return values
 
     @field_validator("text_field")
     @classmethod
@@ -193,7 +218,7 @@ class BuildConfig(Settings):
     max_quarantined: float = Field(default=0.01, ge=0, le=1)
     """The share of the documents, and of the bytes, that may be unreadable; above it the build fails."""
     max_truncated: int = Field(default=0, ge=0)
-    """How many compressed files may break off in the middle; above it the build fails. Such a file counts as one
+    """How many files may break off in the middle (compressed ones, arrays of JSON); above it the build fails. Such a file counts as one
     document, whatever it has lost, so that `max_quarantined` alone would not notice a download that ended early."""
     compression: Compression = "none"  # of the published files; none can be memory-mapped
     unit_bytes: int | None = Field(default=None, ge=1024)  # default: total / 64, between 1 and 64 MiB

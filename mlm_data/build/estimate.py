@@ -16,6 +16,7 @@ from mlm_data.build.plan import make_context, make_plan
 from mlm_data.build.prepare import FOLDER, key_parts
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
+from mlm_data.errors import InputError
 from mlm_data.rows.packing import cut_documents, pack
 from mlm_data.stores.folder import Folder
 from mlm_data.text.blocks import TRUNCATED
@@ -70,6 +71,8 @@ def estimate(config: BuildConfig) -> Estimate:
     total = sum(unit.num_bytes for unit in plan.units)
     probe = _probe(config, plan)
     texts = probe.texts
+    if plan.warnings and not any(map(len, texts)):
+        raise InputError(f"no document that was looked at can be read: {'; '.join(plan.warnings)}")
     if config.tokenizer.path is not None:
         reference = load_tokenizer(config.tokenizer.path, config.tokenizer.special)
         used = reference

@@ -19,6 +19,7 @@ from mlm_data.dataset.manifest import load_files, load_manifest, tokenizer_name
 from mlm_data.dataset.missing import missing_values
 from mlm_data.dataset.publish import check_output
 from mlm_data.stores.folder import Folder
+from mlm_data.text.inputs import group_by_reason
 from mlm_data.tokens.engine import from_bytes
 from pipelines import metrics
 
@@ -46,21 +47,17 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 def plan(config: BuildConfig, found: Estimate, console: Console) -> None:
     """Files, formats, units, engine, expected tokens, disk, warnings."""
-    files = table("format", "files", "size", title="inputs")
-    kinds: dict[str, list[int]] = {}
-    for unit in found.plan.units:
-        for piece in unit.slices:
-            name = piece.format + (f" ({piece.compression})" if piece.compression else "")
-            kinds.setdefault(name, []).append(piece.num_bytes)
-    sources = {(piece.input, piece.source) for unit in found.plan.units for piece in unit.slices}
-    for name, sizes in sorted(kinds.items()):
-        files.add_row(name, str(len(sizes)), size(sum(sizes)))
+    files = table("format", "files", "size", "why", title="inputs")
+    files.columns[3].justify = "left"
+    for group in group_by_reason(found.plan.files):
+        name = group.format + (f" ({group.compression})" if group.compression else "")
+        files.add_row(Text(name), str(group.num_files), size(group.num_bytes), Text(group.why))
     console.print(files)
     console.print()
 
     facts = table("", "", title="plan")
     facts.columns[1].justify = "left"
-    facts.add_row("files", f"{len(sources)}")
+    facts.add_row("files", f"{len({piece.source for unit in found.plan.units for piece in unit.slices})}")
     facts.add_row("units", f"{len(found.plan.units)} of about {size(found.plan.unit_bytes)}")
     if found.reference is None and config.tokenizer.train is not None:
         train = config.tokenizer.train
