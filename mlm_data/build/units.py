@@ -53,7 +53,7 @@ def plan_units(config: BuildConfig, *, unit_bytes: int | None = None, group_modu
 
     Raises:
         ConfigError: two files with one source, an unknown encoding.
-        InputError: no file matches, none can be read, or all are empty.
+        InputError: no file matches, none can be read, all are empty, or more compressed files than may lack their end.
     """
     files, warnings = find_files(config)
     full = [file for file in files if file.num_bytes and file.parts]
@@ -62,6 +62,11 @@ def plan_units(config: BuildConfig, *, unit_bytes: int | None = None, group_modu
         raise InputError(f"nothing to read: {some(empty)} {'is' if len(empty) == 1 else 'are'} empty")
     if empty:
         warnings = [*warnings, f"{len(empty)} empty file{'s' * (len(empty) > 1)} skipped: {some(empty)}"]
+    if cut := [file.path for file in full if file.is_cut]:
+        message = f"{some(cut)} {'lacks its' if len(cut) == 1 else 'lack their'} end: download it again"
+        if len(cut) > config.max_truncated:
+            raise InputError(f"{message}, or set max_truncated: {len(cut)} to go on with what can be read")
+        warnings = [*warnings, message]
     if unit_bytes is None:
         total = sum(file.num_bytes for file in full)
         unit_bytes = config.unit_bytes or min(MAX_UNIT_BYTES, max(MIN_UNIT_BYTES, total // UNITS_WANTED))

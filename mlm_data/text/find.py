@@ -9,7 +9,8 @@ ends. Links that lead nowhere, and folders that can't be listed, are left out wi
 import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -20,6 +21,8 @@ from mlm_data.errors import InputError
 from mlm_data.stores.folder import explain
 
 _TOKEN = re.compile(r"\*+|\?|\[!?[^/]+?\]|.", re.DOTALL)  # of one part of a glob
+MAX_WARNINGS = 20  # for one input
+
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -70,6 +73,8 @@ def expand(pattern: str, number: int) -> tuple[list[Found], list[str]]:
         raise InputError(str(reason)) from error
     if not found:
         raise InputError("; ".join([f"{place}: no file matches", *warnings]))
+    if (more := len(warnings) - MAX_WARNINGS) > 0:
+        warnings = [*warnings[:MAX_WARNINGS], f"{place}: {more} more links and folders left out"]
     return sorted(found, key=lambda item: item.relative), warnings
 
 
@@ -120,17 +125,15 @@ def _walk(
         return
     matches = _glob_pattern(parts[0]).fullmatch
     is_last = len(parts) == 1
-    for item in _list(fs, folder, warnings):
-        if not matches(item.base_name):
-            continue
+    items = [item for item in _list(fs, folder, warnings) if matches(item.base_name)]
+    if is_local:
+        warnings += _dead_links(folder, matches)
+    for item in items:
         if item.type == pyarrow.fs.FileType.Directory:
             if not is_last:
                 yield from _walk(fs, item.path, parts[1:], warnings)
-        elif item.type == pyarrow.fs.FileType.File:
-            if is_last:
-                yield item
-        elif is_local and (dead := _dead_link(item.path)):
-            warnings.append(f"{item.path}: {dead}; left out")
+        elif item.type == pyarrow.fs.FileType.File and is_last:
+            yield item
 
 
 def _walk_all(fs: pyarrow.fs.FileSystem, root: str, warnings: list[str]) -> Iterator[pyarrow.fs.FileInfo]:
@@ -138,6 +141,7 @@ def _walk_all(fs: pyarrow.fs.FileSystem, root: str, warnings: list[str]) -> Iter
 
     Links wait until all that has a name of its own was seen, so that it is read under this name.
     """
+    is_open = _glob_pattern("*").fullmatch
     names: dict[tuple[int, int], str] = {}  # of the folders that were listed, by device and inode
     links = deque([root])
     while links:
@@ -147,17 +151,16 @@ def _walk_all(fs: pyarrow.fs.FileSystem, root: str, warnings: list[str]) -> Iter
             status = os.stat(folder)
             earlier = names.setdefault((status.st_dev, status.st_ino), folder)
             if earlier != folder:
-                warnings.append(f"{folder}: a link to {earlier}, which is read already; left out")
+                warnings.append(f"{folder}: the same folder as {earlier}, by a link; read once, as the latter")
                 continue
+            warnings += _dead_links(folder, is_open)
             for item in _list(fs, folder, warnings):
-                if item.base_name.startswith("."):
+                if not is_open(item.base_name):
                     continue
                 if item.type == pyarrow.fs.FileType.File:
                     yield item
                 elif item.type == pyarrow.fs.FileType.Directory:
                     (links if os.path.islink(item.path) else folders).append(item.path)
-                elif dead := _dead_link(item.path):
-                    warnings.append(f"{item.path}: {dead}; left out")
 
 
 def _list_all(fs: pyarrow.fs.FileSystem, folder: str) -> Iterator[pyarrow.fs.FileInfo]:
@@ -174,6 +177,14 @@ def _list(fs: pyarrow.fs.FileSystem, folder: str, warnings: list[str]) -> list[p
         warnings.append(f"{folder}: permission denied: what is in this folder is left out")
         return []
     return sorted(items, key=lambda item: item.base_name)
+
+
+def _dead_links(folder: str, matches: Callable[[str], object]) -> list[str]:
+    """A line for each link in a local folder that leads nowhere, of those whose name matches. Arrow lists none."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        paths = sorted(entry.path for entry in entries if entry.is_symlink() and matches(entry.name))
+        return [f"{path}: {_dead_link(path)}; left out" for path in paths if not os.path.exists(path)]
+    return []
 
 
 def _dead_link(path: str) -> str:

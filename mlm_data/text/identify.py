@@ -28,6 +28,7 @@ from mlm_data.text.guess_encoding import escaped_encoding, wide_without_mark
 from mlm_data.text.magic import find_foreign
 from mlm_data.text.sniff import AS_SAID, BY_BYTES, BY_NAME, Why, count_objects, sniff, sniff_json
 from mlm_data.text.tables import first_line
+from mlm_data.text.tails import TAIL_BYTES, is_cut
 from mlm_data.text.utf8 import is_no_text
 
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class InputFile:
     identity: str  # changes when the file changes; enters cache keys, never digests
     parts: int = 1  # of a format that has parts: row groups of Parquet, record batches of an Arrow file
     can_split: bool = False
+    is_cut: bool = False  # a compressed file that certainly lacks its end
     why: Why = BY_NAME  # it is read as this format
     compression_why: str = ""  # where the name is silent about it, or wrong
     warnings: tuple[str, ...] = ()  # each the same for all files that it holds for
@@ -88,6 +90,9 @@ def identify(settings: InputSettings, number: int, source: str, item: Found, *, 
         if by_content:
             identity = _reading(item.path, lambda: _content_hash(stream))
         file = replace(file, format=kind.name, why=why, identity=identity, warnings=(*file.warnings, *warnings))
+        if codec:
+            tail = _reading(item.path, lambda: _tail(stream, num_bytes))
+            file = replace(file, is_cut=is_cut(codec, raw, tail, num_bytes))
         if kind.has_parts:
             parts = _count_parts(stream, kind, settings, item.path)
             return replace(file, parts=parts, can_split=parts > 1)
@@ -199,6 +204,11 @@ def _count_parts(stream: pa.NativeFile, kind: Format, settings: InputSettings, p
         return kind.count_parts(stream, settings, path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: can't read this {kind.name} file: {first_line(error)}") from error
+
+
+def _tail(stream: pa.NativeFile, num_bytes: int) -> bytes:
+    stream.seek(max(0, num_bytes - TAIL_BYTES))
+    return stream.read(TAIL_BYTES)
 
 
 def _content_hash(stream: pa.NativeFile) -> str:

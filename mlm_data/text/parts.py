@@ -232,6 +232,9 @@ def is_list(kind: pa.DataType) -> bool:
 
 def _open(array: pa.Array, rows: Int64[np.ndarray, " rows"]) -> tuple[pa.Array, Int64[np.ndarray, " items"]]:
     """The items of a column of lists, and the row of each."""
+    if array.null_count:  # what a null holds may be counted as items, or not
+        is_there = array.is_valid()
+        array, rows = array.filter(is_there), rows[is_there.to_numpy(zero_copy_only=False)]
     if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
         array = array.cast(pa.large_list(array.type.value_type))
     parents = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)

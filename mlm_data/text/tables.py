@@ -24,7 +24,7 @@ from mlm_data.text.json_lines import NO_TEXT, NOT_A_STRING
 from mlm_data.text.names import hint, names_in_schema
 from mlm_data.text.parts import array_parts, is_list, join_arrays, split_name
 from mlm_data.text.utf8 import BAD_BYTES, GARBAGE, check_texts
-from mlm_data.types import Documents, FieldCounts, Slice
+from mlm_data.types import Documents, FieldCounts, Quarantined, Slice
 
 _DIGITS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), "S2")
 
@@ -171,10 +171,7 @@ def _documents(
 ) -> Documents:
     places = np.arange(first_row, first_row + len(column))
     is_text = column.is_valid().to_numpy(zero_copy_only=False)
-    reason, detail = NOT_A_STRING, f"field {settings.text_field!r} holds null"
-    if _is_joined(rows.schema, settings):
-        reason, detail = NO_TEXT, f"no text in field {', '.join(map(repr, settings.text_fields))}"
-    bad = [quarantined(piece, int(place), reason, detail) for place in places[~is_text]]
+    bad = _without_text(piece, settings, rows, np.flatnonzero(~is_text), first_row)
     raw = column.filter(is_text)
     data, offsets = string_buffers(raw)
     kinds = check_texts(data, offsets[:-1], offsets[1:])
@@ -202,6 +199,23 @@ def _documents(
         as_hex=as_hex,
     )
     return batch(piece, settings, tuple(bad), rows.nbytes, text, places, others, counts)
+
+
+def _without_text(
+    piece: Slice, settings: InputSettings, rows: pa.RecordBatch, which: np.ndarray, first_row: int
+) -> list[Quarantined]:
+    """The rows that have no text, and why: as in lines of JSON."""
+    if not which.size:
+        return []
+    names = settings.text_fields
+    is_null = np.zeros(rows.num_rows, np.bool_)
+    if len(names) == 1 and _top_level(rows.schema, names[0]):
+        is_null = _column(rows, names[0]).is_null().to_numpy(zero_copy_only=False)
+    reasons = {
+        True: (NOT_A_STRING, f"field {names[0]!r} holds null"),
+        False: (NO_TEXT, f"no text in field {', '.join(map(repr, names))}"),
+    }
+    return [quarantined(piece, first_row + row, *reasons[bool(is_null[row])]) for row in which.tolist()]
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mlm_data.build.estimate import Estimate
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.manifest import load_files, load_manifest, tokenizer_name
+from mlm_data.dataset.missing import missing_values
 from mlm_data.dataset.publish import check_output
 from mlm_data.stores.folder import Folder
 from mlm_data.text.inputs import group_by_reason
@@ -112,7 +113,7 @@ def build(config: BuildConfig, *, workers: int, sample: float, beam_args: Sequen
     with _live(console, total):
         built = run_build(config, workers=workers, beam_args=beam_args, plan=made)
     seconds = time.perf_counter() - started
-    funnel(built.manifest, console)
+    funnel(built.manifest, console, missing_values(Folder(config.output), built.manifest))
     disk = disk_bytes(config.output)
     console.print(
         f"\n{size(total)} in {seconds:.1f} s ({size(total / seconds)}/s), {built.num_units} units"
@@ -132,14 +133,16 @@ def build(config: BuildConfig, *, workers: int, sample: float, beam_args: Sequen
     console.print(f"next: premask verify {config.output}", highlight=False, soft_wrap=True)
 
 
-def funnel(manifest: Any, console: Console) -> None:
-    """What became of every document and token."""
+def funnel(manifest: Any, console: Console, missing: Mapping[str, int]) -> None:
+    """What became of every document and token; `missing` counts the kept documents without a value, by field."""
     documents, tokens = manifest.ledger["documents"], manifest.ledger["tokens"]
     lines = table("", "documents", "", title="what became of the documents")
     lines.columns[2].justify = "left"
     for name, count in _funnel_lines(documents):
         bar = "█" * round(40 * count / max(1, documents["read"])) or ("▏" if count else "")
         lines.add_row(name, f"{count:,}", Text(bar, style="green" if name == "kept" else "dim"))
+    for name, count in missing.items():
+        lines.add_row(Text(f"  kept without {name}"), f"{count:,}", "")
     console.print(lines)
     console.print()
     lines = table("", "tokens", title="and of the tokens")
@@ -184,7 +187,7 @@ def inspect(path: str, *, split: str, row: int | None, console: Console) -> None
             f"{config['mask']['kind']}, rates {config['mask']['rate']}\n",
             highlight=False,
         )
-        funnel(manifest, console)
+        funnel(manifest, console, missing_values(dataset.folder, manifest))
         console.print(f"\nnext: premask inspect {path} --row 0", highlight=False, soft_wrap=True)
         return
     tokens = from_bytes(Folder(path).read(tokenizer_name(manifest.tokenizer["sha256"]))).tokens
