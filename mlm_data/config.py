@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from mlm_data.settings import Settings, apply_overrides, parse_settings, read_yaml
 
@@ -21,16 +21,18 @@ class InputSettings(Settings):
 
     path: str
     """A file, or a pattern of files (`*`, `?`, `[ab]`; `**` crosses folders). Relative to the configuration's folder;
-    `gs://` and `s3://` work too."""
+    `gs://` and `s3://` work too. A path that exists as it is written is no pattern."""
 
     name: str = ""
     """Put before the files' relative paths. Needed only where two inputs would have equal paths."""
 
-    format: Literal["auto", "text", "jsonl", "parquet", "arrow"] = "auto"
-    """How the files are read. `auto` looks at each file's name and bytes, and `premask plan` shows what it found."""
+    format: Literal["auto", "text", "jsonl", "json", "csv", "tsv", "fasta", "parquet", "arrow"] = "auto"
+    """How the files are read. `auto` looks at each file's bytes and name, and `premask plan` shows what it found and
+    why."""
 
     documents: Literal["file", "line", "paragraph"] = "file"
-    """What one document of a text file is. A paragraph ends at an empty line. Text files only."""
+    """What one document of a text file is. A line ends at LF, CRLF or CR, a paragraph at an empty line. Text files
+    only."""
 
     encoding: str = "utf-8"
     """Of text files, as Python names it. A byte order mark in a file wins over it."""
@@ -45,6 +47,24 @@ class InputSettings(Settings):
 
     keep_fields: tuple[str, ...] = ()
     """Further fields to keep beside each document, such as a date or a licence. One of them may decide the split."""
+
+    delimiter: str | None = None
+    """What stands between the fields of a CSV or TSV file: one ASCII character. None: a comma, in TSV a tab."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n\0'):
+            raise ValueError(f"must be one ASCII character, and no quote or line end, got {value!r}: ';' or '\\t'")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is younger than datasets and caches that are to stay as they are, where it isn't used."""
+        values = serialize(self)
+        if values.get("delimiter") is None:
+            values.pop("delimiter", None)
+        return values
 
     @field_validator("text_field")
     @classmethod
@@ -296,8 +316,9 @@ class BuildConfig(Settings):
     more than the odd broken file."""
 
     max_truncated: int = Field(default=0, ge=0)
-    """How many compressed files may break off in the middle; above it the build fails. Such a file counts as one
-    document, whatever it has lost, so that `max_quarantined` alone would not notice a download that ended early."""
+    """How many files may break off in the middle (compressed ones, arrays of JSON); above it the build fails. Such a
+    file counts as one document, whatever it has lost, so that `max_quarantined` alone would not notice a download that
+    ended early."""
 
     compression: Compression = "none"
     """Of the published files. `none` can be memory-mapped, which makes the loader fast; `zstd` and `lz4` are for cold

@@ -20,7 +20,7 @@ from mlm_data.build.prepare import count_ids, key_parts
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.unknown import Unknown, count_unknown
-from mlm_data.errors import FormatError
+from mlm_data.errors import FormatError, InputError
 from mlm_data.rows.packing import cut_documents, pack
 from mlm_data.rows.unicode_scripts import SCRIPTS, text_scripts
 from mlm_data.stores.folder import Folder
@@ -77,6 +77,8 @@ def estimate(config: BuildConfig) -> Estimate:
     total = sum(unit.num_bytes for unit in plan.units)
     probe = _probe(config, plan)
     texts, sources = probe.texts, probe.sources
+    if plan.warnings and not any(map(len, texts)):
+        raise InputError(f"no document that was looked at can be read: {'; '.join(plan.warnings)}")
     used = read_tokenizer(config, lambda settings: train_tokenizer(iter(texts), settings))
     reference = used if config.tokenizer.train is None else None
     engine = make_engine(used, config.tokenizer.engine)

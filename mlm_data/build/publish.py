@@ -95,7 +95,7 @@ def check_quarantine(ledger: Ledger, quarantine: Sequence[Mapping[str, Any]], co
     """
     broken = [item for item in quarantine if item["reason"] == TRUNCATED]
     if len(broken) > config.max_truncated:
-        files = "1 compressed file breaks" if len(broken) == 1 else f"{len(broken)} compressed files break"
+        files = "1 file breaks" if len(broken) == 1 else f"{len(broken)} files break"
         raise BuildError(
             f"{files} off, more than max_truncated = {config.max_truncated} allows; {_first(broken)}: download it "
             f"again, or set max_truncated: {len(broken)} to go on with what can be read"

@@ -28,6 +28,7 @@ SPACES = b" \t\v\f"
 OVERHANG = 64 << 10  # bytes at a time behind a slice's end: most documents end soon
 
 _FEEDS, _RETURNS = np.uint64(0x0A0A0A0A0A0A0A0A), np.uint64(0x0D0D0D0D0D0D0D0D)
+_SIXTEENS, _HIGHS = np.uint64(0x1010101010101010), np.uint64(0x8080808080808080)
 
 Places = Int64[np.ndarray, " documents"]
 
@@ -138,7 +139,7 @@ def find_lines(data: UInt8[np.ndarray, " units"], *, has_returns: bool = True) -
 
     `has_returns` False says that there is no CR in `data`: LF is then the only unit to look for.
     """
-    most = np.count_nonzero(data == 10) + (np.count_nonzero(data == 13) if has_returns else 0) + 1
+    most = int(_count_ends(data) if has_returns else np.count_nonzero(data == 10)) + 1
     starts, ends = np.empty(most, np.int64), np.empty(most, np.int64)
     num_lines = (_lines if has_returns else _lines_of_feeds)(data, starts, ends)
     return starts[:num_lines], ends[:num_lines]
@@ -256,14 +257,25 @@ def _is_end(unit):
 
 
 @kernel
+def _count_ends(data):
+    """How many LF and CR there are: at least the number of line ends."""
+    count = 0
+    for i in range(len(data)):
+        count += (data[i] == 10) | (data[i] == 13)
+    return count
+
+
+@kernel
 def _end_from(data, i):
     """The first LF or CR at or after i, or the length: eight bytes at a time."""
     n = len(data)
     while i + 8 <= n:
         word = load_uint64(data, i)
-        found = zero_bytes(word ^ _FEEDS) | zero_bytes(word ^ _RETURNS)
-        if found:
-            return i + (trailing_zeros(found) >> 3)
+        # Both are below 16, as little else of a text is: one test for most words.
+        if (word - _SIXTEENS) & ~word & _HIGHS:
+            found = zero_bytes(word ^ _FEEDS) | zero_bytes(word ^ _RETURNS)
+            if found:
+                return i + (trailing_zeros(found) >> 3)
         i += 8
     while i < n and not _is_end(data[i]):
         i += 1

@@ -285,6 +285,8 @@ def scan_lines(data, starts, ends, keys, key_ends, is_sure, kinds, firsts, lasts
 
 @kernel
 def _copy_unescaped(data, i, end, out, at):
+    """(behind what was written, was a NUL among it)."""
+    has_nul = False
     while i < end:
         if i + 8 <= end:
             word = load_uint64(data, i)
@@ -312,11 +314,12 @@ def _copy_unescaped(data, i, end, out, at):
             if 0xD800 <= code < 0xDC00:
                 code = 0x10000 + ((code - 0xD800) << 10) + (_hex4(data, i + 2, end) - 0xDC00)
                 i += 6
+            has_nul |= code == 0
             at = put_code_point(code, out, at)
             continue
         out[at] = 10 if c == 110 else 9 if c == 116 else 13 if c == 114 else 8 if c == 98 else 12 if c == 102 else c
         at += 1
-    return at
+    return at, has_nul
 
 
 @kernel
@@ -345,15 +348,18 @@ def _copy_compact(data, i, end, out, at):
 
 
 @kernel
-def copy_values(data, kinds, firsts, lasts, offsets, out):
-    """Write one wanted field's values as text, and their offsets; `out` is as long as the values are written."""
+def copy_values(data, kinds, firsts, lasts, offsets, out, has_nul):
+    """Write one wanted field's values as text, their offsets, and which of them hold a NUL that was written escaped.
+
+    `out` is as long as the values are written.
+    """
     at = np.int64(0)
     for line in range(len(kinds)):
         kind = kinds[line]
         if kind in (PLAIN, BARE):
             at = copy_bytes(data, firsts[line], lasts[line], out, at)
         elif kind == ESCAPED:
-            at = _copy_unescaped(data, firsts[line], lasts[line], out, at)
+            at, has_nul[line] = _copy_unescaped(data, firsts[line], lasts[line], out, at)
         elif kind == CONTAINER:
             at = _copy_compact(data, firsts[line], lasts[line], out, at)
         offsets[line + 1] = at
@@ -418,7 +424,7 @@ def join_parts(data, kinds, firsts, lasts, part_offsets, offsets, out):
                 out[at] = out[at + 1] = 10
                 at += 2
             if kinds[part] == ESCAPED:
-                at = _copy_unescaped(data, firsts[part], lasts[part], out, at)
+                at, _ = _copy_unescaped(data, firsts[part], lasts[part], out, at)
             else:
                 at = copy_bytes(data, firsts[part], lasts[part], out, at)
         offsets[document + 1] = at

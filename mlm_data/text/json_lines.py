@@ -26,11 +26,13 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int8, Int64, UInt8
 
+from mlm_data.hashing import string_buffers
+from mlm_data.text.encodings import BAD_UTF8, NOT_TEXT, NOT_TEXT_DETAIL
 from mlm_data.text.json_kernels import CONTAINER, ESCAPED, MAX_DEPTH, MISSING, NULL, PLAIN, copy_values, scan_lines
 from mlm_data.text.parts import SEPARATOR, NotTextError, Values, find_parts, join, text_parts
-from mlm_data.text.utf8 import are_utf8
+from mlm_data.text.utf8 import TEXT, check_texts, is_no_text
 
-BAD_UTF8, BAD_JSON, NO_TEXT, NOT_A_STRING = "bad_utf8", "bad_json", "no_text_field", "text_not_a_string"
+BAD_JSON, NO_TEXT, NOT_A_STRING = "bad_json", "no_text_field", "text_not_a_string"
 
 
 class _Number(str):
@@ -74,7 +76,7 @@ def read_fields(
     """
     text_fields = (text_field,) if isinstance(text_field, str) else tuple(text_field)
     names = list(dict.fromkeys((*text_fields, *other_fields)))
-    is_sure = are_utf8(data, starts, ends)
+    is_sure = check_texts(data, starts, ends) == TEXT
     kinds, firsts, lasts = _find_values(data, starts, ends, names, is_sure)
     lines = np.arange(len(starts))
     first = Values(lines, kinds[0], firsts[0], lasts[0])
@@ -93,14 +95,21 @@ def read_fields(
         for row, values in enumerate(found):
             has_field[row] |= is_sure & (_are_among(lines, values[0].lines) | _are_among(lines, values[1].lines))
         text = join(data, parts[has_text[parts.lines]], np.flatnonzero(has_text))
+        has_nul = np.ones(len(text), np.bool_)
     else:
         wrong = first[is_sure & (first.kinds != MISSING)]
         has_text = is_sure & ((first.kinds == PLAIN) | (first.kinds == ESCAPED))
-        text = _column(data, kinds[0, has_text], firsts[0, has_text], lasts[0, has_text])
+        text, has_nul = _column(data, kinds[0, has_text], firsts[0, has_text], lasts[0, has_text])
     problems = _no_texts(data, np.flatnonzero(is_sure & ~has_text), text_fields, wrong, first)
+    if has_nul.any():
+        values, offsets = string_buffers(text)
+        is_text = check_texts(values, offsets[:-1], offsets[1:]) == TEXT
+        problems += [(line, NOT_TEXT, NOT_TEXT_DETAIL) for line in np.flatnonzero(has_text)[~is_text].tolist()]
+        text = text.filter(pa.array(is_text))
+        has_text[has_text] = is_text
 
     rows = [names.index(name) for name in other_fields]
-    columns = [text, *(_column(data, kinds[i, has_text], firsts[i, has_text], lasts[i, has_text]) for i in rows)]
+    columns = [text, *(_column(data, kinds[i, has_text], firsts[i, has_text], lasts[i, has_text])[0] for i in rows)]
     present = Counter({name: int(has.sum()) for name, has in zip(names, has_field, strict=True)})
     good = [line for line in slow if line.values is not None]
     with_text = np.concatenate([np.flatnonzero(has_text), np.array([line.number for line in good], np.int64)])
@@ -203,6 +212,8 @@ class _Line:
 def _read_slowly(
     number: int, line: bytes, text_fields: Sequence[str], other_fields: Sequence[str], replace: bool
 ) -> _Line:
+    if is_no_text(line):
+        return _Line(number=number, is_object=False, problem=(NOT_TEXT, NOT_TEXT_DETAIL))
     try:
         text = line.decode(errors="replace" if replace else "strict")
         raws = _raw_values(text)
@@ -227,6 +238,8 @@ def _read_slowly(
     joined = SEPARATOR.join(filter(None, parts))
     if not replace and _SURROGATES.search(joined):
         return _Line(number=number, present=present, problem=(BAD_UTF8, "a surrogate that is alone"))
+    if "\0" in joined and is_no_text(joined.encode(errors="replace")):
+        return _Line(number=number, present=present, problem=(NOT_TEXT, NOT_TEXT_DETAIL))
     values = [joined, *(_value_text(_look_up(raws, name)) for name in other_fields)]
     values = [value if value is None else _SURROGATES.sub("\ufffd", value) for value in values]
     return _Line(number=number, present=present, values=values)
@@ -278,11 +291,13 @@ def _column(
     kinds: Int8[np.ndarray, " lines"],
     firsts: Int64[np.ndarray, " lines"],
     lasts: Int64[np.ndarray, " lines"],
-) -> pa.LargeStringArray:
+) -> tuple[pa.LargeStringArray, Bool[np.ndarray, " lines"]]:
+    """A field's values, and in which of them an escape writes a NUL."""
     has_value = (kinds != MISSING) & (kinds != NULL)
     out = np.empty(int((lasts - firsts)[has_value].sum()), np.uint8)
     offsets = np.zeros(len(kinds) + 1, np.int64)
-    copy_values(data, kinds, firsts, lasts, offsets, out)
+    has_nul = np.zeros(len(kinds), np.bool_)
+    copy_values(data, kinds, firsts, lasts, offsets, out, has_nul)
     validity = None if has_value.all() else pa.py_buffer(np.packbits(has_value, bitorder="little"))
     buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(out)]
-    return pa.Array.from_buffers(pa.large_string(), len(kinds), buffers)
+    return pa.Array.from_buffers(pa.large_string(), len(kinds), buffers), has_nul

@@ -8,8 +8,6 @@ was read before from each compressed byte; where a Zstandard frame says how long
 that simply ends nothing is known.
 """
 
-import lzma
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +16,11 @@ import zstandard
 
 from mlm_data.errors import InputError
 from mlm_data.stores.folder import explain, open_input
-from mlm_data.text.compression import CODECS
+from mlm_data.text.compression import CODECS, CORRUPT
 from mlm_data.types import Slice
 
 FEED = 64 << 10  # compressed bytes at a time: what a corrupt stream can lose of the good data before the break
 AIM = 4 << 20  # decompressed bytes at a time; the feed shrinks where text is packed very densely
-_CORRUPT = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError)
 
 
 class ByteStream:
@@ -142,7 +139,7 @@ class _Decoder:
             self._frame_end = None if size is None else self._produced + size
         try:
             out = self._decoder.decompress(raw)
-        except _CORRUPT as error:
+        except CORRUPT as error:
             self._done = True
             rest = self._num_bytes - self._consumed
             self._break(f"is corrupt: {error}", self._produced * rest // self._consumed if self._produced else None)

@@ -19,10 +19,11 @@ from mlm_data.errors import InputError
 from mlm_data.hashing import string_buffers
 from mlm_data.stores.folder import open_input
 from mlm_data.text.batches import batch, large_strings, other_fields, quarantined
-from mlm_data.text.json_lines import BAD_UTF8, NO_TEXT, NOT_A_STRING
+from mlm_data.text.encodings import BAD_UTF8, NOT_TEXT, NOT_TEXT_DETAIL
+from mlm_data.text.json_lines import NO_TEXT, NOT_A_STRING
 from mlm_data.text.names import hint, names_in_schema
 from mlm_data.text.parts import array_parts, is_list, join_arrays, split_name
-from mlm_data.text.utf8 import are_utf8
+from mlm_data.text.utf8 import BAD_BYTES, GARBAGE, check_texts
 from mlm_data.types import Documents, FieldCounts, Quarantined, Slice
 
 _DIGITS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), "S2")
@@ -173,21 +174,22 @@ def _documents(
     bad = _without_text(piece, settings, rows, np.flatnonzero(~is_text), first_row)
     raw = column.filter(is_text)
     data, offsets = string_buffers(raw)
-    is_good = are_utf8(data, offsets[:-1], offsets[1:])
+    kinds = check_texts(data, offsets[:-1], offsets[1:])
     places = places[is_text]
-    if is_good.all():
-        text = pa.Array.from_buffers(pa.large_string(), len(raw), raw.buffers(), 0, raw.offset)
-    elif replace:
+    sizes = np.diff(offsets)
+    wrong = {GARBAGE: (NOT_TEXT, NOT_TEXT_DETAIL)}
+    wrong |= {} if replace else {BAD_BYTES: (BAD_UTF8, "bytes that are no UTF-8")}
+    is_good = ~np.isin(kinds, list(wrong))
+    if not is_good.all():
+        for i in np.flatnonzero(~is_good).tolist():
+            bad.append(quarantined(piece, int(places[i]), *wrong[int(kinds[i])], int(sizes[i])))
+        bad.sort(key=lambda item: item.offset)
+        raw, kinds, places = raw.filter(pa.array(is_good)), kinds[is_good], places[is_good]
+        is_text[is_text] = is_good
+    if (kinds == BAD_BYTES).any():
         text = pa.array([value.as_py().decode(errors="replace") for value in raw], pa.large_string())
     else:
-        sizes = np.diff(offsets)[~is_good].tolist()
-        for place, num_bytes in zip(places[~is_good].tolist(), sizes, strict=True):
-            bad.append(quarantined(piece, place, BAD_UTF8, "bytes that are no UTF-8", num_bytes))
-        bad.sort(key=lambda item: item.offset)
-        is_text[is_text] = is_good
-        places = places[is_good]
-        good = raw.filter(is_good)
-        text = good.cast(pa.large_string())
+        text = pa.Array.from_buffers(pa.large_string(), len(raw), raw.buffers(), 0, raw.offset)
     names = other_fields(settings)
     others = [_as_strings(rows, name).filter(is_text) for name in names]
     as_hex = tuple(name for name in names if _is_binary(_column(rows, name).type))

@@ -141,7 +141,7 @@ def test_a_download_that_broke_off_is_too_much(folder, capsys):
     (folder / "in/big.jsonl.gz").write_bytes(data[: len(data) // 2] + bytes(4))
     changes = {"inputs": [{"path": str(folder / "in/*")}], "max_quarantined": 0.5}
     line = refused(capsys, "build", write_config(folder, **changes))
-    assert "1 compressed file breaks off, more than max_truncated = 0 allows; the first: big.jsonl.gz at " in line
+    assert "1 file breaks off, more than max_truncated = 0 allows; the first: big.jsonl.gz at " in line
     assert "download it again, or set max_truncated: 1" in line
     assert not built(folder)
 

@@ -12,7 +12,7 @@ from mlm_data.text.blocks import read_blocks
 from mlm_data.text.borders import Block, Places
 from mlm_data.text.encodings import decode
 from mlm_data.text.formats.record import Format
-from mlm_data.text.json_lines import BAD_UTF8, read_fields
+from mlm_data.text.json_lines import read_fields
 from mlm_data.text.names import names_in_json
 from mlm_data.types import Documents, FieldCounts, Quarantined, Slice
 
@@ -20,10 +20,10 @@ NUM_EXAMPLES, MAX_EXAMPLE_BYTES = 20, 1 << 20  # lines to look at for other name
 
 
 def _read(piece: Slice, settings: InputSettings, *, batch_bytes: int, replace: bool) -> Iterator[Documents]:
-    yield from read_blocks(piece, settings, _json_batch, batch_bytes=batch_bytes, replace=replace)
+    yield from read_blocks(piece, settings, json_batch, batch_bytes=batch_bytes, replace=replace)
 
 
-def _json_batch(
+def json_batch(
     piece: Slice,
     settings: InputSettings,
     block: Block,
@@ -32,12 +32,13 @@ def _json_batch(
     replace: bool,
     num_bytes: int,
 ) -> Documents:
+    """A batch of the objects block.data[start:end], as `mlm_data.text.blocks.ReadBlock`."""
     offsets, sizes = places[0] + block.offset, places[1] - places[0]
     bad: list[Quarantined] = []
     data, (starts, ends) = np.frombuffer(block.data, np.uint8), places
     if codec != "utf-8":
         lines, kept, problems = decode(block.data, starts, ends, codec, replace)
-        bad += (quarantined(piece, int(offsets[i]), BAD_UTF8, detail, int(sizes[i])) for i, detail in problems)
+        bad += (quarantined(piece, int(offsets[i]), reason, detail, int(sizes[i])) for i, reason, detail in problems)
         data, borders = string_buffers(lines)
         starts, ends, offsets, sizes = borders[:-1], borders[1:], offsets[kept], sizes[kept]
     names = other_fields(settings)
@@ -57,7 +58,7 @@ def _json_batch(
 
 FORMAT = Format(
     name="jsonl",
-    extensions=("jsonl", "ndjson", "json"),
+    extensions=("jsonl", "ndjson", "jl", "jsonlines"),
     settings=frozenset({"text_field", "id_field", "keep_fields", "encoding"}),
     splits_at_lines=lambda settings: True,
     read=_read,

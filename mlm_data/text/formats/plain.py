@@ -10,7 +10,6 @@ from mlm_data.text.blocks import read_blocks, truncated
 from mlm_data.text.borders import Block, Places
 from mlm_data.text.encodings import decode, find_encoding
 from mlm_data.text.formats.record import Format
-from mlm_data.text.json_lines import BAD_UTF8
 from mlm_data.text.streams import ByteStream
 from mlm_data.types import Documents, Slice
 
@@ -34,7 +33,7 @@ def _read_whole(piece: Slice, settings: InputSettings, replace: bool) -> Documen
     ends = np.array([len(data) - len(units.mark)])
     body = data[len(units.mark) :]
     text, kept, problems = decode(body, np.zeros(1, np.int64), ends, codec, replace)
-    bad = tuple(quarantined(piece, 0, BAD_UTF8, detail, len(data)) for _, detail in problems)
+    bad = tuple(quarantined(piece, 0, reason, detail, len(data)) for _, reason, detail in problems)
     return batch(piece, settings, bad, len(data), text, np.full(len(kept), len(units.mark), np.int64))
 
 
@@ -50,7 +49,7 @@ def _text_batch(
     text, kept, problems = decode(block.data, *places, codec, replace)
     offsets = places[0] + block.offset
     sizes = places[1] - places[0]
-    bad = tuple(quarantined(piece, int(offsets[i]), BAD_UTF8, detail, int(sizes[i])) for i, detail in problems)
+    bad = tuple(quarantined(piece, int(offsets[i]), reason, detail, int(sizes[i])) for i, reason, detail in problems)
     return batch(piece, settings, bad, num_bytes, text, offsets[kept])
 
 

@@ -57,10 +57,10 @@ def test_bytes_that_were_never_read_count_on_both_sides():
 
 def test_one_stream_that_breaks_off_is_one_too_many():
     for lost in (0, None, 5):
-        with pytest.raises(BuildError, match="1 compressed file breaks off, more than max_truncated = 0") as error:
+        with pytest.raises(BuildError, match="1 file breaks off, more than max_truncated = 0") as error:
             weigh(bad(0, lost, "truncated"))
     assert "the first: a.jsonl at 7: truncated why: download it again, or set max_truncated: 1" in str(error.value)
-    with pytest.raises(BuildError, match="3 compressed files break off, more than max_truncated = 2"):
+    with pytest.raises(BuildError, match="3 files break off, more than max_truncated = 2"):
         weigh(*[bad(0, 0, "truncated")] * 3, max_truncated=2)
 
 

@@ -50,6 +50,11 @@ def compact(value):
     return json.dumps(value, ensure_ascii=False)
 
 
+def is_no_text(data):
+    controls = sum(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in data)
+    return 0 in data and controls > len(data) / 10
+
+
 class NotTextError(Exception):
     """Something else stands where a string should be."""
 
@@ -67,6 +72,8 @@ def strings(value):
 
 def expected(line):
     """(text, other) of one line, or the reason why it has no text."""
+    if is_no_text(line):
+        return "not_text"
     try:
         value = DECODER.decode(line.decode())
     except UnicodeDecodeError:
@@ -87,6 +94,8 @@ def expected(line):
     text = "\n\n".join(part for part in parts if part)
     if re.search("[\ud800-\udfff]", text):
         return "bad_utf8"
+    if is_no_text(text.encode()):
+        return "not_text"
     if other is not None and (isinstance(other, Raw) or not isinstance(other, str)):
         other = compact(other)
     return text, None if other is None else re.sub("[\ud800-\udfff]", "\ufffd", other)

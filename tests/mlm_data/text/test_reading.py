@@ -106,7 +106,7 @@ def documents_by_paragraph(data):
 
 
 tokens = st.sampled_from(
-    [b"\n", b"\n", b"\n\n", b"\r\n", b"\r\n", b"\r", b"\r", b" ", b"\t\n", b"\v", b"a", b"bc", b"\0", "é漢".encode()]
+    [b"\n", b"\n", b"\n\n", b"\r\n", b"\r\n", b"\r", b"\r", b" ", b"\t\n", b"\v", b"a", b"bc", b"\1", "é漢".encode()]
 )
 bodies = st.lists(tokens, max_size=25).map(b"".join)
 marked = st.tuples(st.sampled_from([b"", b"", b"\xef\xbb\xbf"]), bodies).map(b"".join)
