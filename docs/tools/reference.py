@@ -6,6 +6,8 @@ A test makes them again and compares, so a page can't fall behind the code.
 """
 
 import argparse
+import inspect
+import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mlm_data.command import make_parser
 from mlm_data.config import BuildConfig
 from mlm_data.settings import Settings
 from pipelines.commands import cli as build_cli
@@ -61,7 +62,7 @@ def pages() -> dict[str, str]:
     texts = {
         "build-settings.md": settings_page(BUILD_INTRO, BuildConfig),
         "run-settings.md": run,
-        "commands.md": COMMANDS_INTRO + commands("premask", build_parser()) + commands("premask-train", train_parser()),
+        "commands.md": COMMANDS_INTRO + commands(build_cli.parser()) + commands(train_cli.parser()),
     }
     return {name: MADE + text for name, text in texts.items()}
 
@@ -105,7 +106,7 @@ def type_name(annotation: Any) -> str:
     """A type in words.
 
     >>> type_name(tuple[str, ...]), type_name(Literal["a", "b"]), type_name(int | None)
-    ('list of text', '`a`, `b`', 'whole number, or `null`')
+    ('list of texts', '`a`, `b`', 'whole number, or `null`')
     """
     origin, parts = get_origin(annotation), get_args(annotation)
     if annotation in SIMPLE:
@@ -118,7 +119,8 @@ def type_name(annotation: Any) -> str:
         return ", or ".join(type_name(part) for part in parts)
     if origin is tuple:
         names = [type_name(part) for part in parts if part is not Ellipsis]
-        return f"list of {names[0]}" if Ellipsis in parts else f"list of {len(names)}: {', '.join(names)}"
+        amount = "" if Ellipsis in parts else f"{len(names)} "
+        return f"list of {amount}{names[0]}" + "s" * (names[0] != OWN)
     if origin is dict:
         return f"map of {type_name(parts[0])} to {type_name(parts[1])}"
     if issubclass(annotation, Settings):
@@ -171,7 +173,8 @@ def recipes_table() -> str:
     """What each recipe sets."""
     flat = {name: dict(flatten(make())) for name, make in RECIPES.items()}
     fields = list(dict.fromkeys(field for values in flat.values() for field in values))
-    about = "".join(f"- `{name}`: {(make.__doc__ or '').strip()}\n" for name, make in RECIPES.items())
+    abouts = (f"`{name}`: {inspect.getdoc(make)}" for name, make in RECIPES.items())
+    about = "".join("- " + textwrap.indent(text, "    ").strip() + "\n" for text in abouts)
     head = "| setting | " + " | ".join(f"`{name}`" for name in flat) + " |\n|---" + "|---" * len(flat) + "|\n"
     rows = (
         f"| `{field}` | " + " | ".join(f"`{values[field]}`" if field in values else "" for values in flat.values())
@@ -189,22 +192,12 @@ def flatten(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
             yield f"{path}{name}", f"{value:g}" if isinstance(value, float) else value
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of `premask`."""
-    return make_parser(build_cli.PROGRAM, build_cli.DESCRIPTION, build_cli.COMMANDS)
-
-
-def train_parser() -> argparse.ArgumentParser:
-    """The parser of `premask-train`."""
-    return train_cli._parser()
-
-
-def commands(program: str, parser: argparse.ArgumentParser) -> str:
+def commands(parser: argparse.ArgumentParser) -> str:
     """A section for a program, with a part for each of its commands."""
-    parts = [f"\n## {program}\n\n{parser.description}\n"]
+    parts = [f"\n## {parser.prog}\n\n{parser.description}\n"]
     for name, inner in subparsers(parser).items():
         shown = [action for action in inner._actions if argparse.SUPPRESS not in (action.help, action.dest)]
-        lines = [f"\n### {program} {name}\n\n{inner.description}\n"]
+        lines = [f"\n### {parser.prog} {name}\n\n{inner.description}\n"]
         lines.append("\n| argument | default | what it is |\n|---|---|---|\n")
         lines += (argument(action) for action in shown if action.dest not in ("help", "debug"))
         parts.append("".join(lines))

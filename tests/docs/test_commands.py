@@ -2,13 +2,14 @@
 
 import pytest
 
-from docs.tools.reference import build_parser, train_parser
 from mlm_data.config import BuildConfig
-from mlm_data.settings import apply_overrides, parse_settings, parse_yaml
+from mlm_data.settings import parse_settings, parse_yaml
+from pipelines.commands import cli as build_cli
 from tests.docs.commands import PAGES, ROOT, blocks, command_lines
+from trainer.commands import cli as train_cli
 from trainer.config import resolve
 
-PARSERS = {"premask": build_parser(), "premask-train": train_parser()}
+PARSERS = {"premask": build_cli.parser(), "premask-train": train_cli.parser()}
 LINES = [
     (str(page.relative_to(ROOT)), words) for page in PAGES for block in blocks(page) for words in command_lines(block)
 ]
@@ -30,17 +31,23 @@ def test_pages_have_command_lines():
     assert {page for page, _ in LINES} >= {"README.md", "docs/start.md", "docs/how-to/train.md"}
 
 
-CONFIGS = [
-    (str(page.relative_to(ROOT)), block)
-    for page in PAGES
-    for block in blocks(page)
-    if block.language == "yaml" and "inputs:" in block.text
-]
+def configurations(field):
+    """The fenced YAML of all pages that has a line which begins with this field."""
+    found = ((str(page.relative_to(ROOT)), block) for page in PAGES for block in blocks(page))
+    return [(page, block) for page, block in found if block.language == "yaml" and f"\n{field}:" in f"\n{block.text}"]
 
 
-@pytest.mark.parametrize(("page", "block"), CONFIGS, ids=lambda value: value if isinstance(value, str) else "")
-def test_a_configuration_is_one(page, block):
-    values = parse_yaml(block.text, where=page)
+def page_of(value):
+    return value if isinstance(value, str) else ""
+
+
+@pytest.mark.parametrize(("page", "block"), configurations("inputs"), ids=page_of)
+def test_a_configuration_of_a_build_is_one(page, block):
     parse_settings(
-        BuildConfig, {"output": "o", "tokenizer": {"path": "t.json"}} | apply_overrides(values, []), where=page
+        BuildConfig, {"output": "o", "tokenizer": {"path": "t"}} | parse_yaml(block.text, where=page), where=page
     )
+
+
+@pytest.mark.parametrize(("page", "block"), configurations("recipe"), ids=page_of)
+def test_a_configuration_of_a_run_is_one(page, block):
+    resolve(values=parse_yaml(block.text, where=page))

@@ -1,7 +1,7 @@
 """Who multiplies matrices: torch's library, or our own kernel where that one is faster.
 
 torch calls MKL for float32 products on x86 CPUs. On Intel's it is at the peak. On two cores of an EPYC (Zen 3) it does
-110 to 150 GFLOP/s at the shapes of a step, where `products.cpp` does 150 to 178 (docs/benchmarks.md): activations of
+110 to 150 GFLOP/s at the shapes of a step, where `products.cpp` does 150 to 178 (docs/lab-notes.md): activations of
 thousands of rows times weights that fit a cache. Sums over places, the gradients of weights, stay with MKL. The choice
 follows from the processor's maker, never from a measurement: a run that goes on computes as it began.
 
