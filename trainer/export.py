@@ -113,7 +113,8 @@ def export_hf(run: Path, out: Path, *, which: str = "newest") -> list[str]:
 def import_hf(source: Path, run: Path) -> list[str]:
     """Begin a run from a ModernBERT folder of HF transformers: `train` goes on from it, `fill` uses it as it is.
 
-    The first dataset that it is trained on must have been built with its tokenizer (RUN/tokenizer.json).
+    The first dataset that it is trained on must have been built with its tokenizer (RUN/tokenizer.json). Its recipe is
+    `adapt`: the rates of training from scratch make a model forget.
 
     Returns:
         What was left out, one line each.

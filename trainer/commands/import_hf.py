@@ -20,6 +20,10 @@ def _run(options: argparse.Namespace) -> int:
     for note in import_hf(Path(options.folder), Path(options.out)):
         aside(note)
     Terminal().say(f"wrote {options.out}: go on with premask-train run --out {options.out} --data DATASET")
+    aside(
+        "the run takes the gentle learning rates of the recipe adapt, unless a recipe is named: those of training from "
+        "scratch make the model forget what it knows"
+    )
     return 0
 
 

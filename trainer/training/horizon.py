@@ -13,9 +13,8 @@ end. A run that is killed at step 25 and goes on from its checkpoint of step 10 
 them those rates again: not the ones that follow from a total, which may be shorter than the warm-up.
 """
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from mlm_data.settings import Settings
 from trainer.config import RunSettings, ScheduleSettings
 from trainer.training.schedule import decay_start, factor
 
@@ -23,7 +22,7 @@ OVERHEAD = 1.03  # evaluation and checkpoints, as a factor on the time of steps
 UNDECIDED = 10**9  # steps of a run without an end
 
 
-class Horizon(Settings):
+class Horizon(BaseModel, frozen=True, extra="forbid"):
     """A number of steps that was decided; see the module's docstring."""
 
     total: int = Field(ge=1)  # steps

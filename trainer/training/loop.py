@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from mlm_data.errors import ConfigError
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards.format import TRAIN, VALIDATION
 from trainer.config import RunSettings, phases_of
@@ -77,8 +78,9 @@ def train(
             if settings.phases:
                 say(f"phase {number}: {phase.data}")
             followed = number + 1 < len(phases) and exists(Path(phases[number + 1].out))
-            begun = begin(phase, parallel, say=say, followed=followed)
-            result = _Run(phase, parallel, begun, say=say, watch=watch).train()
+            with _enough_memory(phase):
+                begun = begin(phase, parallel, say=say, followed=followed)
+                result = _Run(phase, parallel, begun, say=say, watch=watch).train()
             if result["stopped"]:
                 break
         return result
@@ -302,6 +304,19 @@ class _Run:
 
     def _ask_to_stop(self) -> None:
         self._asked = True  # may come at any moment, also while ranks agree
+
+
+@contextmanager
+def _enough_memory(settings: RunSettings) -> Iterator[None]:
+    """Say what helps where the device's memory is full."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        fewer = max(1, settings.batch_rows // 2)
+        raise ConfigError(
+            f"batch_rows={settings.batch_rows}: the device's memory is full: use batch_rows={fewer} with twice the "
+            "accumulate, or recompute=true"
+        ) from error
 
 
 @contextmanager

@@ -7,11 +7,10 @@ what was found out then (the precision that is the faster on its machine, how ma
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.errors import CheckpointError, ConfigError
-from mlm_data.settings import Settings, parse_settings
+from mlm_data.errors import CheckpointError
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import ROLES, Reference
 from trainer.config import RunSettings
@@ -22,7 +21,7 @@ FORMAT = 1
 RECORD, TOKENIZER = "run.json", "tokenizer.json"
 
 
-class Former(Settings):
+class Former(BaseModel, frozen=True, extra="forbid"):
     """A dataset that another has taken the place of."""
 
     data: str
@@ -30,7 +29,7 @@ class Former(Settings):
     until: int | None  # its last step; None until the run goes on with the other
 
 
-class RunRecord(Settings):
+class RunRecord(BaseModel, frozen=True, extra="forbid"):
     """A run, whole."""
 
     format: int = FORMAT
@@ -106,9 +105,13 @@ def read(folder: Path) -> RunRecord:
     if isinstance(found, int) and found > FORMAT:
         raise CheckpointError(f"{folder}: format {found} is newer than this premask knows: upgrade premask")
     try:
-        return parse_settings(RunRecord, values, where=str(folder / RECORD))
-    except (ConfigError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{error}: the file is damaged or of another premask: begin another run") from error
+        return RunRecord.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(
+            f"{folder / RECORD}: {field}: {first['msg']}: it is damaged, or of another premask: begin another run"
+        ) from error
 
 
 def write(folder: Path, record: RunRecord, tokenizer: bytes | None = None) -> None:

@@ -103,7 +103,7 @@ def test_without_a_compiler_it_says_which_package(settings, monkeypatch):
     ("ordered", "measured"), [("float32", "bfloat16"), ("bfloat16", "float32"), (None, "bfloat16")]
 )
 def test_the_environment_says_what_auto_takes(settings, monkeypatch, ordered, measured):
-    from trainer import machine
+    from trainer.training import machine
 
     monkeypatch.setattr(machine, "faster_precision", lambda: measured)
     monkeypatch.setenv("PREMASK_PRECISION", ordered or "")
@@ -118,7 +118,7 @@ def test_the_environment_says_what_auto_takes(settings, monkeypatch, ordered, me
 
 
 def test_a_precision_that_there_is_not_is_refused(settings, monkeypatch):
-    from trainer import machine
+    from trainer.training import machine
 
     monkeypatch.setenv("PREMASK_PRECISION", "bf16")
     with pytest.raises(ConfigError, match="PREMASK_PRECISION must be float32 or bfloat16, got 'bf16'"):
