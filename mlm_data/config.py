@@ -218,8 +218,9 @@ class BuildConfig(Settings):
     max_quarantined: float = Field(default=0.01, ge=0, le=1)
     """The share of the documents, and of the bytes, that may be unreadable; above it the build fails."""
     max_truncated: int = Field(default=0, ge=0)
-    """How many files may break off in the middle (compressed ones, arrays of JSON); above it the build fails. Such a file counts as one
-    document, whatever it has lost, so that `max_quarantined` alone would not notice a download that ended early."""
+    """How many files may break off in the middle (compressed ones, arrays of JSON); above it the build fails. Such a
+    file counts as one document, whatever it has lost, so that `max_quarantined` alone would not notice a download that
+    ended early."""
     compression: Compression = "none"  # of the published files; none can be memory-mapped
     unit_bytes: int | None = Field(default=None, ge=1024)  # default: total / 64, between 1 and 64 MiB
 
