@@ -5,51 +5,51 @@
 the dataset's bytes may depend on: it enters the digest. Names, places, engines and workers do not.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
-import pydantic
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from mlm_data.errors import ConfigError
+from mlm_data.settings import Settings, apply_overrides, parse_settings, read_yaml
 
 Compression = Literal["none", "zstd", "lz4"]
-
-
-class Settings(BaseModel):
-    """Base of all configurations, the trainer's too: frozen, keyword-only, unknown fields refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 class InputSettings(Settings):
     """Files to read. `path` may be a glob (`**` crosses folders); it is relative to the configuration's folder."""
 
     path: str
-    name: str = ""  # put before the files' relative paths where two inputs would have equal ones
+    """A file, or a pattern of files (`*`, `?`, `[ab]`; `**` crosses folders). Relative to the configuration's folder;
+    `gs://` and `s3://` work too. A path that exists as it is written is no pattern."""
+
+    name: str = ""
+    """Put before the files' relative paths. Needed only where two inputs would have equal paths."""
+
     format: Literal["auto", "text", "jsonl", "json", "csv", "tsv", "fasta", "parquet", "arrow"] = "auto"
-    documents: Literal["file", "line", "paragraph"] = "file"  # text only; a paragraph ends at an empty line
-    encoding: str = "utf-8"  # a byte order mark wins over it
+    """How the files are read. `auto` looks at each file's bytes and name, and `premask plan` shows what it found and
+    why."""
+
+    documents: Literal["file", "line", "paragraph"] = "file"
+    """What one document of a text file is. A line ends at LF, CRLF or CR, a paragraph at an empty line. Text files
+    only."""
+
+    encoding: str = "utf-8"
+    """Of text files, as Python names it. A byte order mark in a file wins over it."""
+
     text_field: str | tuple[str, ...] = "text"
-    """The field that holds the text; several are joined by a blank line, those that are null or absent left out.
-    "a.b" means field b of the object in field a, here and in the two below; "a[].b" field b of each object in the list
-    in field a. A list of strings is joined by blank lines, too."""
+    """The field or column that holds the text. Several are joined by a blank line, those that are null or absent left
+    out. `a.b` means field b of the object in field a, here and in the two below; `a[].b` field b of each object in the
+    list in field a. A list of strings is joined by blank lines, too."""
+
     id_field: str | None = None
+    """The field that holds your own id, kept beside each document. None: there is none."""
+
     keep_fields: tuple[str, ...] = ()
+    """Further fields to keep beside each document, such as a date or a licence. One of them may decide the split."""
+
     delimiter: str | None = None
-    """What stands between the fields of a CSV or TSV file: one ASCII character. Default: a comma, in TSV a tab."""
+    """What stands between the fields of a CSV or TSV file: one ASCII character. None: a comma, in TSV a tab."""
 
     @field_validator("delimiter")
     @classmethod
@@ -87,28 +87,61 @@ class TokenizerTraining(Settings):
     """How to train a tokenizer. Training the same inputs again gives the same file."""
 
     kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece"
+    """`wordpiece` as in BERT, byte-level `bpe` as in RoBERTa and ModernBERT, or `unigram` as in T5."""
+
     vocab_size: int = Field(default=8192, ge=64, le=2**31 - 1)
-    lowercase: bool = True  # wordpiece only: lower case and no accents, as in uncased BERT
-    sample_bytes: int = Field(default=256 * 2**20, ge=1)  # text to train on, chosen by hash
+    """Tokens, special tokens among them. 8,192 suits small models and one language; 32,768 and more suit large ones. At
+    least 64, for special tokens and letters; ids have at most 31 bits."""
+
+    lowercase: bool = True
+    """Whether capitals become small letters and accents are dropped, as in uncased BERT. WordPiece only."""
+
+    sample_bytes: int = Field(default=256 * 2**20, ge=1)
+    """Bytes of text to train on at most, chosen by hash. It bounds the time and memory that training takes."""
 
 
 class SpecialTokens(Settings):
     """Which token plays which role; None: detect it."""
 
     cls: str | None = None
+    """The token before each segment, such as `[CLS]` or `<s>`. None: detected."""
+
     sep: str | None = None
+    """The token after each segment, such as `[SEP]` or `</s>`. None: detected."""
+
     pad: str | None = None
+    """The token that fills a row's end. None: detected."""
+
     mask: str | None = None
+    """The token that hides a target. None: detected."""
+
     unk: str | None = None
+    """The token for what the vocabulary can't spell. It is never a target. None: detected."""
 
 
 class TokenizerSettings(Settings):
     """Either `path` (a tokenizer.json, or a BERT vocab.txt) or `train`."""
 
     path: str | None = None
+    """Your own tokenizer: a tokenizer.json of HF `tokenizers`, or a BERT vocab.txt. Either this or `train`."""
+
     train: TokenizerTraining | None = None
+    """Train one on the inputs. Either this or `path`."""
+
     special: SpecialTokens = SpecialTokens()
+    """Which token plays which role, where it can't be detected."""
+
+    markers: tuple[str, ...] = ()
+    """Tokens of the vocabulary that stay whole in raw text, such as `[DRUG]`. Others that are written out in a text are
+    cut into ordinary tokens."""
+
+    max_unknown: float = Field(default=0.25, ge=0, le=1)
+    """Share of the unknown token among all tokens; above it the build fails. A quarter is far beyond rare letters: such
+    a tokenizer was made for another script."""
+
     engine: Literal["auto", "words", "huggingface"] = "auto"
+    """Who makes the ids: our word table, or HF `tokenizers`. The ids are the same, the speed is not; `auto` takes the
+    word table where it can."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "TokenizerSettings":
@@ -121,22 +154,39 @@ class CleanSettings(Settings):
     """What happens to each text before it is hashed: its document id is the hash of the result."""
 
     unicode: Literal["NFC", "none"] = "NFC"
+    """Normal form of the text. NFC makes equal what looks equal, so that copies are found; `none` leaves the text as it
+    is."""
+
     min_chars: int = Field(default=100, ge=0)
-    bad_bytes: Literal["quarantine", "replace"] = "quarantine"  # replace: U+FFFD for each bad sequence
+    """Characters below which a document is dropped as `too_short`. 100 drops headings and navigation; take 0 where each
+    line is a document."""
+
+    bad_bytes: Literal["quarantine", "replace"] = "quarantine"
+    """What happens to a document with bytes that its encoding doesn't allow: it is put into quarantine, or each bad
+    sequence becomes U+FFFD."""
 
 
 class DeduplicateSettings(Settings):
     """Which copies are dropped. The first in reading order stays."""
 
     exact: bool = True
+    """Drop a document whose cleaned text another one had before. The first in reading order stays."""
 
 
 class PackSettings(Settings):
     """How documents fill rows."""
 
     sequence_length: int = 512
+    """Tokens of one row, written L. A multiple of 8, because planes store eight places in a byte; from 16 to 65,536,
+    because places are stored in 16 bits."""
+
     long_documents: Literal["split", "truncate"] = "split"
-    max_segments: int | None = Field(default=None, ge=1)  # per row; default L / 32, at least 8
+    """What happens to a document longer than a row. `split` goes on in further rows; `truncate` drops the rest, and
+    counts it."""
+
+    max_segments: int | None = Field(default=None, ge=1)
+    """Pieces of documents that a row may hold at most. None: L / 32, at least 8. Flash attention takes memory for each
+    one that a batch might have."""
 
     @field_validator("sequence_length")
     @classmethod
@@ -159,11 +209,28 @@ class MaskSettings(Settings):
     """How each plane hides tokens. Rates count in millionths, so that floor(rate * n) is exact."""
 
     planes: int = Field(default=4, ge=1, le=1024)
+    """Training masks stored beside the tokens; epoch e reads plane e mod K. Have about as many as you train epochs.
+    1,024 at most, as the format has it."""
+
     kind: Literal["token", "whole_word", "span"] = "token"
-    rate: float | tuple[float, ...] = 0.30  # one for all planes, or one for each
+    """What is hidden together: single tokens, whole words, or runs of words as in SpanBERT."""
+
+    rate: float | tuple[float, ...] = 0.30
+    """Share of a row's maskable tokens that are targets: one for all planes, or a list with one for each. 0.15 is
+    BERT's, 0.30 ModernBERT's. At most 0.95, so that something is left to predict from."""
+
     mask_share: float = Field(default=0.8, ge=0, le=1)
+    """Share of the targets that the model sees as the mask token. The three shares add up to 1; 0.8, 0.1, 0.1 are
+    BERT's."""
+
     random_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the targets that the model sees as a random token."""
+
     keep_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the targets that the model sees as they are."""
+
+    markers: bool = False
+    """Whether `tokenizer.markers` may be targets, too."""
 
     @field_validator("rate")
     @classmethod
@@ -191,38 +258,75 @@ class MaskSettings(Settings):
 class SplitSettings(Settings):
     """What is held out: chosen by a hash threshold, so that a document never changes sides."""
 
-    validation: float = Field(default=0.01, ge=0, lt=1)  # 0: no validation split is wanted
-    by: str = "document"  # document | source | a keep_field
+    validation: float = Field(default=0.01, ge=0, lt=1)
+    """Share of the documents to hold out. 0: no validation split is wanted. A small share of a few large documents may
+    be empty, and then the build fails."""
+
+    by: str = "document"
+    """What stays together on one side: `document`, `source` (a file), or one of `keep_fields`."""
 
 
 class CacheSettings(Settings):
     """How a file is known to be unchanged: by size and mtime (or etag), or by its bytes."""
 
     identity: Literal["stat", "content"] = "stat"
+    """How the cache knows that a file is unchanged: `stat` by its size and time (or etag), `content` by all of its
+    bytes, which takes longer."""
 
 
 class BuildConfig(Settings):
     """One build, whole."""
 
     name: str = "dataset"
+    """The dataset's name, shown to people. It changes no byte of the dataset."""
+
     inputs: tuple[InputSettings, ...] = Field(min_length=1)
+    """What to read: at least one."""
+
     output: str
+    """The dataset's folder. Relative to the configuration's folder; `gs://` and `s3://` work too."""
+
     tokenizer: TokenizerSettings
+    """Where the tokenizer comes from."""
+
     clean: CleanSettings = CleanSettings()
+    """What happens to each text before it is hashed."""
+
     deduplicate: DeduplicateSettings = DeduplicateSettings()
+    """Which copies are dropped."""
+
     pack: PackSettings = PackSettings()
+    """How documents fill rows."""
+
     mask: MaskSettings = MaskSettings()
+    """How each plane hides tokens."""
+
     split: SplitSettings = SplitSettings()
+    """What is held out for validation."""
+
     cache: CacheSettings = CacheSettings()
+    """How unchanged files are recognized."""
+
     seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of all that is drawn: masks, the sample for the tokenizer, random tokens. Below 2^63, so that it is a signed
+    64-bit integer."""
+
     max_quarantined: float = Field(default=0.01, ge=0, le=1)
-    """The share of the documents, and of the bytes, that may be unreadable; above it the build fails."""
+    """Share of the documents, and of the bytes, that may be unreadable; above it the build fails. One in a hundred is
+    more than the odd broken file."""
+
     max_truncated: int = Field(default=0, ge=0)
     """How many files may break off in the middle (compressed ones, arrays of JSON); above it the build fails. Such a
     file counts as one document, whatever it has lost, so that `max_quarantined` alone would not notice a download that
     ended early."""
-    compression: Compression = "none"  # of the published files; none can be memory-mapped
-    unit_bytes: int | None = Field(default=None, ge=1024)  # default: total / 64, between 1 and 64 MiB
+
+    compression: Compression = "none"
+    """Of the published files. `none` can be memory-mapped, which makes the loader fast; `zstd` and `lz4` are for cold
+    storage."""
+
+    unit_bytes: int | None = Field(default=None, ge=1024)
+    """Bytes of input that one worker handles at a time. None: a 64th of the whole, between 1 and 64 MiB, so that
+    workers are busy and a changed file redoes little. At least 1,024."""
 
     @model_validator(mode="after")
     def _split_field(self) -> "BuildConfig":
@@ -230,26 +334,6 @@ class BuildConfig(Settings):
         if self.split.by not in {"document", "source"} | kept:
             raise ValueError(f"split.by: {self.split.by!r} is neither document, source nor one of keep_fields")
         return self
-
-
-S = TypeVar("S", bound=Settings)
-
-
-def parse_settings(kind: type[S], values: Mapping[str, Any], *, where: str) -> S:
-    """Check plain values against a settings class.
-
-    Raises:
-        ConfigError: one line for all that is wrong; unknown fields name the nearest known one.
-    """
-    try:
-        return kind.model_validate(dict(values))
-    except pydantic.ValidationError as error:
-        problems = error.errors(include_url=False)
-        inner = {problem["loc"][:1] for problem in problems if len(problem["loc"]) > 1}
-        # A list whose items failed is also reported as too short: that is no news.
-        told = [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in inner]
-        lines = [_describe(kind, problem) for problem in told]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> BuildConfig:
@@ -277,59 +361,6 @@ def anchor(config: BuildConfig, folder: Path) -> BuildConfig:
     return config.model_copy(update={"inputs": inputs, "output": absolute(config.output), "tokenizer": tokenizer})
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML 1.2 file's mapping as plain types.
-
-    Raises:
-        ConfigError: if the file is missing, unreadable, no YAML or no mapping.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigError(f"{path}: can't read the configuration: {reason}") from error
-    return parse_yaml(text, where=str(path))
-
-
-def parse_yaml(text: str, *, where: str) -> dict[str, Any]:
-    """`read_yaml` for a text."""
-    try:
-        values = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{where}{place}: not valid YAML: {problem}") from error
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected `field: value` lines, got a {type(values).__name__}")
-    return values
-
-
-def apply_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Set dotted fields: `mask.rate=0.15`, `inputs.0.path=x`. The value is read as YAML.
-
-    >>> apply_overrides({"mask": {"planes": 4}}, ["mask.rate=0.15"])
-    {'mask': {'planes': 4, 'rate': 0.15}}
-    """
-    values = _deep_copy(values)
-    for override in overrides:
-        name, separator, text = override.partition("=")
-        if not separator or not name:
-            raise ConfigError(f"--set {override}: write it as field=value, for example mask.rate=0.15")
-        value = parse_yaml(f"value: {text}", where=f"--set {override}")["value"]
-        *parents, last = name.split(".")
-        place: Any = values
-        for parent in parents:
-            place = _step(place, parent, override)
-        if isinstance(place, list):
-            place[_index(place, last, override)] = value
-        else:
-            place[last] = value
-    return values
-
-
 def semantic(config: BuildConfig) -> dict[str, Any]:
     """The part of a configuration that the dataset's bytes may depend on, as plain JSON types."""
     full = config.model_dump(mode="json")
@@ -337,61 +368,12 @@ def semantic(config: BuildConfig) -> dict[str, Any]:
         del full[field]
     for item in full["inputs"]:
         del item["path"]
-    del full["tokenizer"]["engine"], full["tokenizer"]["path"]
+    del full["tokenizer"]["engine"], full["tokenizer"]["path"], full["tokenizer"]["max_unknown"]
+    # Settings that came later are left out where they are as it always was: datasets keep their digests.
+    if not full["tokenizer"]["markers"]:
+        del full["tokenizer"]["markers"]
+    if not full["mask"]["markers"]:
+        del full["mask"]["markers"]
     full["pack"]["max_segments"] = config.pack.segments_per_row
     full["mask"]["rate"] = list(config.mask.rates)
     return full
-
-
-def _describe(kind: type[BaseModel], problem: Mapping[str, Any]) -> str:
-    names = [str(part) for part in problem["loc"] if not _is_union_tag(part)]
-    field = ".".join(names)
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(kind, names[:-1])
-        nearest = difflib.get_close_matches(names[-1], known, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known here: {', '.join(known)}"
-        return f"unknown field {field!r}: {hint}"
-    if problem["type"] == "missing":
-        return f"{field!r} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:] if message else message
-    if problem["type"] != "value_error":
-        message += f", got {problem['input']!r}"
-    return f"{field}: {message}" if field else message
-
-
-def _is_union_tag(part: Any) -> bool:
-    return isinstance(part, str) and (part in {"float", "int", "str"} or part.startswith("tuple["))
-
-
-def _fields_at(kind: type[BaseModel], names: list[str]) -> list[str]:
-    for name in names:
-        if name.isdigit():
-            continue
-        annotation = kind.model_fields[name].annotation
-        options = [annotation, *get_args(annotation)]
-        kind = next(item for item in options if isinstance(item, type) and issubclass(item, BaseModel))
-    return list(kind.model_fields)
-
-
-def _step(place: Any, name: str, override: str) -> Any:
-    if isinstance(place, list):
-        return place[_index(place, name, override)]
-    inner = place.get(name)
-    if not isinstance(inner, dict | list):
-        inner = place[name] = {}
-    return inner
-
-
-def _index(place: list[Any], name: str, override: str) -> int:
-    if not name.isdigit() or int(name) >= len(place):
-        raise ConfigError(f"--set {override}: {name!r} is no index of a list of {len(place)}")
-    return int(name)
-
-
-def _deep_copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _deep_copy(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_deep_copy(inner) for inner in value]
-    return value

@@ -46,6 +46,15 @@ def draw(key, counter):
 
 
 @kernel
+def draws(key, count):
+    """The first `count` numbers of a key's stream: uint64 [count]."""
+    numbers = np.empty(count, np.uint64)
+    for counter in range(count):
+        numbers[counter] = draw(key, counter)
+    return numbers
+
+
+@kernel
 def below(x, n):
     """Map a uniform uint64 to [0, n) without division: the high half of x * n, n < 2**32 (Lemire 2019).
 

@@ -18,6 +18,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mlm_data import errors
+from mlm_data.build import cache
 from mlm_data.build.context import Context
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan
 from mlm_data.build.units import Plan
@@ -27,7 +28,7 @@ from mlm_data.dataset.publish import check_output
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Unit
 from pipelines import metrics
-from pipelines.runners import is_local, pipeline_options
+from pipelines.runners import is_local, pipeline_options, runs_nothing
 from pipelines.steps import Assemble, Deduplicate, Prepare, Publish, Units
 
 
@@ -36,8 +37,22 @@ class Built:
     """What a build has made."""
 
     manifest: Manifest
+    output: str  # where the dataset is: the configured place, or beside it for a sample
+    num_bytes: int  # of the inputs that were read, as stored
+    whole_bytes: int  # of all inputs: more than `num_bytes` for a sample
     num_units: int
-    num_reused: int
+    num_reused: int  # prepared units that were in the cache, and whole
+    num_remade: int  # prepared units that were in the cache, but damaged
+
+
+class Watcher:
+    """Whom a build tells how far it is. This one doesn't listen."""
+
+    def planned(self, plan: Plan) -> None:
+        """The inputs are found and cut into units; the tokenizer is next."""
+
+    def running(self, plan: Plan) -> None:
+        """The tokenizer is there; the pipeline starts."""
 
 
 def construct(pipeline: beam.Pipeline, units: tuple[Unit, ...], context: Context) -> beam.PCollection[bytes]:
@@ -47,36 +62,71 @@ def construct(pipeline: beam.Pipeline, units: tuple[Unit, ...], context: Context
     return (prepared, copies) | "Assemble" >> Assemble(context) | "Publish" >> Publish(context)
 
 
-def build(config: BuildConfig, *, workers: int = 1, beam_args: Sequence[str] = (), plan: Plan | None = None) -> Built:
+def build(
+    config: BuildConfig,
+    *,
+    workers: int = 1,
+    beam_args: Sequence[str] = (),
+    sample: float = 1.0,
+    watcher: Watcher = Watcher(),
+) -> Built | None:
     """Run a build to its end and return the published version.
+
+    Every runner is asked for the same: to run. What was made stands in the dataset, not in a runner's metrics, which
+    not all of them have.
+
+    Args:
+        config: what to build.
+        workers: threads or processes of the local runner.
+        beam_args: options that go to Beam.
+        sample: below 1, build about this share of the bytes into `<output>-sample`.
+        watcher: told how far it is.
+
+    Returns:
+        None where the runner was told to run nothing: `--dry_run`, `--template_location`.
 
     Raises:
         PremaskError: for whatever a user can mend; nothing is published then.
     """
-    check_output(Folder(config.output))
     options = pipeline_options(beam_args, workers=workers)
-    plan = plan or make_plan(config)
+    whole_bytes = make_plan(config).num_bytes if sample < 1 else 0
+    if sample < 1:
+        config = config.model_copy(update={"output": config.output.rstrip("/") + "-sample"})
+    check_output(Folder(config.output))
+    plan = make_plan(config, sample=sample)
+    watcher.planned(plan)
     context = make_context(config, plan, find_tokenizer(config, plan))
     metrics.reset()
-    result = run(plan.units, context, options)
-    counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace("premask.prepare"))["counters"]
-    reused = sum(counter.result for counter in counters if counter.key.metric.name == "reused")
-    return Built(manifest=load_manifest(context.folder), num_units=len(plan.units), num_reused=reused)
+    watcher.running(plan)
+    run(plan.units, context, options)
+    if runs_nothing(options):
+        return None
+    last = cache.read_last(context.work)
+    num_bytes = sum(unit.num_bytes for unit in plan.units)
+    return Built(
+        manifest=load_manifest(context.folder, last["digest"]),
+        output=config.output,
+        num_bytes=num_bytes,
+        whole_bytes=whole_bytes or num_bytes,
+        num_units=last["units"],
+        num_reused=last["reused"],
+        num_remade=last["remade"],
+    )
 
 
-def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions):
+def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions) -> None:
     """Run the pipeline; an error that a worker raised comes out as what it was."""
     pipeline = beam.Pipeline(options=options)
     construct(pipeline, units, context)
     with _workers_quiet() if is_local(options) else contextlib.nullcontext(), _few_collections():
         try:
             result = pipeline.run()
-            result.wait_until_finish()
+            if not runs_nothing(options):
+                result.wait_until_finish()
         except errors.PremaskError as error:
             raise type(error)(_without_step(str(error))) from error
         except Exception as error:
             raise _original(error) from error
-    return result
 
 
 @contextlib.contextmanager

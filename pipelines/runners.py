@@ -37,6 +37,12 @@ def is_local(options: PipelineOptions) -> bool:
     return options.view_as(StandardOptions).runner == LOCAL_RUNNER
 
 
+def runs_nothing(options: PipelineOptions) -> bool:
+    """Whether the runner was told only to check the pipeline (`--dry_run`) or to store it (`--template_location`)."""
+    given = options.get_all_options(drop_default=True)
+    return bool(given.get("dry_run") or given.get("template_location"))
+
+
 def check_beam_args(beam_args: Sequence[str]) -> None:
     """Refuse options that nobody knows, instead of a warning that is easily missed."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

@@ -17,6 +17,7 @@ from mlm_data.build.assemble import assemble_unit
 from mlm_data.build.context import Context
 from mlm_data.build.prepare import prepare_unit
 from mlm_data.build.publish import publish_version
+from mlm_data.build.records import AssembledUnit, PreparedUnit
 from mlm_data.duplicates import exact
 from mlm_data.types import Unit
 from pipelines import metrics
@@ -114,10 +115,16 @@ class _PrepareUnit(beam.DoFn):
 
     def process(self, element: bytes) -> Iterator[bytes]:
         unit = Unit.from_dict(json.loads(element))
-        record = prepare_unit(unit, self._context)
-        metrics.count("prepare", documents_read=record["documents_read"], units=1, reused=int(record["reused"]))
+        prepared = prepare_unit(unit, self._context)
+        metrics.count(
+            "prepare",
+            documents_read=prepared.documents_read,
+            units=1,
+            reused=int(prepared.reused),
+            remade=int(prepared.remade),
+        )
         metrics.advance("prepare", unit.num_bytes)
-        yield json.dumps(record).encode()
+        yield prepared.to_bytes()
 
 
 class _Select(beam.DoFn):
@@ -130,7 +137,7 @@ class _Select(beam.DoFn):
         self._waiting: dict[int, list[np.ndarray]] = {}
 
     def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
-        records = select.select_signatures(json.loads(element), self._context)
+        records = select.select_signatures(PreparedUnit.from_bytes(element), self._context)
         for partition, part in enumerate(exact.partition(records, self._context.num_partitions)):
             if not len(part):
                 continue
@@ -172,17 +179,22 @@ class _AssembleUnit(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
         _, parts = element
-        copies, prepared = [], {}
+        copies, prepared = [np.zeros(0, select.COPIES)], None
         for part in parts:
             if part[:1] == _PREPARED:
-                prepared = json.loads(part[1:])
+                prepared = PreparedUnit.from_bytes(part[1:])
             else:
                 copies.append(np.frombuffer(part, select.COPIES, offset=1))
-        result = assemble_unit(prepared, np.concatenate(copies or [np.zeros(0, select.COPIES)]), self._context)
-        ledger = result["ledger"]["documents"]
-        metrics.count("assemble", documents_kept=ledger["kept"], documents_dropped=sum(ledger["dropped"].values()))
-        metrics.advance("assemble", prepared["num_bytes"])
-        yield json.dumps(result).encode()
+        assert prepared is not None, "copies of a unit that nobody prepared"
+        assembled = assemble_unit(prepared, np.concatenate(copies), self._context)
+        ledger = assembled.ledger
+        metrics.count(
+            "assemble",
+            documents_kept=ledger.documents_kept,
+            documents_dropped=sum(ledger.documents_dropped.values()),
+        )
+        metrics.advance("assemble", prepared.num_bytes)
+        yield assembled.to_bytes()
 
 
 class _PublishVersion(beam.DoFn):
@@ -191,7 +203,7 @@ class _PublishVersion(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
         _, results = element
-        yield publish_version([json.loads(item) for item in results], self._context).encode()
+        yield publish_version([AssembledUnit.from_bytes(item) for item in results], self._context).encode()
 
 
 def _values(item: tuple[int, Iterable[bytes]]) -> Iterable[bytes]:
@@ -199,7 +211,7 @@ def _values(item: tuple[int, Iterable[bytes]]) -> Iterable[bytes]:
 
 
 def _prepared_by_unit(item: bytes) -> tuple[int, bytes]:
-    return json.loads(item)["unit"], _PREPARED + item
+    return PreparedUnit.from_bytes(item).unit, _PREPARED + item
 
 
 def _copies_by_unit(item: tuple[int, bytes]) -> tuple[int, bytes]:

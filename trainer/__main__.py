@@ -1,5 +1,7 @@
-"""`python -m trainer`: the same as `premask-train`."""
+"""`python -m trainer` is the command `premask-train`."""
+
+import sys
 
 from trainer.commands.cli import main
 
-main()
+sys.exit(main())

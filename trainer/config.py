@@ -1,10 +1,11 @@
 """What a training run is: frozen, checked settings, and the recipes as plain functions.
 
-A run's settings come from three places, later ones win: a recipe (`tiny`, `small`, `base`, `large`), a YAML file,
-and `--set field=value`. `resolve` joins them and raises one `ConfigError` with one line for all that is wrong.
+A run's settings come from three places, later ones win: a recipe (`tiny`, `small`, `base`, `large`, `adapt`), a YAML
+file, and `--set field=value`. `resolve` joins them and raises one `ConfigError` with one line for all that is wrong.
 """
 
 import difflib
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,22 +13,39 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mlm_data.config import Settings, apply_overrides, parse_settings, read_yaml
 from mlm_data.errors import ConfigError
+from mlm_data.settings import Settings, apply_overrides, parse_settings, read_yaml
 
 
 class ModelSettings(Settings):
     """The encoder's shape (ModernBERT, Warner et al. 2024, sec. 2.1 and table 4)."""
 
     layers: int = Field(default=4, ge=1, le=256)
+    """Blocks, one after the other. At most 256: a larger number is a slip."""
+
     width: int = Field(default=256, ge=8)
+    """Numbers that stand for one token place, written D."""
+
     heads: int = Field(default=4, ge=1)
-    intermediate: int = Field(default=512, ge=8)  # of GeGLU: its input matrix has twice as many rows
-    global_every: int = Field(default=3, ge=1)  # layer i sees the whole segment iff i % global_every == 0
-    window: int = Field(default=64, ge=1)  # the other layers see |i - j| <= window
+    """Attention heads. width / heads must be a multiple of 8, for the kernels' vectors; 64 is usual."""
+
+    intermediate: int = Field(default=512, ge=8)
+    """Width inside the feed-forward part (GeGLU). Its input matrix has twice as many rows."""
+
+    global_every: int = Field(default=3, ge=1)
+    """Layer i sees its whole segment if i mod this is 0; the others see a window. 3 is ModernBERT's."""
+
+    window: int = Field(default=64, ge=1)
+    """How many places to each side a local layer sees: |i - j| <= window. 64 is ModernBERT's."""
+
     rope_theta: float = Field(default=160_000.0, gt=1)
+    """Base of the rotary positions in global layers. 160,000 is ModernBERT's, for rows of up to 8,192."""
+
     local_rope_theta: float = Field(default=10_000.0, gt=1)
+    """Base of the rotary positions in local layers. 10,000 is ModernBERT's."""
+
     norm_eps: float = Field(default=1e-5, gt=0)
+    """Added to the variance in each layer norm, so that nothing is divided by 0."""
 
     @model_validator(mode="after")
     def _divides(self) -> "ModelSettings":
@@ -47,32 +65,67 @@ class OptimizerSettings(Settings):
     """Muon (Jordan et al. 2024) on the blocks' matrices and AdamW elsewhere, or AdamW alone."""
 
     kind: Literal["muon", "adamw"] = "muon"
+    """`muon` takes the blocks' matrices and leaves the rest to AdamW; `adamw` takes all. Muon learns more in the same
+    time on small models; the recipes for GPUs use AdamW."""
+
     muon_lr: float = Field(default=0.02, gt=0)
+    """Muon's learning rate. 0.02 did better than 0.03 with 32 rows a step on the demo's model."""
+
     muon_momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Share of the old direction that each step of Muon keeps."""
+
     muon_decay: float = Field(default=0.01, ge=0)
-    lr: float = Field(default=3e-3, gt=0)  # AdamW's
+    """Muon's weight decay, times its learning rate."""
+
+    lr: float = Field(default=3e-3, gt=0)
+    """AdamW's learning rate, for all that Muon does not take."""
+
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
+    """AdamW's averages: of gradients, and of their squares. ModernBERT's."""
+
     eps: float = Field(default=1e-8, gt=0)
-    decay: float = Field(default=0.01, ge=0)  # AdamW's, on matrices; norms, biases and embeddings have none
-    clip: float = Field(default=1.0, gt=0)  # largest norm of the mean gradient
+    """Added to AdamW's denominator, so that nothing is divided by 0."""
+
+    decay: float = Field(default=0.01, ge=0)
+    """AdamW's weight decay on matrices, times its learning rate. Norms, biases and embeddings have none."""
+
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the mean gradient; a larger one is scaled down to it. 1 is usual."""
 
 
 class ScheduleSettings(Settings):
     """Factor on the learning rates. wsd: warm-up, stable, decay over the last `decay_share` of the steps."""
 
     kind: Literal["wsd", "linear", "cosine"] = "wsd"
-    shape: Literal["linear", "1-sqrt"] = "linear"  # of wsd's decay
+    """How the factor on the learning rates goes: `wsd` is warm-up, stable, decay; `linear` and `cosine` fall from the
+    warm-up on."""
+
+    shape: Literal["linear", "1-sqrt"] = "linear"
+    """Of the decay of `wsd`: along a line, or as 1 - sqrt(share done), as in ModernBERT."""
+
     warmup_steps: int = Field(default=40, ge=0)
+    """Steps in which the factor rises from 0 to 1. 40 suits runs of minutes; the recipe `base` takes 2,000."""
+
     decay_share: float = Field(default=0.5, ge=0, le=1)
-    floor: float = Field(default=0.0, ge=0, lt=1)  # factor at the end
+    """Share of all steps that the decay of `wsd` takes, at the end. Half suits runs of minutes; the recipe `base` takes
+    0.1."""
+
+    floor: float = Field(default=0.0, ge=0, lt=1)
+    """The factor at the end."""
 
 
 class BudgetSettings(Settings):
     """When training ends: exactly one of the three."""
 
     steps: int | None = Field(default=None, ge=1)
-    tokens: float | None = Field(default=None, gt=0)  # token places
-    minutes: float | None = Field(default=None, gt=0)  # steps follow from the speed measured in the first 20
+    """Train for so many steps."""
+
+    tokens: float | None = Field(default=None, gt=0)
+    """Train for so many token places, padding and special tokens included."""
+
+    minutes: float | None = Field(default=None, gt=0)
+    """Train for so many minutes; the number of steps follows from the speed of the first 20. Compilation does not
+    count."""
 
     @model_validator(mode="after")
     def _one(self) -> "BudgetSettings":
@@ -86,53 +139,129 @@ class MixSettings(Settings):
     """Another dataset to draw micro-batches from: same tokenizer, same length."""
 
     data: str
-    weight: float = Field(default=1.0, gt=0)  # micro-batches for each one of `data`
+    """The other dataset's folder."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """Micro-batches from here for each one of the run's own `data`."""
 
 
 class PhaseSettings(Settings):
     """What one phase changes; the rest is as in the run."""
 
     data: str
-    tokens: float = Field(gt=0)  # token places
+    """The phase's dataset. Another sequence length than before is allowed."""
+
+    tokens: float = Field(gt=0)
+    """Token places that the phase trains for."""
+
     planes: tuple[int, ...] | None = None
+    """Which planes to read, as in the run. None: all of them."""
+
     batch_rows: int | None = Field(default=None, ge=1)
+    """Rows of a micro-batch. None: as in the run. Longer rows want fewer."""
+
     rope_theta: float | None = Field(default=None, gt=1)
-    lr_factor: float = Field(default=1.0, gt=0)  # on all learning rates
-    schedule: Literal["constant", "decay"] | ScheduleSettings = "constant"  # decay: from the first step to the floor
+    """Base of the rotary positions in global layers from here on. None: as in the run."""
+
+    lr_factor: float = Field(default=1.0, gt=0)
+    """Factor on all learning rates."""
+
+    schedule: Literal["constant", "decay"] | ScheduleSettings = "constant"
+    """`constant`, or `decay` from the first step to the floor, or a whole schedule."""
 
 
 class RunSettings(Settings):
     """One run, whole."""
 
     recipe: str = "tiny"
-    data: str  # a dataset's folder, or folder@digest
+    """The recipe that the other settings start from: `tiny`, `small`, `base`, `large` or `adapt`."""
+
+    data: str
+    """A dataset's folder, or `folder@digest` for one version of it."""
+
     out: str
-    planes: tuple[int, ...] | None = None  # default: all training planes in turn, epoch by epoch
+    """The run's folder. Started again with the same folder, the run goes on."""
+
+    planes: tuple[int, ...] | None = None
+    """Which training planes to read, in this order, epoch by epoch. None: all in turn."""
+
     model: ModelSettings = ModelSettings()
+    """The encoder's shape. That of an imported model wins over it."""
+
     optimizer: OptimizerSettings = OptimizerSettings()
+    """What changes the weights."""
+
     schedule: ScheduleSettings = ScheduleSettings()
+    """How the learning rates rise and fall."""
+
     budget: BudgetSettings
-    batch_rows: int = Field(default=32, ge=1)  # rows of one micro-batch, of each rank
-    accumulate: int | dict[int, int] = 1  # micro-batches per step; or a ramp, {0: 1, 200: 2}: from step 200 on two
-    mix: tuple[MixSettings, ...] = ()  # more datasets; `data` itself has weight 1
-    phases: tuple[PhaseSettings, ...] = ()  # one after the other, each with its own data and budget
-    start: str | None = None  # begin with the weights and the optimizer's state of this run
-    changed_data: Literal["refuse", "take"] = "refuse"  # `data` has another digest than before: take it from its start
-    ema: float | None = Field(default=None, gt=0, lt=1)  # decay of an average of the weights, used to evaluate and fill
+    """When training ends."""
+
+    batch_rows: int = Field(default=32, ge=1)
+    """Rows of one micro-batch, on each rank: what is in memory at once."""
+
+    accumulate: int | dict[int, int] = 1
+    """Micro-batches of one step. Or a ramp: `{0: 1, 200: 2}` means two from step 200 on."""
+
+    mix: tuple[MixSettings, ...] = ()
+    """More datasets to draw micro-batches from. The run's own `data` has weight 1."""
+
+    phases: tuple[PhaseSettings, ...] = ()
+    """Runs one after the other, each with its own data and budget; each begins where the one before ended."""
+
+    start: str | None = None
+    """Begin with the weights and the optimizer's state of this run."""
+
+    changed_data: Literal["refuse", "take"] = "refuse"
+    """What happens where `data` has another digest than when the run began: `refuse`, or `take` it from its first row.
+    """
+
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of a moving average of the weights, such as 0.999. The average is what is evaluated, filled with and
+    exported. None: there is none."""
+
     seed: int = Field(default=0, ge=0, lt=2**63)
-    parallel: Literal["auto", "ddp", "fsdp"] = "auto"  # with several ranks; auto: ddp
+    """Of the first weights and the order of rows. Below 2^63, so that it is a signed 64-bit integer."""
+
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several ranks work together: `ddp` copies the model, `fsdp` deals it out. `auto` is ddp."""
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of matrix products; auto: the faster
-    compile: Literal["auto", "on", "off"] = "auto"  # auto: where a C++ compiler is there
-    cuda_graphs: bool = False  # record forward and backward once, and replay them: one launch instead of hundreds
-    recompute: bool = False  # activation checkpointing: a third more work, the memory of one block for that of all
-    wandb: str | None = None  # project of Weights & Biases to log to besides; needs the package wandb
-    deterministic: bool | None = None  # default: on CPUs yes, on GPUs no
-    log_every: int = Field(default=20, ge=1)  # steps between two reads of the device's counters
+    """Where to train. `auto` takes a GPU if there is one."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products. `auto` measures when the run begins and takes the faster, or what $PREMASK_PRECISION says."""
+
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether torch compiles the model. `auto`: where a C++ compiler is there. Uncompiled it is slower."""
+
+    cuda_graphs: bool = False
+    """Record forward and backward once and replay them, on one GPU: one launch instead of hundreds. It helps small
+    steps."""
+
+    recompute: bool = False
+    """Activation checkpointing: a third more work, and the memory of one block instead of all."""
+
+    wandb: str | None = None
+    """Project of Weights & Biases to log to besides. It needs the package wandb. None: not at all."""
+
+    deterministic: bool | None = None
+    """Whether two equal runs give equal bits on one machine. None: on CPUs yes, on GPUs no."""
+
+    log_every: int = Field(default=20, ge=1)
+    """Steps between two lines of the log. Reading the figures makes a GPU wait, so not each step."""
+
     evaluate_every: int = Field(default=200, ge=1)
-    evaluate_rows: int = Field(default=512, ge=1)  # of the validation split, at most, while training
+    """Steps between two evaluations on the validation split."""
+
+    evaluate_rows: int = Field(default=512, ge=1)
+    """Rows of the validation split to evaluate on while training, at most. `premask-train eval` takes all."""
+
     checkpoint_every: int = Field(default=200, ge=1)
-    keep: int = Field(default=3, ge=1)  # checkpoints; the best by validation loss stays besides
+    """Steps between two checkpoints: what a crash may cost."""
+
+    keep: int = Field(default=3, ge=1)
+    """Newest checkpoints that stay on disk. The best one by validation loss stays besides."""
 
     @field_validator("accumulate")
     @classmethod
@@ -210,7 +339,31 @@ def large() -> dict[str, Any]:
     }
 
 
-RECIPES: dict[str, Callable[[], dict[str, Any]]] = {"tiny": tiny, "small": small, "base": base, "large": large}
+def adapt() -> dict[str, Any]:
+    """Go on from an imported model on text of another kind, without forgetting the old. The default after `import`.
+
+    The rates of training from scratch throw away what the model knows. On a toy model whose loss on its old text was
+    5.10 nats, 120 steps on other text made it 6.43 at Muon's rate of 0.02, and 5.68 with AdamW at 2e-4. So AdamW alone,
+    for Muon's updates have one size whatever the gradient; half of that rate, in the range that work on domains has
+    used (Gururangan et al. 2020, sec. 3.1: up to 5e-4 with 2,048 texts a step; here steps are smaller); a warm-up,
+    because an imported model comes without Adam's moments, and the first estimates of them are noise; and a line to
+    zero. A larger `optimizer.lr` learns the new text faster and forgets more: evaluate on both.
+    """
+    return {
+        "optimizer": {"kind": "adamw", "lr": 1e-4, "decay": 1e-5, "eps": 1e-6},
+        "schedule": {"kind": "linear", "warmup_steps": 100},
+        "budget": {"minutes": 20.0},
+        "batch_rows": 16,
+    }
+
+
+RECIPES: dict[str, Callable[[], dict[str, Any]]] = {
+    "tiny": tiny,
+    "small": small,
+    "base": base,
+    "large": large,
+    "adapt": adapt,
+}
 
 
 def recipe(name: str) -> dict[str, Any]:
@@ -232,22 +385,32 @@ def resolve(
     file: str | Path | None = None,
     values: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
+    defaults: Mapping[str, Any] | None = None,
 ) -> RunSettings:
     """Join recipe, YAML file, plain values and overrides into one checked `RunSettings`.
 
-    A budget of the user replaces the recipe's, whichever unit it is in.
+    A budget of the user replaces the recipe's, whichever unit it is in. Where no recipe is named, it is that of the run
+    which is in `out` already (after an import: `adapt`), else `tiny`.
 
     Raises:
         ConfigError: for an unknown recipe or field, or a value that can't be right.
     """
     chosen = read_yaml(file) if file is not None else {}
     chosen = apply_overrides(_merge(chosen, values or {}), overrides)
-    name = recipe_name or chosen.get("recipe") or "tiny"
-    merged = _merge(recipe(str(name)), chosen | {"recipe": name})
+    name = recipe_name or chosen.get("recipe") or _recipe_of(chosen.get("out")) or "tiny"
+    merged = _merge(dict(defaults or {}) | recipe(str(name)), chosen | {"recipe": name})
     if isinstance(chosen.get("budget"), dict) and chosen["budget"]:
         merged["budget"] = chosen["budget"]
     where = str(file) if file is not None else f"recipe {name}"
     return parse_settings(RunSettings, merged, where=where)
+
+
+def _recipe_of(out: Any) -> str | None:
+    """The recipe of the run in a folder; None where there is none, or it can't be read: who opens the run says so."""
+    try:
+        return json.loads((Path(out) / "run.json").read_bytes())["settings"]["recipe"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def phases_of(settings: RunSettings) -> list[RunSettings]:

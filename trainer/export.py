@@ -21,7 +21,6 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +35,11 @@ from mlm_data.config import SpecialTokens
 from mlm_data.errors import InputError, StorageError, TokenizerError
 from mlm_data.stores.folder import TEMPORARY, explain
 from mlm_data.tokens.reference import ROLES, Reference, from_bytes
-from trainer.config import ModelSettings
+from trainer.config import ModelSettings, resolve
 from trainer.model.encoder import PADDED_BIAS, padded_vocabulary
 from trainer.training import checkpoint as ck
 from trainer.training import runs
+from trainer.training.record import imported_record, read, write
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 IMPORT_LENGTH = 512  # places in a row of an imported model, at most, until a dataset says how long its rows are
@@ -87,14 +87,14 @@ def export_hf(run: Path, out: Path, *, which: str = "newest") -> list[str]:
         StorageError: if `out` holds something, or can't be written.
     """
     run = runs.newest(run)
-    facts = runs.read(run)
-    shape = runs.shape_of(run, facts)
-    tokenizer = runs.load_tokenizer(run, facts)
+    record = read(run)
+    tokenizer = runs.load_tokenizer(run, record)
     found, notes = ck.find(run, which)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise StorageError(f"{out}: holds something already: choose an empty folder")
-    positions = max(facts.get("positions") or 0, facts["sequence_length"])
-    files = tokenizer_files(tokenizer, positions) | {CONFIG: _json(hf_config(shape, tokenizer, positions))}
+    positions = max(record.positions or 0, record.sequence_length)
+    config = hf_config(record.settings.model, tokenizer, positions)
+    files = tokenizer_files(tokenizer, positions) | {CONFIG: _json(config)}
     tensors = to_hf(runs.best_weights(found), tokenizer.vocab_size)
     temporary = out.absolute().parent / f"{TEMPORARY}{uuid.uuid4().hex}"
     try:
@@ -113,7 +113,8 @@ def export_hf(run: Path, out: Path, *, which: str = "newest") -> list[str]:
 def import_hf(source: Path, run: Path) -> list[str]:
     """Begin a run from a ModernBERT folder of HF transformers: `train` goes on from it, `fill` uses it as it is.
 
-    The first dataset that it is trained on must have been built with its tokenizer (RUN/tokenizer.json).
+    The first dataset that it is trained on must have been built with its tokenizer (RUN/tokenizer.json). Its recipe is
+    `adapt`: the rates of training from scratch make a model forget.
 
     Returns:
         What was left out, one line each.
@@ -130,24 +131,17 @@ def import_hf(source: Path, run: Path) -> list[str]:
     if run.is_file() or (run.is_dir() and any(run.iterdir())):
         raise StorageError(f"{run}: holds something already: choose an empty folder")
     positions = int(config.get("max_position_embeddings") or IMPORT_LENGTH)
-    settings = {"model": shape.model_dump(mode="json"), "data": "", "out": str(run), "budget": {"steps": 1}}
-    facts = {
-        "format": runs.FORMAT,
-        "settings": settings,
-        "dataset": None,  # the first one decides
-        "tokenizer": tokenizer.sha256,
-        "vocab_size": tokenizer.vocab_size,
-        "roles": {role: getattr(tokenizer.roles, role) for role in ROLES},
-        "sequence_length": min(positions, IMPORT_LENGTH),
-        "positions": positions,
-        "precision": None,
-        "horizon": None,
-        "versions": {name: version(name) for name in ("premask", "torch")},
-        "imported": config.get("_name_or_path") or source.name,
-    }
+    adapt = {"data": "", "out": str(run), "model": shape.model_dump(mode="json")}
+    record = imported_record(
+        resolve(recipe_name="adapt", values=adapt),
+        tokenizer,
+        name=config.get("_name_or_path") or source.name,
+        positions=positions,
+        length=min(positions, IMPORT_LENGTH),
+    )
     try:
         ck.save(run, ck.Checkpoint(step=0, model=tensors, optimizer={}, state={"imported": True}))
-        runs.write(run, facts, tokenizer.json_bytes)
+        write(run, record, tokenizer.json_bytes)
     except OSError as error:
         raise explain(error, str(run), "write the run") from error
     return notes

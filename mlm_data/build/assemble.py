@@ -5,29 +5,34 @@ the same files under the same names.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mlm_data.build.context import Context
 from mlm_data.build.prepare import document_ids, kept_fields, only_chunk, open_prepared
+from mlm_data.build.records import AssembledUnit, PreparedUnit
 from mlm_data.build.select import judge_table
 from mlm_data.build.split import choose_validation, group_hashes
 from mlm_data.config import BuildConfig
 from mlm_data.curation.thresholds import EXACT_DUPLICATE, KEPT, REASONS
 from mlm_data.dataset.ledger import Ledger
+from mlm_data.dataset.unknown import Unknown, count_unknown
+from mlm_data.errors import BuildError
 from mlm_data.rows.audit_counts import AuditCounts, count_shard, source_groups
 from mlm_data.rows.masking import draw_plane
 from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
+from mlm_data.rows.rules import add_content, document_problems, row_problems
+from mlm_data.rows.unicode_scripts import SCRIPTS
 from mlm_data.shards.format import SPLITS, VALIDATION, documents_schema
 from mlm_data.shards.planes import planes_of
-from mlm_data.shards.writer import ShardRecord, write_shard, write_signatures
+from mlm_data.shards.writer import ShardRecord, SignaturesRecord, write_shard, write_signatures
+from mlm_data.types import Rows
 
 MAX_SHARD_TOKENS = 2**25  # a unit of one huge compressed file gives several shards, each of at most 64 MiB of ids
-MAX_COPY = np.iinfo(np.int16).max
+MAX_COPY = np.iinfo(np.int16).max  # what the documents file can hold; later copies all count as this one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,27 +40,23 @@ class _Selection:
     """Documents of a prepared unit that stay, and why the others go."""
 
     kept: np.ndarray  # int64 rows of the prepared table
-    copy: np.ndarray  # int16 for each of them
+    copy: np.ndarray  # int16 for each of them: 0 for the first of its text, at most MAX_COPY
     dropped: Mapping[str, int]
     tokens_dropped: Mapping[str, int]
 
 
-def assemble_unit(prepared: Mapping[str, Any], copies: np.ndarray, context: Context) -> dict[str, Any]:
+def assemble_unit(prepared: PreparedUnit, copies: np.ndarray, context: Context) -> AssembledUnit:
     """Write the shards of one unit.
 
     Args:
         prepared: what `prepare_unit` returned.
         copies: `COPIES` records: which of its documents are later copies of others.
         context: the build.
-
-    Returns:
-        Plain types: `unit`, `key`, `fields`, `ledger`, `shards`, `signatures` (or None), `audit` and `packing` by
-        split.
     """
-    table = open_prepared(context, prepared["key"])
+    table = open_prepared(prepared, context)
     lengths = _list_lengths(table.column("tokens"))
     selection = _select(table, lengths, copies, context)
-    groups = _groups(table, prepared["sources"], context.config)
+    groups = _groups(table, prepared.sources, context.config)
     held_out = choose_validation(groups, share=context.config.split.validation, seed=context.config.seed)
     shards, audits, packings = [], {}, {}
     tokens_in_rows = truncated = 0
@@ -63,7 +64,7 @@ def assemble_unit(prepared: Mapping[str, Any], copies: np.ndarray, context: Cont
         mine = np.flatnonzero(held_out[selection.kept] == (split == VALIDATION))
         for part in _parts(mine, lengths[selection.kept]):
             shard = _write_shard(table, selection, part, split, prepared, context)
-            shards.append(shard.record.to_dict())
+            shards.append(shard.record)
             tokens_in_rows += (
                 shard.record.num_tokens - shard.record.num_segments * context.reference().roles.num_specials
             )
@@ -71,32 +72,35 @@ def assemble_unit(prepared: Mapping[str, Any], copies: np.ndarray, context: Cont
             audits[split] = audits[split] + shard.audit if split in audits else shard.audit
             packings[split] = packings[split] + shard.packing if split in packings else shard.packing
     ledger = Ledger(
-        bytes_read=prepared["bytes_read"],
-        documents_read=prepared["documents_read"],
-        documents_kept=sum(shard["num_documents"] for shard in shards),
+        bytes_read=prepared.bytes_read,
+        documents_read=prepared.documents_read,
+        documents_kept=sum(shard.num_documents for shard in shards),
         documents_dropped=selection.dropped,
-        documents_quarantined=prepared["quarantined"],
-        tokens_tokenized=prepared["tokens_tokenized"],
+        documents_quarantined=prepared.quarantined,
+        tokens_tokenized=prepared.tokens_tokenized,
         tokens_in_rows=tokens_in_rows,
         tokens_truncated=truncated,
         tokens_dropped=selection.tokens_dropped,
     )
-    return {
-        "unit": prepared["unit"],
-        "key": prepared["key"],
-        "fields": prepared["fields"],
-        "ledger": ledger.to_dict(),
-        "shards": shards,
-        "signatures": _write_signatures(table, selection, prepared["unit"], context),
-        "audit": {split: counts.to_dict() for split, counts in audits.items()},
-        "packing": {split: packing.to_dict() for split, packing in packings.items()},
-    }
+    return AssembledUnit(
+        unit=prepared.unit,
+        key=prepared.key,
+        reused=prepared.reused,
+        remade=prepared.remade,
+        fields=prepared.fields,
+        ledger=ledger,
+        shards=tuple(shards),
+        signatures=_write_signatures(table, selection, prepared.unit, context),
+        audit=audits,
+        packing=packings,
+        unknown=_count_unknown(table, lengths, selection.kept, prepared.sources),
+    )
 
 
 def _select(table: pa.Table, lengths: np.ndarray, copies: np.ndarray, context: Context) -> _Selection:
     reasons = judge_table(table, context)
     copy = np.zeros(table.num_rows, np.int16)
-    copy[copies["document"]] = copies["copy"]
+    copy[copies["document"]] = np.minimum(copies["copy"], MAX_COPY)
     duplicate = (copy > 0) & context.config.deduplicate.exact
     dropped: Counter[str] = Counter()
     tokens: Counter[str] = Counter()
@@ -124,7 +128,7 @@ class _Shard:
 
 
 def _write_shard(
-    table: pa.Table, selection: _Selection, part: np.ndarray, split: str, prepared: Mapping[str, Any], context: Context
+    table: pa.Table, selection: _Selection, part: np.ndarray, split: str, prepared: PreparedUnit, context: Context
 ) -> _Shard:
     config, reference = context.config, context.reference()
     length, limit = config.pack.sequence_length, config.pack.segments_per_row
@@ -140,7 +144,9 @@ def _write_shard(
     lengths = segments.length + np.int32(reference.roles.num_specials)
     packing = pack(lengths, sequence_length=length, max_segments=limit)
     rows = fill_rows(ids, offsets, word_starts, segments, packing, sequence_length=length, roles=reference.roles)
-    documents = _documents(chosen, selection.copy[part], np.diff(offsets), prepared["sources"], context)
+    num_tokens = np.diff(offsets).astype(np.int32)
+    _check_rules(rows, num_tokens, split, prepared, context)
+    documents = _documents(chosen, selection.copy[part], num_tokens, prepared.sources, context)
     planes = {
         name: draw_plane(
             rows,
@@ -159,12 +165,12 @@ def _write_shard(
         planes,
         planes_of(split, config.mask, config.seed),
         vocabulary=context.vocabulary(),
-        sources=source_groups(prepared["sources"])[chosen.column("source").to_numpy()],
+        sources=source_groups(prepared.sources)[chosen.column("source").to_numpy()],
     )
     record = write_shard(
         context.folder,
         split=split,
-        unit=prepared["unit"],
+        unit=prepared.unit,
         rows=rows,
         planes=planes,
         documents=documents,
@@ -178,8 +184,22 @@ def _write_shard(
     )
 
 
+def _check_rules(rows: Rows, num_tokens: np.ndarray, split: str, prepared: PreparedUnit, context: Context) -> None:
+    """The rules by which `verify` will judge these rows, before anybody can see them."""
+    reference = context.reference()
+    content = np.zeros(len(num_tokens), np.int64)
+    add_content(content, rows, reference.roles)
+    is_whole = context.config.pack.long_documents == "split"
+    problems = [
+        *row_problems(rows, num_tokens, roles=reference.roles, vocab_size=reference.vocab_size),
+        *document_problems(content, num_tokens, is_whole=is_whole),
+    ]
+    if problems:
+        raise BuildError(f"{prepared.sources[0]}: {split} rows of unit {prepared.unit} break the format: {problems[0]}")
+
+
 def _documents(
-    chosen: pa.Table, copy: np.ndarray, num_tokens: np.ndarray, sources: list[str], context: Context
+    chosen: pa.Table, copy: np.ndarray, num_tokens: np.ndarray, sources: Sequence[str], context: Context
 ) -> pa.Table:
     fields, has_id_field = kept_fields(context)
     schema = documents_schema(fields, has_id_field=has_id_field)
@@ -188,12 +208,23 @@ def _documents(
         "copy": pa.array(copy),
         "source": pa.DictionaryArray.from_arrays(only_chunk(chosen.column("source")), pa.array(sources, pa.string())),
         "offset": chosen.column("offset"),
-        "num_tokens": pa.array(num_tokens.astype(np.int32)),
+        "num_tokens": pa.array(num_tokens),
     }
     return pa.table([columns.get(name) or chosen.column(name) for name in schema.names], schema=schema)
 
 
-def _groups(table: pa.Table, sources: list[str], config: BuildConfig) -> np.ndarray:
+def _count_unknown(table: pa.Table, lengths: np.ndarray, kept: np.ndarray, sources: Sequence[str]) -> Unknown:
+    return count_unknown(
+        lengths[kept],
+        table.column("num_unknown").to_numpy()[kept],
+        table.column("script").to_numpy()[kept],
+        table.column("source").to_numpy()[kept],
+        script_names=SCRIPTS,
+        source_names=sources,
+    )
+
+
+def _groups(table: pa.Table, sources: Sequence[str], config: BuildConfig) -> np.ndarray:
     by = config.split.by
     if by == "document":
         return document_ids(table)[:, 0]
@@ -210,11 +241,11 @@ def _parts(mine: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
     yield from np.split(mine, np.flatnonzero(np.diff(before // MAX_SHARD_TOKENS)) + 1)
 
 
-def _write_signatures(table: pa.Table, selection: _Selection, unit: int, context: Context) -> dict[str, Any] | None:
+def _write_signatures(table: pa.Table, selection: _Selection, unit: int, context: Context) -> SignaturesRecord | None:
     ids = document_ids(table)[selection.kept[selection.copy == 0]]
     if not len(ids):
         return None
-    return write_signatures(context.folder, unit=unit, ids=ids, compression=context.config.compression).to_dict()
+    return write_signatures(context.folder, unit=unit, ids=ids, compression=context.config.compression)
 
 
 def _list_lengths(column: pa.ChunkedArray) -> np.ndarray:

@@ -2,18 +2,21 @@
 
 import importlib.metadata as metadata
 import threading
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.manifest import tokenizer_name
-from mlm_data.rows.audit_counts import Vocabulary, describe_vocabulary
+from mlm_data.errors import BuildError
+from mlm_data.rows.audit_counts import Vocabulary
+from mlm_data.shards.planes import vocabulary_of
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import Engine, Reference, from_bytes, make_engine
 
-_engines: dict[tuple[str, str], Engine] = {}
-_references: dict[str, Reference] = {}
-_vocabularies: dict[str, Vocabulary] = {}
+_engines: dict[Hashable, Engine] = {}
+_references: dict[Hashable, Reference] = {}
+_vocabularies: dict[Hashable, Vocabulary] = {}
 _lock = threading.Lock()
 
 
@@ -39,37 +42,46 @@ class Context:
     def reference(self) -> Reference:
         """The tokenizer, read once per process."""
         with _lock:
-            if self.tokenizer_sha256 not in _references:
-                data = self.folder.read(tokenizer_name(self.tokenizer_sha256))
-                _references[self.tokenizer_sha256] = from_bytes(data, self.config.tokenizer.special)
-            return _references[self.tokenizer_sha256]
+            if self._reading not in _references:
+                name = tokenizer_name(self.tokenizer_sha256)
+                found = from_bytes(
+                    self.folder.read(name),
+                    self.config.tokenizer.special,
+                    markers=self.config.tokenizer.markers,
+                    mask_markers=self.config.mask.markers,
+                )
+                if found.sha256 != self.tokenizer_sha256:
+                    raise BuildError(f"{self.folder.location}/{name}: a byte was changed: start the build again")
+                _references[self._reading] = found
+            return _references[self._reading]
 
     def remember(self, reference: Reference) -> None:
         """Spare this process's workers the reading of a tokenizer that it has already read."""
         with _lock:
-            _references[reference.sha256] = reference
+            _references[self._reading] = reference
 
     def vocabulary(self) -> Vocabulary:
         """What the audit knows of each id, made once per process."""
         reference = self.reference()
         with _lock:
-            if self.tokenizer_sha256 not in _vocabularies:
-                _vocabularies[self.tokenizer_sha256] = describe_vocabulary(
-                    reference.tokens,
-                    roles=reference.roles,
-                    never_targets=reference.never_targets,
-                    random_ids=reference.random_ids,
-                )
-            return _vocabularies[self.tokenizer_sha256]
+            if self._reading not in _vocabularies:
+                _vocabularies[self._reading] = vocabulary_of(reference)
+            return _vocabularies[self._reading]
 
     def engine(self) -> Engine:
         """The engine, made once per process and shared by its threads: its word table grows for all of them."""
         reference = self.reference()
-        key = (self.tokenizer_sha256, self.config.tokenizer.engine)
+        key = (*self._reading, self.config.tokenizer.engine)
         with _lock:
             if key not in _engines:
                 _engines[key] = make_engine(reference, self.config.tokenizer.engine)
             return _engines[key]
+
+    @property
+    def _reading(self) -> tuple[Hashable, ...]:
+        """A tokenizer's file, and how it is read."""
+        tokenizer = self.config.tokenizer
+        return self.tokenizer_sha256, tokenizer.special, tokenizer.markers, self.config.mask.markers
 
 
 def library_versions() -> tuple[tuple[str, str], ...]:

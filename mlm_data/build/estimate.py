@@ -8,23 +8,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import rfc8785
 
+from mlm_data.build import cache
 from mlm_data.build.fields import absent_fields, add_counts, hexadecimal_fields
-from mlm_data.build.plan import make_context, make_plan
-from mlm_data.build.prepare import FOLDER, key_parts
+from mlm_data.build.plan import make_context, make_plan, read_tokenizer
+from mlm_data.build.prepare import count_ids, key_parts
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
-from mlm_data.errors import InputError
+from mlm_data.dataset.unknown import Unknown, count_unknown
+from mlm_data.errors import FormatError, InputError
 from mlm_data.rows.packing import cut_documents, pack
+from mlm_data.rows.unicode_scripts import SCRIPTS, text_scripts
 from mlm_data.stores.folder import Folder
 from mlm_data.text.blocks import TRUNCATED
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
-from mlm_data.tokens.engine import Engine, Reference, from_bytes, load_tokenizer, make_engine
+from mlm_data.tokens.engine import Engine, Reference, make_engine
 from mlm_data.tokens.train import train_tokenizer
-from mlm_data.types import FieldCounts
+from mlm_data.types import Encoded, FieldCounts
 
 PROBE_BYTES = 2 * 2**20  # of text that is really tokenized, spread over up to PROBE_UNITS units
 PROBE_UNITS = 8
@@ -43,6 +48,7 @@ class Estimate:
     probe_tokens: int
     probe_fullness: float  # of the rows that the probe would fill
     probe_seconds: float
+    probe_unknown: Unknown  # what the tokenizer could not say
     warnings: tuple[str, ...]
 
     @property
@@ -70,19 +76,18 @@ def estimate(config: BuildConfig) -> Estimate:
     plan = make_plan(config)
     total = sum(unit.num_bytes for unit in plan.units)
     probe = _probe(config, plan)
-    texts = probe.texts
+    texts, sources = probe.texts, probe.sources
     if plan.warnings and not any(map(len, texts)):
         raise InputError(f"no document that was looked at can be read: {'; '.join(plan.warnings)}")
-    if config.tokenizer.path is not None:
-        reference = load_tokenizer(config.tokenizer.path, config.tokenizer.special)
-        used = reference
-    else:
-        reference = None
-        used = from_bytes(train_tokenizer(iter(texts), config.tokenizer.train), config.tokenizer.special)
+    used = read_tokenizer(config, lambda settings: train_tokenizer(iter(texts), settings))
+    reference = used if config.tokenizer.train is None else None
     engine = make_engine(used, config.tokenizer.engine)
     started = time.perf_counter()
     encoded = [engine.encode(batch) for batch in texts]
     seconds = time.perf_counter() - started
+    unknown = _unknown(texts, sources, encoded, used.roles.unk)
+    too_many = unknown.failure(config.tokenizer.max_unknown)
+    told = [f"the build will fail: {too_many}" if too_many else unknown.warning()]
     return Estimate(
         plan=plan,
         reference=reference,
@@ -93,7 +98,15 @@ def estimate(config: BuildConfig) -> Estimate:
         probe_tokens=sum(len(item.ids) for item in encoded),
         probe_fullness=_fullness(config, encoded, used.roles.num_specials),
         probe_seconds=seconds,
-        warnings=(*plan.warnings, *_field_warnings(config, probe), *probe.broken, *_disk_warnings(config, total)),
+        probe_unknown=unknown,
+        warnings=(
+            *plan.warnings,
+            *_field_warnings(config, probe),
+            *probe.broken,
+            *filter(None, told),
+            *_written_out(used, texts),
+            *_disk_warnings(config, total),
+        ),
     )
 
 
@@ -102,14 +115,13 @@ def explain(config: BuildConfig, found: Estimate) -> list[tuple[int, str]]:
     if found.reference is None:
         return [(unit.index, "the tokenizer is to be trained: that decides") for unit in found.plan.units]
     context = make_context(config, found.plan, found.reference)
-    work = context.work
-    known = [_parts(work, name) for name in work.names(FOLDER) if name.endswith(".json")]
-    by_source = {tuple(item["source"] for item in parts["slices"]): parts for parts in known}
+    known = {key: _parts(context.work, key) for key in cache.keys(context.work)}
+    by_source = {tuple(item["source"] for item in parts["slices"]): parts for parts in known.values() if parts}
     answers = []
     for unit in found.plan.units:
         parts = key_parts(unit, context)
         key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
-        if work.exists(f"{FOLDER}/{key}.arrow"):
+        if known.get(key):
             answers.append((unit.index, "prepared: will be reused"))
             continue
         earlier = by_source.get(tuple(item["source"] for item in parts["slices"]))
@@ -121,17 +133,21 @@ def explain(config: BuildConfig, found: Estimate) -> list[tuple[int, str]]:
     return answers
 
 
-def _parts(work: Folder, name: str) -> dict[str, Any]:
-    import json
-
-    return json.loads(work.read(f"{FOLDER}/{name}"))["parts"]
+def _parts(work: Folder, key: str) -> dict[str, Any]:
+    """Empty where the unit is damaged: it will be made again."""
+    try:
+        facts = cache.check_unit(work, key)
+    except FormatError:
+        return {}
+    return facts["parts"] if facts else {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Probe:
-    """A little of the input, read."""
+    """A little of the input, read and cleaned."""
 
     texts: list[pa.LargeStringArray]
+    sources: list[str]  # of each batch of texts
     num_bytes: int
     fields: Mapping[int, FieldCounts]  # by the number of the input
     broken: list[str]  # a line for each compressed file that breaks off
@@ -140,12 +156,17 @@ class _Probe:
 def _probe(config: BuildConfig, plan: Plan) -> _Probe:
     step = max(1, len(plan.units) // PROBE_UNITS)
     units = plan.units[::step][:PROBE_UNITS]
-    texts, read, fields, broken = [], 0, [], []
+    texts: list[pa.LargeStringArray] = []
+    sources: list[str] = []
+    fields: list[tuple[int, FieldCounts]] = []
+    broken: list[str] = []
+    read = 0
     for unit in units:
         part = 0
         input_of = {piece.source: piece.input for piece in unit.slices}
         for documents in itertools.islice(read_unit(unit, config, batch_bytes=PROBE_BYTES // len(units)), 8):
             texts.append(normalize(documents.table.column("text"), config.clean))
+            sources.append(documents.source)
             fields.append((input_of[documents.source], documents.fields))
             broken += [
                 f"{item.source} breaks off: at {item.offset}: {item.detail}: download it again, or set max_truncated"
@@ -156,7 +177,35 @@ def _probe(config: BuildConfig, plan: Plan) -> _Probe:
             if part >= PROBE_BYTES // len(units):
                 break
         read += part
-    return _Probe(texts=texts, num_bytes=read, fields=add_counts(fields), broken=broken)
+    return _Probe(texts=texts, sources=sources, num_bytes=read, fields=add_counts(fields), broken=broken)
+
+
+def _unknown(texts: list[pa.LargeStringArray], sources: list[str], encoded: list[Encoded], unk: int) -> Unknown:
+    total = Unknown()
+    for batch, source, ids in zip(texts, sources, encoded, strict=True):
+        total += count_unknown(
+            np.diff(ids.offsets),
+            count_ids(ids, unk),
+            text_scripts(batch),
+            np.zeros(len(batch), np.int64),
+            script_names=SCRIPTS,
+            source_names=[source],
+        )
+    return total
+
+
+def _written_out(reference: Reference, texts: list[pa.LargeStringArray]) -> list[str]:
+    """Special tokens without a role that stand in the texts: they become pieces there, unless they are markers."""
+    with_role = {reference.tokens[number] for number in vars(reference.roles).values() if isinstance(number, int)}
+    found = []
+    for token in sorted(set(reference.specials) - with_role):
+        count = sum(pc.sum(pc.match_substring(batch, token)).as_py() or 0 for batch in texts)
+        if count:
+            found.append(
+                f"{token} stands written out in {count} of the probed documents and is cut into pieces there: to keep "
+                f'it whole, set tokenizer.markers: ["{token}"]'
+            )
+    return found
 
 
 def _field_warnings(config: BuildConfig, probe: _Probe) -> list[str]:

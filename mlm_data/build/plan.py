@@ -1,7 +1,7 @@
 """PLAN: what would be read, in which units, with which tokenizer. And TRAIN, if the tokenizer is to be trained."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +9,12 @@ import pyarrow as pa
 import rfc8785
 
 from mlm_data import seeds
+from mlm_data.build import cache
 from mlm_data.build.context import Context, library_versions
 from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.split import choose_validation
 from mlm_data.build.units import Plan, plan_units
-from mlm_data.config import BuildConfig
+from mlm_data.config import BuildConfig, TokenizerTraining
 from mlm_data.dataset.manifest import load_manifest, tokenizer_name
 from mlm_data.errors import InputError
 from mlm_data.hashing import hash128, hash_bytes
@@ -21,6 +22,7 @@ from mlm_data.stores.folder import Folder
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Reference, from_bytes, load_tokenizer
+from mlm_data.tokens.reference import with_added_tokens
 from mlm_data.tokens.train import train_tokenizer
 from mlm_data.types import Unit
 
@@ -69,15 +71,26 @@ def make_context(config: BuildConfig, plan: Plan, reference: Reference) -> Conte
 
 def find_tokenizer(config: BuildConfig, plan: Plan) -> Reference:
     """Load the tokenizer, or train it; a trained one is kept in the output's cache and stored by its hash."""
-    if config.tokenizer.path is not None:
-        reference = load_tokenizer(config.tokenizer.path, config.tokenizer.special)
-    else:
-        reference = from_bytes(_train(config, plan), config.tokenizer.special)
+    reference = read_tokenizer(config, lambda settings: _train(config, plan, settings))
     folder = Folder(config.output)
     name = tokenizer_name(reference.sha256)
-    if not folder.exists(name):
+    if not (folder.exists(name) and folder.read(name) == reference.json_bytes):
         folder.write(name, reference.json_bytes)
     return reference
+
+
+def read_tokenizer(config: BuildConfig, train: Callable[[TokenizerTraining], bytes]) -> Reference:
+    """The tokenizer of a configuration, with its roles and markers; `train` makes one where it is to be trained.
+
+    A trained one gets the markers as its last tokens: `vocab_size` counts them.
+    """
+    settings = config.tokenizer
+    markers = {"markers": settings.markers, "mask_markers": config.mask.markers}
+    if settings.train is None:
+        assert settings.path is not None, "the configuration has one of the two"
+        return load_tokenizer(settings.path, settings.special, **markers)
+    smaller = settings.train.model_copy(update={"vocab_size": settings.train.vocab_size - len(settings.markers)})
+    return from_bytes(with_added_tokens(train(smaller), settings.markers), settings.special, **markers)
 
 
 def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.LargeStringArray]:
@@ -111,8 +124,7 @@ def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.
         raise InputError(absent[0])
 
 
-def _train(config: BuildConfig, plan: Plan) -> bytes:
-    settings = config.tokenizer.train
+def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining) -> bytes:
     parts = {
         "train": settings.model_dump(mode="json"),
         "clean": config.clean.model_dump(mode="json", exclude={"min_chars"}),
@@ -124,10 +136,7 @@ def _train(config: BuildConfig, plan: Plan) -> bytes:
     }
     key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
     work = Folder(config.output).join("work")
-    name = f"tokenizers/{key}.json"
-    if not work.exists(name):
-        work.write(name, train_tokenizer(training_texts(config, plan.units), settings))
-    return work.read(name)
+    return cache.remember_tokenizer(work, key, lambda: train_tokenizer(training_texts(config, plan.units), settings))
 
 
 def _earlier_plan(config: BuildConfig) -> dict[str, int]:

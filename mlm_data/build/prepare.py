@@ -1,12 +1,10 @@
-"""PREPARE: one unit's raw bytes to an Arrow file of cleaned, scored, tokenized documents. And its cache.
+"""PREPARE: one unit's raw bytes to an Arrow file of cleaned, scored, tokenized documents.
 
-A prepared unit is named by a key over all that its content may depend on. If the file is there, the work is not done
-again. The file `<key>.json` beside it holds the key's parts, the counts and what was quarantined; it is written first,
-so that `<key>.arrow` is the mark that both are whole.
+A prepared unit is named by a key over all that its content may depend on. If it is there and whole, the work is not
+done again: see `cache`.
 """
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
@@ -15,42 +13,52 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import rfc8785
+from jaxtyping import Int32
 
+from mlm_data.build import cache
 from mlm_data.build.context import Context
-from mlm_data.config import CleanSettings
+from mlm_data.build.records import PreparedUnit
+from mlm_data.errors import FormatError
 from mlm_data.hashing import hash128, ids_from_arrow, ids_to_arrow
+from mlm_data.rows.unicode_scripts import text_scripts
 from mlm_data.shards.format import token_type
-from mlm_data.stores.folder import Folder
 from mlm_data.text import normalize, reading
 from mlm_data.tokens.engine import ALGORITHM_VERSION as TOKENS_VERSION
-from mlm_data.tokens.engine import Engine
-from mlm_data.types import Documents, FieldCounts, Quarantined, Unit
+from mlm_data.types import Documents, Encoded, FieldCounts, Quarantined, Unit
 
-PREPARED_VERSION = 2  # of this file's layout and of the order of its steps
-FOLDER = "prepared"
+PREPARED_VERSION = 3  # of this file's layout and of the order of its steps
 
 
-def prepare_unit(unit: Unit, context: Context) -> dict[str, Any]:
-    """Make the prepared unit if it is not there, and return what the next steps need to know of it.
+def prepare_unit(unit: Unit, context: Context) -> PreparedUnit:
+    """Make the prepared unit if it is not there or damaged, and return what the next steps need to know of it.
 
-    Returns:
-        Plain types: `unit`, `key`, `reused`, `sources`, `bytes_read`, `documents_read` (quarantined included),
-        `quarantined` (reason to count), `tokens_tokenized`, `fields` (pairs of an input's number and `FieldCounts`).
+    Raises:
+        InputError: a file can't be read, or has changed since it was planned.
     """
     parts = key_parts(unit, context)
     key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
-    work = context.work.join(FOLDER)
-    reused = _is_whole(work, f"{key}.arrow")
-    if not reused:
-        _write(unit, context, work, key, parts)
-    facts = json.loads(work.read(f"{key}.json"))
-    own = {"unit": unit.index, "num_bytes": unit.num_bytes, "key": key, "reused": reused}
+    try:
+        facts, is_damaged = cache.check_unit(context.work, key), False
+    except FormatError:
+        facts, is_damaged = None, True
+    is_reused = facts is not None
+    if facts is None:
+        facts = _write(unit, context, key, parts)
     inputs = sorted({piece.input for piece in unit.slices})
-    fields = [[inputs[place], counts] for place, counts in facts["fields"]]
-    return own | {name: facts[name] for name in FACTS} | {"fields": fields}
-
-
-FACTS = ("sources", "bytes_read", "documents_read", "quarantined", "tokens_tokenized")
+    return PreparedUnit(
+        unit=unit.index,
+        num_bytes=unit.num_bytes,
+        key=key,
+        content=facts["content"],
+        reused=is_reused,
+        remade=is_damaged,
+        sources=tuple(facts["sources"]),
+        bytes_read=facts["bytes_read"],
+        documents_read=facts["documents_read"],
+        quarantined=facts["quarantined"],
+        tokens_tokenized=facts["tokens_tokenized"],
+        fields=tuple((inputs[place], FieldCounts.from_dict(counts)) for place, counts in facts["fields"]),
+    )
 
 
 def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
@@ -88,6 +96,8 @@ def prepared_schema(tokens: pa.DataType, keep_fields: tuple[str, ...], *, has_id
         pa.field("source", pa.int32(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("num_chars", pa.int32(), nullable=False),
+        pa.field("num_unknown", pa.int32(), nullable=False),
+        pa.field("script", pa.uint8(), nullable=False),
         pa.field("tokens", pa.large_list(pa.field("item", tokens, nullable=False)), nullable=False),
         pa.field("word_starts", pa.large_list(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
     ]
@@ -103,9 +113,9 @@ def kept_fields(context: Context) -> tuple[tuple[str, ...], bool]:
     return tuple(sorted(names)), any(item.id_field is not None for item in inputs)
 
 
-def open_prepared(context: Context, key: str) -> pa.Table:
-    """A prepared unit's documents, memory-mapped where the disk is local."""
-    return pa.ipc.open_file(context.work.open(f"{FOLDER}/{key}.arrow")).read_all()
+def open_prepared(prepared: PreparedUnit, context: Context) -> pa.Table:
+    """A prepared unit's documents: see `cache.open_unit`."""
+    return cache.open_unit(context.work, prepared.key, prepared.content)
 
 
 def document_ids(table: pa.Table) -> np.ndarray:
@@ -118,20 +128,7 @@ def only_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _is_whole(work: Folder, name: str) -> bool:
-    """Whether a prepared unit is there and ends as it should: a loss of power may leave a name without its bytes."""
-    if not work.exists(name):
-        return False
-    try:
-        with work.open(name) as stream:
-            pa.ipc.open_file(stream)
-    except (pa.ArrowInvalid, OSError):
-        return False
-    return True
-
-
-def _write(unit: Unit, context: Context, work: Folder, key: str, parts: dict[str, Any]) -> None:
-    engine, settings = context.engine(), context.config.clean
+def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any]) -> cache.Facts:
     fields, has_id_field = kept_fields(context)
     schema = prepared_schema(token_type(context.reference().vocab_size), fields, has_id_field=has_id_field)
     reference = context.reference()
@@ -153,13 +150,12 @@ def _write(unit: Unit, context: Context, work: Folder, key: str, parts: dict[str
                     place = input_of[documents.source]
                     fields_seen[place] = fields_seen.get(place, FieldCounts()) + documents.fields
                 if documents.table.num_rows:
-                    batch = _prepare_batch(
-                        documents, sources.index(documents.source), schema, engine, settings, forbidden
-                    )
+                    batch = _prepare_batch(documents, sources.index(documents.source), schema, context, forbidden)
                     counts["tokens_tokenized"] += len(batch.column("tokens").values)
                     file.write_batch(batch)
 
-        facts = {
+    def facts() -> cache.Facts:
+        return {
             "parts": parts,
             "sources": sources,
             "bytes_read": counts["bytes_read"],
@@ -169,16 +165,15 @@ def _write(unit: Unit, context: Context, work: Folder, key: str, parts: dict[str
             "quarantine": [asdict(item) for item in quarantined],
             "fields": [[place, found.to_dict()] for place, found in sorted(fields_seen.items())],
         }
-        work.write(f"{key}.json", json.dumps(facts).encode())
 
-    work.create(fill, lambda _: f"{key}.arrow", durable=False)
+    return cache.write_unit(context.work, key, fill, facts)
 
 
 def _prepare_batch(
-    documents: Documents, source: int, schema: pa.Schema, engine: Engine, settings: CleanSettings, forbidden: np.ndarray
+    documents: Documents, source: int, schema: pa.Schema, context: Context, forbidden: np.ndarray
 ) -> pa.RecordBatch:
-    texts = normalize.normalize(documents.table.column("text"), settings)
-    encoded = engine.encode(texts)
+    texts = normalize.normalize(documents.table.column("text"), context.config.clean)
+    encoded = context.engine().encode(texts)
     if np.isin(encoded.ids, forbidden).any():
         raise AssertionError(f"{documents.source}: the engine made a special id of raw text: this is a bug of ours")
     offsets = pa.array(encoded.offsets, pa.int64())
@@ -187,6 +182,8 @@ def _prepare_batch(
         "source": pa.array(np.full(len(texts), source, np.int32)),
         "offset": documents.table.column("offset"),
         "num_chars": pc.cast(pc.utf8_length(texts), pa.int32()),
+        "num_unknown": pa.array(count_ids(encoded, context.reference().roles.unk)),
+        "script": pa.array(text_scripts(texts)),
         "tokens": _lists(schema, "tokens", offsets, pa.array(encoded.ids)),
         "word_starts": _lists(schema, "word_starts", offsets, pa.array(encoded.word_starts)),
     }
@@ -196,6 +193,14 @@ def _prepare_batch(
             has = field.name in given
             columns[field.name] = documents.table.column(field.name) if has else pa.nulls(len(texts), field.type)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def count_ids(encoded: Encoded, wanted: int) -> Int32[np.ndarray, " documents"]:
+    """How often an id stands in each document; -1 stands nowhere."""
+    found = encoded.ids == wanted if wanted >= 0 else np.zeros(0, bool)
+    if not found.any():
+        return np.zeros(len(encoded.offsets) - 1, np.int32)
+    return np.diff(np.concatenate([[0], np.cumsum(found)])[encoded.offsets]).astype(np.int32)
 
 
 def _lists(schema: pa.Schema, name: str, offsets: pa.Array, values: pa.Array) -> pa.Array:

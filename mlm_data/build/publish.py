@@ -12,39 +12,39 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mlm_data.build import cache
 from mlm_data.build.context import Context
 from mlm_data.build.fields import absent_fields, add_counts
-from mlm_data.build.prepare import FOLDER as PREPARED
+from mlm_data.build.records import AssembledUnit
 from mlm_data.config import BuildConfig, semantic
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import build_manifest, latest
 from mlm_data.dataset.publish import publish
+from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError
 from mlm_data.rows.audit import judge
-from mlm_data.rows.audit_counts import AuditCounts
-from mlm_data.rows.packing import PackingStatistics
 from mlm_data.shards.format import SPLITS
 from mlm_data.shards.planes import planes_of
-from mlm_data.shards.writer import ShardRecord, SignaturesRecord
 from mlm_data.text.blocks import TRUNCATED
-from mlm_data.types import FieldCounts
 
 
-def publish_version(results: list[dict[str, Any]], context: Context) -> str:
+def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
     """Check the sum of all units, write the manifest, move LATEST; returns the digest.
 
     Raises:
         BuildError: if a gate stays shut.
     """
-    results = sorted(results, key=lambda item: item["unit"])
-    ledger = sum((Ledger.from_dict(item["ledger"]) for item in results), Ledger())
-    fields = ((number, FieldCounts.from_dict(counts)) for item in results for number, counts in item["fields"])
-    if absent := absent_fields(context.config, add_counts(fields)):
+    results = sorted(results, key=lambda item: item.unit)
+    ledger = sum((item.ledger for item in results), Ledger())
+    if absent := absent_fields(context.config, add_counts(pair for item in results for pair in item.fields)):
         raise BuildError(absent[0])
     quarantine = list(_quarantine(results, context))
     check_quarantine(ledger, quarantine, context.config)
     if problems := ledger.problems():
         raise BuildError(f"{context.config.output}: the ledger does not balance: {problems[0]}")
+    unknown = sum((item.unknown for item in results), Unknown())
+    if problem := unknown.failure(context.config.tokenizer.max_unknown):
+        raise BuildError(f"{context.config.output}: {problem}")
     audit = _audit(results, context)
     reference = context.reference()
     roles = reference.roles
@@ -55,11 +55,12 @@ def publish_version(results: list[dict[str, Any]], context: Context) -> str:
             "vocab_size": reference.vocab_size,
             "roles": {name: getattr(roles, name) for name in ("cls", "sep", "pad", "mask", "unk")},
         },
-        shards=[ShardRecord.from_dict(shard) for item in results for shard in item["shards"]],
-        signatures=[SignaturesRecord.from_dict(item["signatures"]) for item in results if item["signatures"]],
+        shards=[shard for item in results for shard in item.shards],
+        signatures=[item.signatures for item in results if item.signatures],
         ledger=ledger,
         audit=audit,
         packing=_packing(results),
+        unknown=unknown,
         plan={"unit_bytes": context.unit_bytes, "group_modulus": context.group_modulus},
     )
     publish(
@@ -69,6 +70,15 @@ def publish_version(results: list[dict[str, Any]], context: Context) -> str:
         tokenizer=reference.json_bytes,
         side=_side(manifest.digest, context),
         attachments=_attachments(quarantine),
+    )
+    cache.write_last(
+        context.work,
+        {
+            "digest": manifest.digest,
+            "units": len(results),
+            "reused": sum(item.reused for item in results),
+            "remade": sum(item.remade for item in results),
+        },
     )
     return manifest.digest
 
@@ -110,10 +120,10 @@ def _first(quarantine: Sequence[Mapping[str, Any]]) -> str:
     return f"the first: {first['source']} at {first['offset']}: {first['reason']} {first['detail']}".rstrip()
 
 
-def _audit(results: list[dict[str, Any]], context: Context) -> dict[str, Any]:
+def _audit(results: Sequence[AssembledUnit], context: Context) -> dict[str, Any]:
     outcome: dict[str, Any] = {}
     for split in SPLITS:
-        counts = [AuditCounts.from_dict(item["audit"][split]) for item in results if split in item["audit"]]
+        counts = [item.audit[split] for item in results if split in item.audit]
         if not counts:
             continue
         report = judge(sum(counts[1:], counts[0]), planes_of(split, context.config.mask, context.config.seed))
@@ -123,20 +133,22 @@ def _audit(results: list[dict[str, Any]], context: Context) -> dict[str, Any]:
     return outcome
 
 
-def _packing(results: list[dict[str, Any]]) -> dict[str, Any]:
+def _packing(results: Sequence[AssembledUnit]) -> dict[str, Any]:
     totals = {}
     for split in SPLITS:
-        parts = [PackingStatistics.from_dict(item["packing"][split]) for item in results if split in item["packing"]]
+        parts = [item.packing[split] for item in results if split in item.packing]
         if parts:
             total = sum(parts[1:], parts[0])
             totals[split] = total.to_dict() | {"fullness": round(total.fullness, 6)}
     return totals
 
 
-def _quarantine(results: list[dict[str, Any]], context: Context) -> Iterator[Mapping[str, Any]]:
+def _quarantine(results: Sequence[AssembledUnit], context: Context) -> Iterator[Mapping[str, Any]]:
     for item in results:
-        if item["ledger"]["documents"]["quarantined"]:
-            yield from json.loads(context.work.read(f"{PREPARED}/{item['key']}.json"))["quarantine"]
+        if item.ledger.num_quarantined:
+            facts = cache.unit_facts(context.work, item.key)
+            assert facts is not None, "this build has prepared it"
+            yield from facts["quarantine"]
 
 
 def _attachments(quarantine: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:

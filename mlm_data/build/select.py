@@ -5,33 +5,31 @@ shuffle is packed: fixed-width signature records, buffered to 64 KiB where there
 records go to files and only their names cross.
 """
 
-import hashlib
 import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
+from mlm_data.build import cache
 from mlm_data.build.context import Context
 from mlm_data.build.prepare import document_ids, open_prepared
+from mlm_data.build.records import PreparedUnit
 from mlm_data.curation.thresholds import KEPT, judge_documents
 from mlm_data.duplicates import exact
 from mlm_data.stores.folder import Folder
 
-PAYLOAD_BYTES = 64 * 1024
-MAX_PAYLOAD_BYTES = 16 * 2**20
-FOLDER = "signatures"
 _INLINE, _FILE = b"\x00", b"\x01"
 
 # Which documents of a unit are later copies: `copy` counts from 1.
-COPIES = np.dtype([("document", "<i4"), ("copy", "<i2")])
+COPIES = np.dtype([("document", "<i4"), ("copy", "<i4")])
 
 
-def select_signatures(prepared: dict, context: Context) -> np.ndarray:
+def select_signatures(prepared: PreparedUnit, context: Context) -> np.ndarray:
     """Signature records of the documents of one prepared unit that pass the thresholds."""
-    table = open_prepared(context, prepared["key"])
+    table = open_prepared(prepared, context)
     passed = np.flatnonzero(judge_table(table, context) == KEPT)
     ids = document_ids(table)[passed]
-    return exact.pack_records(ids, prepared["unit"], passed)
+    return exact.pack_records(ids, prepared.unit, passed)
 
 
 def judge_table(table, context: Context) -> np.ndarray:
@@ -67,14 +65,11 @@ def runs(values: np.ndarray) -> Iterator[tuple[int, int, int]]:
 def store(records: np.ndarray, work: Folder) -> bytes:
     """What crosses the shuffle for these records: themselves, or on a local disk the name of a file that holds them."""
     data = exact.records_to_bytes(records)
-    if not work.is_local:
-        return _INLINE + data
-    name = f"{FOLDER}/{hashlib.sha256(data).hexdigest()}.bin"
-    if not work.exists(name):
-        work.create(lambda sink: sink.write(data), lambda _: name, durable=False)
-    return _FILE + name.encode()
+    return _FILE + cache.store_payload(work, data).encode() if work.is_local else _INLINE + data
 
 
 def load(payload: bytes, work: Folder) -> np.ndarray:
     """The records behind a payload of `store`."""
-    return exact.records_from_bytes(payload[1:] if payload[:1] == _INLINE else work.read(payload[1:].decode()))
+    return exact.records_from_bytes(
+        payload[1:] if payload[:1] == _INLINE else cache.load_payload(work, payload[1:].decode())
+    )

@@ -4,16 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from mlm_data.config import MaskSettings, SpecialTokens
-from mlm_data.dataset.manifest import load_manifest, tokenizer_name
+from mlm_data.config import MaskSettings
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.verify import verify
 from mlm_data.rows.audit import judge
-from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard, describe_vocabulary, source_groups
+from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard, source_groups
 from mlm_data.shards.format import SPLITS
-from mlm_data.shards.planes import planes_of
+from mlm_data.shards.planes import planes_of, vocabulary_of
 from mlm_data.shards.reader import Shard
 from mlm_data.stores.folder import Folder
-from mlm_data.tokens.engine import from_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +37,16 @@ def check_dataset(path: str, *, progress: Callable[[int, int], None] | None = No
     Raises:
         FormatError: if the folder is no dataset, or of a newer format.
     """
-    folder = Folder(path)
-    manifest = load_manifest(folder)
-    audit = _Audit(folder)
-    report = verify(folder, manifest.digest, progress=progress, on_shard=audit.count)
-    reports = [judge(counts, audit.planes[split]) for split, counts in audit.counts.items()]
+    audits: list[_Audit] = []
+
+    def audit_of(dataset: Dataset) -> Callable[[Shard], None]:
+        audits.append(_Audit(dataset))
+        return audits[0].count
+
+    report = verify(Folder(path), progress=progress, on_shard=audit_of)
+    reports = [judge(counts, audit.planes[split]) for audit in audits for split, counts in audit.counts.items()]
     return Checked(
-        digest=manifest.digest,
+        digest=report.digest,
         num_files=report.num_files,
         num_bytes=report.num_bytes,
         num_checks=sum(len(item.table) for item in reports),
@@ -56,25 +58,18 @@ def check_dataset(path: str, *, progress: Callable[[int, int], None] | None = No
 class _Audit:
     """Counts of the masks, gathered while `verify` goes from shard to shard."""
 
-    def __init__(self, folder: Folder) -> None:
-        manifest = load_manifest(folder)
-        settings = MaskSettings.model_validate(manifest.config["mask"])
-        self.planes = {split: planes_of(split, settings, int(manifest.config["seed"])) for split in SPLITS}
+    def __init__(self, dataset: Dataset) -> None:
+        config = dataset.manifest.config
+        settings = MaskSettings.model_validate(config["mask"])
+        self.planes = {split: planes_of(split, settings, int(config["seed"])) for split in SPLITS}
         self.counts: dict[str, AuditCounts] = {}
-        self._folder, self._sha256 = folder, manifest.tokenizer["sha256"]
-        self._special = SpecialTokens.model_validate(manifest.config["tokenizer"]["special"])
+        self._dataset = dataset
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        reference = from_bytes(self._folder.read(tokenizer_name(self._sha256)), self._special)
-        return describe_vocabulary(
-            reference.tokens,
-            roles=reference.roles,
-            never_targets=reference.never_targets,
-            random_ids=reference.random_ids,
-        )
+        return vocabulary_of(self._dataset.reference())
 
-    def count(self, shard: Shard) -> list[str]:
+    def count(self, shard: Shard) -> None:
         """Add one shard's counts; what they say is judged at the end."""
         planes = self.planes[shard.split]
         # A source's group may repeat for every document; its name is hashed once.
@@ -90,4 +85,3 @@ class _Audit:
                 sources=groups,
             )
             self.counts[shard.split] = self.counts[shard.split] + counts if shard.split in self.counts else counts
-        return []

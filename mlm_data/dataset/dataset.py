@@ -14,6 +14,7 @@ from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, ShardFiles
 from mlm_data.stores.folder import Folder
+from mlm_data.tokens.reference import ROLES, Reference, from_roles
 from mlm_data.types import Rows
 
 
@@ -76,6 +77,36 @@ class Dataset:
     def tokenizer(self) -> bytes:
         """The tokenizer.json's bytes."""
         return self.folder.read(version_names(self.manifest)["tokenizer"])
+
+    def reference(self) -> Reference:
+        """The tokenizer as the build understood it, with the roles that its tokens had there.
+
+        Raises:
+            FormatError: if its file is missing or was changed.
+            TokenizerError: if the file is no tokenizer.
+        """
+        name = version_names(self.manifest)["tokenizer"]
+        if not self.folder.exists(name):
+            raise FormatError(f"{self.folder.location}/{name}: missing: run premask verify")
+        config = self.manifest.config
+        reference = from_roles(
+            self.tokenizer(),
+            {role: getattr(self.manifest.roles, role) for role in ROLES},
+            markers=config.get("tokenizer", {}).get("markers", ()),
+            mask_markers=config["mask"].get("markers", False),
+            where=f"{self.folder.location}/{name}",
+        )
+        if reference.sha256 != self.manifest.tokenizer["sha256"]:
+            raise FormatError(f"{self.folder.location}/{name}: a byte was changed: run premask verify")
+        return reference
+
+    def never_targets(self) -> Int64[np.ndarray, " ids"]:
+        """Ids that no plane may hide, ascending: those of roles, and markers unless they may be hidden."""
+        roles, config = self.manifest.roles, self.manifest.config
+        ids = {number for number in (roles.cls, roles.sep, roles.pad, roles.mask, roles.unk) if number >= 0}
+        if config.get("tokenizer", {}).get("markers") and not config["mask"].get("markers"):
+            ids.update(self.reference().marker_ids.tolist())
+        return np.array(sorted(ids), np.int64)
 
     def num_shards(self, split: str) -> int:
         return len(self._shards[split][0])

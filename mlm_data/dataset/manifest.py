@@ -27,6 +27,7 @@ import pyarrow as pa
 import rfc8785
 
 from mlm_data.dataset.ledger import Ledger
+from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError, NewerFormatError
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
@@ -68,6 +69,11 @@ class Manifest:
     @property
     def roles(self) -> Roles:
         return Roles(**self.tokenizer["roles"])
+
+    @property
+    def unknown(self) -> Unknown:
+        """What the tokenizer could not say; empty for a dataset that doesn't tell."""
+        return Unknown.from_dict(self.ledger["unknown"]) if "unknown" in self.ledger else Unknown()
 
     @property
     def max_segments(self) -> int:
@@ -151,6 +157,7 @@ def build_manifest(
     audit: Mapping[str, Any],
     packing: Mapping[str, Any],
     plan: Mapping[str, Any],
+    unknown: Unknown | None = None,
 ) -> tuple[Manifest, pa.Table]:
     """Make the manifest and the file table of a version from what its shards say of themselves.
 
@@ -163,14 +170,18 @@ def build_manifest(
         audit: the mask audit's counts and verdict, as plain types.
         packing: packing statistics, as plain types.
         plan: unit_bytes and group_modulus, fixed in a dataset's first manifest.
+        unknown: [UNK] by script and source, which stand in the ledger.
 
     Raises:
         BuildError: if the ledger doesn't balance or disagrees with the shards, if there are no training rows, or if a
-            validation split was asked for and is empty.
+            validation split was asked for and is empty, or if a plane has no target.
     """
     ordered = sorted(shards, key=lambda shard: (fmt.SPLITS.index(shard.split), shard.unit))
     splits = {split: _count_split([shard for shard in ordered if shard.split == split]) for split in fmt.SPLITS}
     _check_counts(config, splits, ledger, Roles(**tokenizer["roles"]))
+    bounds = _bounds(ordered, config)
+    if problems := bounds_problems(bounds, splits):
+        raise BuildError(f"nothing is published: {'; '.join(problems)}")
     files = file_table(ordered, signatures)
     tables = [value.hex() for value in files["logical_hash"].to_pylist()]
     manifest = Manifest(
@@ -179,9 +190,9 @@ def build_manifest(
         config=config,
         tokenizer=tokenizer,
         splits=splits,
-        bounds=_bounds(ordered, config),
+        bounds=bounds,
         packing=packing,
-        ledger=ledger.to_dict(),
+        ledger=ledger.to_dict() | ({"unknown": unknown.to_dict()} if unknown else {}),
         audit=audit,
         plan=plan,
     )
@@ -294,12 +305,7 @@ def load_side(folder: Folder, manifest: Manifest) -> dict[str, Any]:
     where = f"{folder.location}/{name}"
     if not folder.exists(name):
         raise FormatError(f"{where}: missing")
-    data = folder.read(name)
-    value = _parse(data, where)
-    value.pop("checksum", None)
-    if sealed(value) != data:
-        raise FormatError(f"{where}: its checksum is wrong: a byte was changed")
-    return value
+    return unseal(folder.read(name), where)
 
 
 def _plain(value: Any) -> Any:
@@ -326,6 +332,19 @@ def sealed(value: Mapping[str, Any]) -> bytes:
     """Canonical JSON with a checksum of itself in it."""
     checksum = hashlib.sha256(canonical(value)).hexdigest()
     return canonical({**value, "checksum": checksum})
+
+
+def unseal(data: bytes, where: str) -> dict[str, Any]:
+    """The inverse of `sealed`.
+
+    Raises:
+        FormatError: if a byte was changed.
+    """
+    value = _parse(data, where)
+    value.pop("checksum", None)
+    if sealed(value) != data:
+        raise FormatError(f"{where}: its checksum is wrong: a byte was changed")
+    return value
 
 
 def _count_split(shards: Sequence[ShardRecord]) -> dict[str, int]:
@@ -363,6 +382,18 @@ def _check_counts(
             f"the validation split is empty: raise split.validation ({config['split']['validation']:g}), "
             "set it to 0, or give more documents"
         )
+
+
+def bounds_problems(bounds: Mapping[str, Any], splits: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Lines for planes that hide nothing: nobody can train on them, or be judged by them."""
+    targets = {f"plane {plane}": count for plane, count in enumerate(bounds["max_targets"])}
+    if splits[fmt.VALIDATION]["num_rows"]:
+        targets["the evaluation plane"] = bounds["max_targets_evaluation"]
+    return [
+        f"{name} has no target in any row: all tokens are special or unknown, or the rate is too low for so short rows"
+        for name, count in targets.items()
+        if not count
+    ]
 
 
 def count_problems(splits: Mapping[str, Mapping[str, int]], ledger: Ledger, roles: Roles) -> list[str]:

@@ -23,6 +23,7 @@ from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import (
     ALL,
     Manifest,
+    bounds_problems,
     compute_digest,
     count_problems,
     latest,
@@ -33,13 +34,14 @@ from mlm_data.dataset.manifest import (
 )
 from mlm_data.errors import FormatError, NewerFormatError, PremaskError
 from mlm_data.rows.masking import PlaneMasks
+from mlm_data.rows.rules import add_content, document_problems, row_problems
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, read_batches
 from mlm_data.shards.table_hash import table_hash
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows
 
-ShardCheck = Callable[[Shard], Iterable[str]]
+ShardCheck = Callable[[Shard], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ def verify(
     digest: str | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
-    on_shard: ShardCheck | None = None,
+    on_shard: Callable[[Dataset], ShardCheck] | None = None,
 ) -> VerifyReport:
     """Check a version, the current one by default.
 
@@ -69,28 +71,28 @@ def verify(
         folder: the dataset.
         digest: of the version.
         progress: called with (bytes done, bytes in all).
-        on_shard: a further check of each shard whose files are sound; returns lines of what is wrong.
+        on_shard: given the dataset, what to do with each shard whose files are sound: a look at more than the rules.
 
     Raises:
-        FormatError: if the folder is no dataset.
+        FormatError: if the folder is no dataset: it has neither a LATEST nor versions.
         NewerFormatError: if its format is newer than this premask.
     """
-    digest = digest or latest(folder)
     try:
+        digest = digest or latest(folder)
         manifest = load_manifest(folder, digest)
     except NewerFormatError:
         raise
     except FormatError as error:
-        if digest is None:
+        if not folder.names("versions"):
             raise
-        return VerifyReport(digest=digest, num_files=0, num_bytes=0, problems=(str(error),))
+        return VerifyReport(digest=digest or "", num_files=0, num_bytes=0, problems=(str(error),))
     problems = list(_version_problems(folder, manifest))
     if problems:  # nothing vouches for the file table any more
         return VerifyReport(digest=digest, num_files=4, num_bytes=0, problems=tuple(problems))
     files = load_files(folder, manifest)
     dataset = Dataset(folder, manifest, files)
     problems += _meaning_problems(folder, manifest, files)
-    check = _Check(dataset, on_shard)
+    check = _Check(dataset, on_shard and on_shard(dataset))
     total, done = int(files["num_bytes"].to_numpy().sum()), 0
     for split in fmt.SPLITS:
         for index in range(dataset.num_shards(split)):
@@ -131,6 +133,7 @@ class _Check:
             ).to_pylist()
         }
         self._on_shard = on_shard
+        self._never_targets = dataset.never_targets()
         self._seen = {split: _Seen() for split in fmt.SPLITS}
         self._complete = True  # no shard was unreadable, so that totals mean something
 
@@ -155,7 +158,7 @@ class _Check:
             return problems
         problems += self._rules(shard)
         if not problems and self._on_shard:
-            problems += self._on_shard(shard)
+            self._on_shard(shard)
         return problems
 
     def signatures(self, line: Mapping[str, Any]) -> list[str]:
@@ -195,6 +198,7 @@ class _Check:
             for name, value in bounds.items()
             if self._manifest.bounds.get(name) != value
         ]
+        problems += bounds_problems(self._manifest.bounds, self._manifest.splits)
         return self._named(where, problems)
 
     def _named(self, name: str, problems: Iterable[str]) -> list[str]:
@@ -245,11 +249,18 @@ class _Check:
         num_tokens = num_segments = 0
         for piece, rows in enumerate(pieces):
             first = piece * fmt.BATCH_ROWS
-            found = self._named(names[fmt.ROWS], self._row_problems(rows, documents, first))
+            lines = row_problems(
+                rows,
+                documents["num_tokens"].to_numpy(),
+                roles=self._manifest.roles,
+                vocab_size=self._manifest.vocab_size,
+                first=first,
+            )
+            found = self._named(names[fmt.ROWS], lines)
             if found:  # what follows would index by what is wrong
                 self._complete = False
                 return problems + found
-            np.add.at(content, rows.segment_documents, rows.segment_lengths - self._manifest.roles.num_specials)
+            add_content(content, rows, self._manifest.roles)
             num_tokens += int(rows.segment_lengths.sum(dtype=np.int64))
             num_segments += rows.segment_lengths.size
             seen.max_segments = max(seen.max_segments, int(rows.segments().max(initial=0)))
@@ -258,7 +269,9 @@ class _Check:
                 lines = self._mask_problems(rows, masks[piece], plane, free, first)
                 problems += self._named(names[fmt.MASKS], (f"plane {plane}: {line}" for line in lines))
                 seen.max_targets[plane] = max(seen.max_targets.get(plane, 0), masks[piece].max_targets)
-        problems += self._named(names[fmt.DOCUMENTS], self._document_problems(documents, content))
+        is_whole = self._manifest.config["pack"].get("long_documents") == "split"
+        lines = document_problems(content, documents["num_tokens"].to_numpy(), is_whole=is_whole)
+        problems += self._named(names[fmt.DOCUMENTS], lines)
         said = self._lines[shard.split, shard.index, fmt.ROWS]["num_tokens"]
         if said != num_tokens:
             problems += self._named(names[fmt.ROWS], [f"holds {num_tokens} tokens, the file table says {said}"])
@@ -267,57 +280,16 @@ class _Check:
             seen.counts[name] += count
         return problems
 
-    def _row_problems(self, rows: Rows, documents: pa.Table, first: int) -> Iterator[str]:
-        roles, length = self._manifest.roles, self._manifest.sequence_length
-        row_of = np.repeat(np.arange(len(rows)), np.diff(rows.segment_offsets))
-        yield from _rows_where(
-            "a segment has no content",
-            rows.segment_lengths <= roles.num_specials,
-            row_of,
-            first,
-        )
-        yield from _rows_where("its segments are longer than the row", rows.used() > length, None, first)
-        named = (rows.segment_documents >= 0) & (rows.segment_documents < documents.num_rows)
-        yield from _rows_where("a segment names a document that is not there", ~named, row_of, first)
-        if not named.all() or (rows.used() > length).any() or (rows.segment_lengths < 0).any():
-            return
-        totals = documents["num_tokens"].to_numpy()[rows.segment_documents]
-        ends = rows.segment_starts.astype(np.int64) + rows.segment_lengths - roles.num_specials
-        wrong = (rows.segment_starts < 0) | (ends > totals)
-        yield from _rows_where("a segment lies outside its document", wrong, row_of, first)
-        places = np.arange(length)
-        padding = places >= rows.used()[:, None]
-        yield from _rows_where(
-            "padding holds something else than [PAD]", (padding & (rows.tokens != roles.pad)).any(1), None, first
-        )
-        yield from _rows_where(
-            "a token is not in the vocabulary", (rows.tokens >= self._manifest.vocab_size).any(1), None, first
-        )
-        opens, closes = _borders(rows)
-        special = padding.copy()
-        for name, role, place in (("[CLS]", roles.cls, opens), ("[SEP]", roles.sep, closes)):
-            if role >= 0:
-                wrong = rows.tokens[row_of, place] != role
-                yield from _rows_where(f"a segment has no {name} in its place", wrong, row_of, first)
-                special[row_of, place] = True
-        reserved = [role for role in (roles.cls, roles.sep, roles.pad, roles.mask) if role >= 0]
-        inside = np.isin(rows.tokens, reserved) & ~special
-        yield from _rows_where("a special token stands inside a segment", inside.any(1), None, first)
-        bits = _unpack(rows.word_starts)
-        yield from _rows_where("a word starts at a special token or padding", (bits & special).any(1), None, first)
-
     def _maskable(self, rows: Rows) -> Bool[np.ndarray, "rows length"]:
-        roles = self._manifest.roles
-        never = [role for role in (roles.cls, roles.sep, roles.pad, roles.mask, roles.unk) if role >= 0]
         inside = np.arange(rows.sequence_length) < rows.used()[:, None]
-        return inside & ~np.isin(rows.tokens, never)
+        return inside & ~np.isin(rows.tokens, self._never_targets)
 
     def _mask_problems(
         self, rows: Rows, masks: PlaneMasks, plane: str, maskable: Bool[np.ndarray, "rows length"], first: int
     ) -> Iterator[str]:
         targets = _unpack(masks.targets)
         wrong = (targets & ~maskable).any(1)
-        yield from _rows_where("a target is a special token, [UNK] or padding", wrong, None, first)
+        yield from _rows_where("a target is a special token, [UNK], a marker or padding", wrong, None, first)
         rate = fmt.EVALUATION_RATE if plane == "evaluation" else self._manifest.config["mask"]["rate"][int(plane)]
         most = maskable.sum(1) * round(rate * 1_000_000) // 1_000_000
         found = masks.num_targets()
@@ -339,14 +311,6 @@ class _Check:
         yield from _rows_where(
             "a swap's token is not in the vocabulary", tokens >= self._manifest.vocab_size, row_of, first
         )
-
-    def _document_problems(self, documents: pa.Table, content: np.ndarray) -> Iterator[str]:
-        said = documents["num_tokens"].to_numpy()
-        whole = self._manifest.config["pack"].get("long_documents") == "split"
-        wrong = np.flatnonzero(content != said if whole else content > said)
-        if wrong.size:
-            one = wrong[0]
-            yield f"document {one}: has {said[one]} tokens, rows hold {content[one]} of it ({wrong.size} such)"
 
 
 def check_bytes(folder: Folder, name: str, num_bytes: int, sha256: bytes) -> None:
@@ -416,14 +380,6 @@ def _rows_where(
     if wrong.any():
         rows = np.unique(np.flatnonzero(wrong) if row_of is None else row_of[wrong])
         yield f"row {first + rows[0]}: {problem}" + (f" ({rows.size} such rows)" if rows.size > 1 else "")
-
-
-def _borders(rows: Rows) -> tuple[Integer[np.ndarray, " segments"], Integer[np.ndarray, " segments"]]:
-    """First and last place of every segment in its row."""
-    ends = np.cumsum(rows.segment_lengths, dtype=np.int64)
-    before = np.concatenate([[0], ends])[rows.segment_offsets[:-1]]
-    last = ends - np.repeat(before, np.diff(rows.segment_offsets)) - 1
-    return last - rows.segment_lengths + 1, last
 
 
 def _unpack(bits: np.ndarray) -> Bool[np.ndarray, "rows length"]:

@@ -89,10 +89,6 @@ class Loader:
         return self._stream.global_rows
 
     @property
-    def rows_per_epoch(self) -> int:
-        return self._stream.order.num_rows
-
-    @property
     def rows_consumed(self) -> int:
         """Rows of the stream that all ranks have consumed, if each has taken as many batches as this one."""
         return self._first + self._steps * self.global_rows
@@ -109,14 +105,6 @@ class Loader:
     def batch_at(self, first_row: int) -> Batch:
         """This rank's batch of the step that begins at a row of the stream. Moves nothing."""
         return self._stream.batch(first_row)
-
-    def documents_of(self, step: int, *, global_rows: int | None = None) -> pa.Table:
-        """Which documents were in a step, of all ranks: `documents_between` for its rows.
-
-        Steps are counted from the beginning of the stream, at `global_rows` rows a step (this loader's by default).
-        """
-        size = global_rows or self.global_rows
-        return self.documents_between(step * size, size)
 
     def documents_between(self, first_row: int, num_rows: int) -> pa.Table:
         """Which documents were in these rows of the stream, and which bytes made them.

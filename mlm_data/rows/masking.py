@@ -37,12 +37,11 @@ from mlm_data.config import MaskSettings
 from mlm_data.errors import ConfigError
 from mlm_data.kernels import kernel, read_only
 from mlm_data.seeds import CORRUPTION, PRIORITY, RANDOM_TOKEN, SPAN_LENGTH, below, draw, fold
-from mlm_data.types import Roles, Rows
+from mlm_data.types import IGNORED, Roles, Rows
 
 MILLION = 1_000_000
 MAX_UNIT = 8  # tokens: words without spaces (Chinese, Japanese, URLs) would swallow a row's budget whole
 SPAN_P, MAX_SPAN = 0.2, 10  # SpanBERT, sec. 3.1
-IGNORED = -100  # label of a place that is no target: what torch's cross_entropy ignores
 TOKEN, WHOLE_WORD, SPAN = range(3)
 KINDS = {"token": TOKEN, "whole_word": WHOLE_WORD, "span": SPAN}
 

@@ -8,9 +8,14 @@ holds only a part of a character is `bytes`.
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import UInt8
+
+from mlm_data.hashing import string_buffers
+from mlm_data.kernels import kernel, read_only
 
 SCRIPTS = (
     "symbols",
@@ -67,6 +72,47 @@ def char_script(char: str) -> int:
     ['Latin', 'Cyrillic', 'digits', 'symbols']
     """
     return _CODES[bisect_right(_STARTS, ord(char)) - 1]
+
+
+@cache
+def script_table() -> UInt8[np.ndarray, " code_points"]:
+    """Index in SCRIPTS of every code point; read-only."""
+    sizes = np.diff([*_STARTS, 0x110000])
+    return read_only(np.repeat(np.array(_CODES, np.uint8), sizes))
+
+
+def text_scripts(texts: pa.LargeStringArray, *, first_bytes: int = 256) -> UInt8[np.ndarray, " texts"]:
+    """Index in SCRIPTS of what most letters among each text's first bytes are; without letters, digits or symbols."""
+    data, offsets = string_buffers(texts)
+    out = np.zeros(len(texts), np.uint8)
+    _text_scripts(read_only(data), read_only(offsets), script_table(), first_bytes, _LETTERS, out)
+    return out
+
+
+@kernel
+def _text_scripts(data, offsets, table, first_bytes, first_letter, out):
+    counts = np.zeros(256, np.int64)
+    for i in range(offsets.size - 1):
+        counts[:] = 0
+        place = offsets[i]
+        end = min(offsets[i + 1], place + first_bytes)
+        while place < end:
+            first = np.int64(data[place])
+            length = 1 if first < 0x80 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
+            if place + length > end:
+                break
+            point = first if length == 1 else first & (0x7F >> length)
+            for j in range(place + 1, place + length):
+                point = (point << 6) | (np.int64(data[j]) & 0x3F)
+            counts[table[point]] += 1
+            place += length
+        best = 0
+        for script in range(first_letter, 256):
+            if counts[script] > counts[best] or (best < first_letter and counts[script] > 0):
+                best = script
+        if best == 0 and counts[1] > 0:
+            best = 1
+        out[i] = best
 
 
 def token_scripts(tokens: Sequence[str]) -> UInt8[np.ndarray, " vocabulary"]:

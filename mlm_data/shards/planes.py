@@ -1,8 +1,10 @@
-"""Which planes a split has."""
+"""Which planes a split has, and what their audit must know of a tokenizer."""
 
 from mlm_data.config import MaskSettings
+from mlm_data.rows.audit_counts import Vocabulary, describe_vocabulary
 from mlm_data.rows.masking import Plane, evaluation_plane, training_planes
 from mlm_data.shards.format import EVALUATION_RATE, EVALUATION_SEED, TRAIN
+from mlm_data.tokens.reference import Reference
 
 
 def planes_of(split: str, settings: MaskSettings, seed: int) -> dict[str, Plane]:
@@ -10,3 +12,13 @@ def planes_of(split: str, settings: MaskSettings, seed: int) -> dict[str, Plane]
     if split == TRAIN:
         return {str(plane.index): plane for plane in training_planes(settings, seed)}
     return {"evaluation": evaluation_plane(rate=EVALUATION_RATE, seed=EVALUATION_SEED)}
+
+
+def vocabulary_of(reference: Reference) -> Vocabulary:
+    """What the audit knows of each id."""
+    return describe_vocabulary(
+        reference.tokens,
+        roles=reference.roles,
+        never_targets=reference.never_targets,
+        random_ids=reference.random_ids,
+    )

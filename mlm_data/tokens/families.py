@@ -87,16 +87,16 @@ def find_family(reference: Reference) -> tuple[Family | None, str]:
     if pre_tokenizer.get("type") == "BertPreTokenizer" and model == "WordPiece":
         if normalizer.get("type", "BertNormalizer") != "BertNormalizer":
             return None, f"BERT's words under a {normalizer['type']} normalizer"
-        if added:
-            return None, f"BERT's words beside added tokens such as {added[0]['content']!r}"
-        return BertWords(reference, lowercase=normalizer.get("lowercase", False)), "BERT's words (WordPiece)"
+        tokens, strange = _raw_tokens(reference, added)
+        if strange is not None:
+            return None, f"BERT's words beside added tokens such as {strange!r}"
+        return BertWords(reference, tokens, lowercase=normalizer.get("lowercase", False)), "BERT's words (WordPiece)"
     pattern = _byte_pattern(pre_tokenizer)
     if pattern is not None and model == "BPE":
         name, digits, prefix_space = pattern
         if normalizer and normalizer != {"type": "NFC"}:
             return None, f"{name} under a {normalizer['type']} normalizer"
-        ids = {token: number for number, token in enumerate(reference.tokens)}
-        tokens = AddedTokens(added, ids)
+        tokens = _added_tokens(reference, added)
         strange = [token for token in added if unicodedata.normalize("NFC", token["content"]) != token["content"]]
         if not tokens.usable or strange or (added and prefix_space):
             return None, f"{name} beside added tokens such as {(strange or added)[0]['content']!r}"
@@ -112,10 +112,22 @@ def find_family(reference: Reference) -> tuple[Family | None, str]:
         strange = next((step for step in _steps(normalizer) if not _looks_inside_words(step)), None)
         if strange is not None:
             return None, f"words between spaces under a {strange['type']} normalizer"
-        if added:
-            return None, f"words between spaces beside added tokens such as {added[0]['content']!r}"
-        return SpacedWords(reference, _steps(normalizer)), f"words between spaces ({model})"
+        tokens, strange = _raw_tokens(reference, added)
+        if strange is not None:
+            return None, f"words between spaces beside added tokens such as {strange!r}"
+        return SpacedWords(reference, tokens, _steps(normalizer)), f"words between spaces ({model})"
     return None, f"{model} after {pre_tokenizer.get('type', 'no')} pre-tokenizer"
+
+
+def _added_tokens(reference: Reference, added: list[dict[str, Any]]) -> AddedTokens:
+    return AddedTokens(added, {token: number for number, token in enumerate(reference.tokens)})
+
+
+def _raw_tokens(reference: Reference, added: list[dict[str, Any]]) -> tuple[AddedTokens, str | None]:
+    """Added tokens that are found in the raw text, before all else; and one that keeps the scanner from doing so."""
+    tokens = _added_tokens(reference, added)
+    strange = [token["content"] for token in added if token["normalized"] or not tokens.usable]
+    return tokens, strange[0] if strange else None
 
 
 def _steps(normalizer: dict[str, Any]) -> list[dict[str, Any]]:
@@ -161,17 +173,23 @@ def _byte_pattern(pre_tokenizer: dict[str, Any]) -> tuple[str, int | None, bool]
 class Words:
     """Words between spaces and single characters, asked of the whole pipeline."""
 
-    def __init__(self, reference: Reference, *, isolates: bool) -> None:
+    def __init__(self, reference: Reference, added: AddedTokens, *, isolates: bool) -> None:
         tokenizer = reference.raw_tokenizer
         self._table = separated_classes(tokenizer.normalizer, tokenizer.pre_tokenizer, careful=not isolates)
         self._pipeline = Pipeline(reference)
         self._isolates = isolates
+        self._added = added
 
     def prepare(self, texts: pa.LargeStringArray) -> Prepared:
-        return Prepared(texts, NONE, None)
+        if not self._added.tokens:
+            return Prepared(texts, NONE, None)
+        left = np.zeros(len(texts), bool)
+        matches = self._added.find(*buffers(texts), left)
+        return Prepared(texts, matches, left if left.any() else None)
 
     def scan(self, data, bounds, matches, view: View, own: Buffers, ends) -> None:
-        scan_separated(data, bounds, self._table.classes, self._isolates, *view, *own.written, ends, own.state)
+        own_buffers = *own.written, ends, own.state
+        scan_separated(data, bounds, self._table.classes, self._isolates, matches, *view, *own_buffers)
 
     def learn(self, point: int) -> None:
         self._table.learn(point)
@@ -183,8 +201,8 @@ class Words:
 class BertWords(Words):
     """BERT's words. Plain ones are normalized in one call and answered by `wordpiece.py`."""
 
-    def __init__(self, reference: Reference, *, lowercase: bool) -> None:
-        super().__init__(reference, isolates=True)
+    def __init__(self, reference: Reference, added: AddedTokens, *, lowercase: bool) -> None:
+        super().__init__(reference, added, isolates=True)
         self._model = WordPiece(reference)
         self._normalizer = reference.raw_tokenizer.normalizer
         self._lowercase = lowercase
@@ -222,8 +240,8 @@ class BertWords(Words):
 class SpacedWords(Words):
     """Words between spaces, with a mark before each. Unigram answers for plain ones come from `viterbi.py`."""
 
-    def __init__(self, reference: Reference, steps: list[dict[str, Any]]) -> None:
-        super().__init__(reference, isolates=False)
+    def __init__(self, reference: Reference, added: AddedTokens, steps: list[dict[str, Any]]) -> None:
+        super().__init__(reference, added, isolates=False)
         self._model = Viterbi(reference)
         self._normalizer = reference.raw_tokenizer.normalizer
         self._seams = Seams(steps)

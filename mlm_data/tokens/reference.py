@@ -26,9 +26,11 @@ keys, no white space, in UTF-8: it keeps the special tokens, any program can loa
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -68,6 +70,8 @@ class Reference:
     tokens: tuple[str, ...] = field(repr=False)  # string of every id; "" where there is none
     specials: tuple[str, ...] = field(repr=False)  # strings that are never special in a raw text, sorted
     where: str = ""  # path, for messages
+    markers: tuple[str, ...] = ()  # tokens that stay whole in a raw text, sorted
+    mask_markers: bool = False  # whether they may be hidden
 
     @cached_property
     def special_ids(self) -> Int64[np.ndarray, " specials"]:
@@ -77,9 +81,16 @@ class Reference:
 
     @cached_property
     def never_targets(self) -> Int64[np.ndarray, " ids"]:
-        """Ids that are never masking targets: the specials and the unknown token, ascending."""
+        """Ids that are never masking targets, ascending: the specials, the unknown token, and mostly the markers."""
         unk = [self.roles.unk] if self.roles.unk >= 0 else []
-        return np.union1d(self.special_ids, np.array(unk, np.int64))
+        shown = [] if self.mask_markers else self.marker_ids.tolist()
+        return np.union1d(self.special_ids, np.array(unk + shown, np.int64))
+
+    @cached_property
+    def marker_ids(self) -> Int64[np.ndarray, " markers"]:
+        """Ids of the markers, ascending."""
+        strings = set(self.markers)
+        return np.array([i for i, token in enumerate(self.tokens) if token in strings], np.int64)
 
     @cached_property
     def random_ids(self) -> Int64[np.ndarray, " ids"]:
@@ -138,8 +149,19 @@ def id_type(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
     return np.uint16 if vocab_size <= 65536 else np.uint32
 
 
-def load_tokenizer(path: str | os.PathLike[str], special: SpecialTokens = SpecialTokens()) -> Reference:
+def load_tokenizer(
+    path: str | os.PathLike[str],
+    special: SpecialTokens = SpecialTokens(),
+    *,
+    markers: Sequence[str] = (),
+    mask_markers: bool = False,
+) -> Reference:
     """Read a tokenizer.json (or a folder that holds one), or a BERT vocab.txt.
+
+    Args:
+        markers: tokens of its vocabulary that stay whole where a raw text spells them. The canonical bytes hold them as
+            added tokens that are not special, so that whoever loads those keeps them whole, too.
+        mask_markers: whether markers may be masking targets.
 
     A vocab.txt doesn't say whether it is cased: it is if any of its ordinary tokens has a capital letter.
 
@@ -156,21 +178,58 @@ def load_tokenizer(path: str | os.PathLike[str], special: SpecialTokens = Specia
         except (OSError, pa.ArrowInvalid) as error:
             raise TokenizerError(f"{where}: can't read the tokenizer: {error}") from error
     if where.endswith(".txt"):
-        return _reference(_from_vocabulary(data, where), special, where)
-    return from_bytes(data, special, where=where)
+        return _reference(_from_vocabulary(data, where), special, where, markers, mask_markers)
+    return from_bytes(data, special, markers=markers, mask_markers=mask_markers, where=where)
 
 
-def from_bytes(data: bytes, special: SpecialTokens = SpecialTokens(), *, where: str = "tokenizer.json") -> Reference:
+def from_bytes(
+    data: bytes,
+    special: SpecialTokens = SpecialTokens(),
+    *,
+    markers: Sequence[str] = (),
+    mask_markers: bool = False,
+    where: str = "tokenizer.json",
+) -> Reference:
     """A tokenizer.json's bytes as a `Reference`; its own canonical bytes come back unchanged.
+
+    For `markers` and `mask_markers` see `load_tokenizer`.
 
     Raises:
         TokenizerError: as `load_tokenizer`.
     """
-    return _reference(_parse(data, where), special, where)
+    return _reference(_parse(data, where), special, where, markers, mask_markers)
 
 
-def _reference(settings: dict[str, Any], special: SpecialTokens, where: str) -> Reference:
+def from_roles(
+    data: bytes,
+    roles: Mapping[str, int],
+    *,
+    markers: Sequence[str] = (),
+    mask_markers: bool = False,
+    where: str = "tokenizer.json",
+) -> Reference:
+    """A tokenizer.json's bytes as a `Reference` whose roles are known by id, as in a manifest; -1: no such token.
+
+    The file alone may not say which token plays which part: T5's names no mask, and a build's settings may have.
+
+    Raises:
+        TokenizerError: as `load_tokenizer`.
+    """
+    special = special_tokens(data, roles, where=where)
+    return from_bytes(data, special, markers=markers, mask_markers=mask_markers, where=where)
+
+
+def special_tokens(data: bytes, roles: Mapping[str, int], *, where: str = "tokenizer.json") -> SpecialTokens:
+    """The strings of the tokens that play a part, by their ids in a tokenizer.json; -1: no such token."""
+    names = _from_text(data.decode(errors="replace"), where)
+    return SpecialTokens(**{role: names.id_to_token(number) for role, number in roles.items() if number >= 0})
+
+
+def _reference(
+    settings: dict[str, Any], special: SpecialTokens, where: str, markers: Sequence[str], mask_markers: bool
+) -> Reference:
     settings["truncation"] = settings["padding"] = None
+    _add_markers(settings, markers, where)
     if settings["model"].get("dropout"):
         raise TokenizerError(
             f"{where}: BPE dropout {settings['model']['dropout']} makes ids random: set model.dropout to null"
@@ -188,7 +247,13 @@ def _reference(settings: dict[str, Any], special: SpecialTokens, where: str) -> 
         tokens[number] = token
     roles = _find_roles(settings, ids, special, where)
     specials = {token["content"] for token in settings["added_tokens"] if token.get("special")}
-    specials |= {tokens[number] for number in (getattr(roles, role) for role in ROLES) if number >= 0}
+    with_role = {tokens[getattr(roles, role)]: role for role in ROLES if getattr(roles, role) >= 0}
+    for marker in markers:
+        if marker in with_role:
+            raise TokenizerError(
+                f"{where}: tokenizer.markers: {marker!r} is the {with_role[marker]} token: leave it out"
+            )
+    specials |= with_role.keys()
     return Reference(
         json_bytes=json_bytes,
         sha256=hashlib.sha256(json_bytes).hexdigest(),
@@ -197,7 +262,39 @@ def _reference(settings: dict[str, Any], special: SpecialTokens, where: str) -> 
         tokens=tuple(tokens),
         specials=tuple(sorted(specials)),
         where=where,
+        markers=tuple(sorted(markers)),
+        mask_markers=mask_markers,
     )
+
+
+def with_added_tokens(data: bytes, tokens: Sequence[str]) -> bytes:
+    """A tokenizer.json that has these tokens, too, behind all others."""
+    if not tokens:
+        return data
+    settings = _parse(data, "tokenizer.json")
+    known = _from_text(data.decode(), "tokenizer.json").get_vocab(with_added_tokens=True)
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    first = max(known.values()) + 1
+    new = [token for token in dict.fromkeys(tokens) if token not in known]
+    settings["added_tokens"] += [{"id": first + i, "content": token, **flags} for i, token in enumerate(new)]
+    return json.dumps(settings, ensure_ascii=False).encode()
+
+
+def _add_markers(settings: dict[str, Any], markers: Sequence[str], where: str) -> None:
+    """Make each marker an added token that isn't special."""
+    vocab = settings["model"]["vocab"]
+    known = {token: number for number, (token, _) in enumerate(vocab)} if isinstance(vocab, list) else vocab
+    added = {token["content"]: token for token in settings["added_tokens"]}
+    for marker in markers:
+        if marker in added:
+            added[marker]["special"] = False
+        elif marker in known:
+            flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+            settings["added_tokens"].append({"id": known[marker], "content": marker, **flags})
+        else:
+            raise TokenizerError(
+                f"{where}: tokenizer.markers: {marker!r} is no token of it: add it to the tokenizer, or leave it out"
+            )
 
 
 def without_specials(settings: dict[str, Any], specials: set[str]) -> dict[str, Any]:
@@ -356,9 +453,11 @@ def _find_roles(settings: dict[str, Any], ids: dict[str, int], special: SpecialT
                 f"{where}: the tokenizer has no {role} token: name one of its tokens in tokenizer.special.{role}, "
                 f"or add one, such as {KNOWN_NAMES[role][0]}"
             )
-    same = [role for role in ROLES if role != "mask" and found[role] == found["mask"]]
-    if same:
-        raise TokenizerError(f"{where}: mask and {same[0]} are the same token: name another in tokenizer.special.mask")
+    for one, other in itertools.combinations(ROLES, 2):
+        if found[one] == found[other] >= 0:
+            raise TokenizerError(
+                f"{where}: {one} and {other} are the same token: name another in tokenizer.special.{one} or .{other}"
+            )
     return Roles(**found, how=", ".join(how))
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from mlm_data.tokens.bits import inlined, lean_kernel, load64, trailing_zeros
 from mlm_data.tokens.classes import CLINGS, HOLDS, ISOLATED, SPACE, UNKNOWN, WORD
-from mlm_data.tokens.emit import DOCUMENT, NUM_HOLES, NUM_IDS, PLACE, SLACK, UNKNOWN_POINT, code_point, emit
+from mlm_data.tokens.emit import DOCUMENT, MATCH, NUM_HOLES, NUM_IDS, PLACE, SLACK, UNKNOWN_POINT, code_point, emit
+from mlm_data.tokens.table import WORD_START
 
 LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
 HIGH = np.uint64(0x8080808080808080)
@@ -47,20 +48,30 @@ def visible_run(data, place):
 
 
 @lean_kernel
-def scan_separated(data, offsets, classes, isolates, slots, keys, arena, out, holes, hashes, ends, state):
+def scan_separated(data, offsets, classes, isolates, matches, slots, keys, arena, out, holes, hashes, ends, state):
     """Scan from the state's document and place until all is done or a buffer is full.
 
     isolates: ASCII punctuation stands alone, and all ASCII letters and digits are words (BERT); else all visible
-    ASCII is words (T5). ends[d] gets the ids and holes before the end of document d.
+    ASCII is words (T5). matches: added tokens, as for `scan_gpt2`; what lies between two of them is a text of its own.
+    ends[d] gets the ids and holes before the end of document d.
     """
     document = state[DOCUMENT]
     place = state[PLACE]
+    match = state[MATCH]
     num_ids = 0
     num_holes = 0
     unknown = -1
     enough = out.size - SLACK
     while document < offsets.size - 1:
-        end = offsets[document + 1]
+        document_end = offsets[document + 1]
+        if place == matches[match, 0] and place < document_end:
+            if num_ids >= enough:
+                break
+            out[num_ids] = np.uint32(matches[match, 2]) | WORD_START
+            num_ids += 1
+            place = matches[match, 1]
+            match += 1
+        end = min(document_end, matches[match, 0])
         while place < end and num_ids < enough and num_holes < hashes.size:
             start = place
             point, length = code_point(data, place, end)
@@ -105,11 +116,14 @@ def scan_separated(data, offsets, classes, isolates, slots, keys, arena, out, ho
             num_ids, num_holes = emit(slots, keys, arena, data, start, place, out, num_ids, holes, hashes, num_holes)
         if place < end:
             break
+        if end < document_end:
+            continue
         ends[document, 0] = num_ids
         ends[document, 1] = num_holes
         document += 1
     state[DOCUMENT] = document
     state[PLACE] = place
+    state[MATCH] = match
     state[NUM_IDS] = num_ids
     state[NUM_HOLES] = num_holes
     state[UNKNOWN_POINT] = unknown

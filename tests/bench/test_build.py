@@ -8,11 +8,12 @@ import time
 
 import pytest
 
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
+from mlm_data.settings import parse_settings
 from pipelines.build import build
-from pipelines.commands.show import disk_bytes
+from pipelines.commands.build import disk_bytes
 from tests.bench.report import show
 
 pytestmark = [pytest.mark.bench, pytest.mark.corpora]

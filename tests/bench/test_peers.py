@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from mlm_data.build import context
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
+from mlm_data.settings import parse_settings
 from pipelines.build import build
-from pipelines.commands.show import disk_bytes
+from pipelines.commands.build import disk_bytes
 from tests.bench.report import show
 
 pytestmark = [pytest.mark.bench, pytest.mark.corpora]

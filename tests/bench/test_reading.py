@@ -15,8 +15,9 @@ import pyarrow.json
 import pytest
 import zstandard
 
-from mlm_data.config import BuildConfig, CleanSettings, parse_settings
+from mlm_data.config import BuildConfig, CleanSettings
 from mlm_data.hashing import hash128
+from mlm_data.settings import parse_settings
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_slice
 from mlm_data.types import Slice

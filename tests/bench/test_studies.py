@@ -21,9 +21,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader, evaluation
+from mlm_data.settings import parse_settings
 from mlm_data.shards.format import TRAIN
 from pipelines.build import build
 from tests.bench.report import show

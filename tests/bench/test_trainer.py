@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
+from mlm_data.settings import parse_settings
 from pipelines.build import build
 from tests.bench.report import show
 

@@ -6,19 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm_data.config import (
-    BuildConfig,
-    CleanSettings,
-    MaskSettings,
-    PackSettings,
-    anchor,
-    apply_overrides,
-    load_config,
-    parse_settings,
-    parse_yaml,
-    semantic,
-)
+from mlm_data.config import BuildConfig, CleanSettings, MaskSettings, PackSettings, anchor, load_config, semantic
 from mlm_data.errors import ConfigError
+from mlm_data.settings import apply_overrides, parse_settings, parse_yaml
 
 MINIMAL = {"inputs": [{"path": "a/*.md"}], "output": "out", "tokenizer": {"train": {"vocab_size": 1000}}}
 

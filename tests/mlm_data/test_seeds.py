@@ -64,6 +64,11 @@ def test_kernels_equal_plain_integers(key, word):
     assert int(draw(key, word)) == Plain.draw(int(key), int(word))
 
 
+def test_many_draws_are_single_ones_in_a_row():
+    assert seeds.draws(np.uint64(7), 5).tolist() == [int(draw(np.uint64(7), counter)) for counter in range(5)]
+    assert seeds.draws(np.uint64(7), 0).size == 0
+
+
 @given(words, words, words)
 def test_the_order_of_words_matters(key, one, two):
     if one != two:

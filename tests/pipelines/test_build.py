@@ -8,11 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlm_data.build.estimate import estimate
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
+from mlm_data.dataset.check import check_dataset
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.manifest import load_manifest
+from mlm_data.errors import BuildError
+from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
+from mlm_data.tokens.reference import bert_settings, from_bytes
 from pipelines.build import build, construct
 from tests.pipelines.small_corpus import kill_midway, prepared_units, settings, text, write_jsonl
 
@@ -108,15 +113,65 @@ def test_a_changed_threshold_prepares_nothing_again(built, corpus, tmp_path):
     assert strict.manifest.ledger["documents"]["dropped"]["too_short"] > 1
 
 
-def test_a_prepared_unit_that_lost_its_bytes_is_made_again(corpus, tmp_path):
+def test_prepared_units_that_were_damaged_are_made_again(corpus, tmp_path):
     copy_of(corpus, tmp_path)
     first = build(config_of(tmp_path))
     prepared = prepared_units(tmp_path)
     prepared[0].write_bytes(b"")
     prepared[1].write_bytes(prepared[1].read_bytes()[:-100])
+    flip_a_bit(prepared[2], 5000)
     again = build(config_of(tmp_path))
-    assert again.num_reused == again.num_units - 2
+    assert (again.num_reused, again.num_remade) == (again.num_units - 3, 3)
     assert again.manifest.digest == first.manifest.digest
+
+
+def flip_a_bit(path, place):
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] ^= 1 << (place % 8)
+    path.write_bytes(data)
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_in_the_cache_never_changes_the_dataset(corpus, tmp_path):
+    """At 200 random places of `work/`, one at a time, with shards and manifest made anew."""
+    copy_of(corpus, tmp_path)
+    config = config_of(tmp_path)
+    digest = build(config).manifest.digest
+    random = np.random.default_rng(0)
+    remade = 0
+    for _ in range(200):
+        files = sorted(path for path in (tmp_path / "out/work").rglob("*") if path.is_file())
+        sizes = np.cumsum([path.stat().st_size for path in files])
+        place = int(random.integers(sizes[-1]))
+        index = int(np.searchsorted(sizes, place, side="right"))
+        flip_a_bit(files[index], place)
+        for name in ("LATEST", "versions", "rows", "masks", "documents", "signatures", "tokenizer"):
+            path = tmp_path / "out" / name
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+        again = build(config)
+        assert again.manifest.digest == digest, files[index]
+        remade += again.num_remade
+    assert remade > 100
+
+
+def test_a_runner_that_only_checks_the_pipeline_builds_nothing(corpus, tmp_path, monkeypatch):
+    """As Dataflow's --dry_run: no job, no metrics, no manifest."""
+    copy_of(corpus, tmp_path)
+    monkeypatch.setattr(beam.Pipeline, "run", lambda self: None)
+    assert build(config_of(tmp_path), beam_args=["--dry_run=True"]) is None
+    assert not (tmp_path / "out/LATEST").exists()
+
+
+def test_a_runner_without_metrics_is_as_good_as_any(corpus, tmp_path, monkeypatch):
+    """As Beam's DaskRunner, whose result raises NotImplementedError."""
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import RunnerResult
+
+    def none(self):
+        raise NotImplementedError("collecting metrics will come later!")
+
+    monkeypatch.setattr(RunnerResult, "metrics", none)
+    copy_of(corpus, tmp_path)
+    assert build(config_of(tmp_path)).manifest.ledger["documents"]["kept"] == 100
 
 
 def test_a_field_that_one_input_gains_gives_all_units_its_column(tmp_path):
@@ -186,3 +241,112 @@ def test_prepared_units_are_arrow_files_that_anyone_can_read(built, corpus):
 
 def test_the_manifest_can_be_found_again(built, corpus):
     assert load_manifest(Folder(corpus / "out")) == built.manifest
+
+
+def test_one_of_forty_thousand_equal_texts_is_kept(tmp_path):
+    """Copies are counted beyond 16 bits, through the whole pipeline."""
+    (tmp_path / "in").mkdir()
+    line = json.dumps({"text": text(1)}) + "\n"
+    (tmp_path / "in/equal.jsonl").write_text(line * 40_000)
+    write_jsonl(tmp_path / "in/other.jsonl", range(2, 30))
+    built = build(config_of(tmp_path, unit_bytes=2**30, tokenizer={"train": {"kind": "wordpiece", "vocab_size": 300}}))
+    documents = built.manifest.ledger["documents"]
+    assert documents["dropped"] == {"exact_duplicate": 39_999}
+    assert documents["kept"] == 29
+
+
+def test_more_copies_than_the_format_can_count_share_the_last_number(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/equal.jsonl").write_text((json.dumps({"text": "one two three"}) + "\n") * 33_000)
+    changes = {"deduplicate": {"exact": False}, "clean": {"min_chars": 1}, "split": {"validation": 0}}
+    assert build(config_of(tmp_path, unit_bytes=2**30, **changes)).manifest.ledger["documents"]["kept"] == 33_000
+    copies = Dataset.open(tmp_path / "out").shard("train", 0).documents.column("copy").to_numpy()
+    assert copies.min() == 0
+    assert copies.max() == 32_767
+    assert (copies == 32_767).sum() == 33_000 - 32_767
+
+
+@pytest.fixture
+def marked(tmp_path):
+    """Twenty documents with markers written out in them, one of them a token of the trained tokenizer."""
+    (tmp_path / "in").mkdir()
+    lines = [json.dumps({"text": f"[DRUG] {text(i)} <num> mg of [DRUG]."}) + "\n" for i in range(20)]
+    (tmp_path / "in/a.jsonl").write_text("".join(lines))
+    return tmp_path
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_markers_stay_whole_and_are_hidden_on_request(marked, hidden):
+    tokenizer = {"train": {"kind": "wordpiece", "vocab_size": 300}, "markers": ["[DRUG]", "<num>"]}
+    changes = {"tokenizer": tokenizer, "mask": {"planes": 4, "rate": 0.5, "markers": hidden}}
+    manifest = build(config_of(marked, **changes)).manifest
+    assert manifest.vocab_size <= 300
+    dataset = Dataset.open(marked / "out")
+    drug, number = (dataset.reference().tokens.index(marker) for marker in tokenizer["markers"])
+    rows = [dataset.row(split, row) for split in ("train", "validation") for row in range(dataset.num_rows(split))]
+    tokens = np.concatenate([row.tokens for row in rows])
+    assert (tokens == drug).sum() == 40
+    assert (tokens == number).sum() == 20
+    targets = np.concatenate(
+        [row.tokens[plane.targets] for row in rows for name, plane in row.planes.items() if name != "evaluation"]
+    )
+    assert np.isin(targets, [drug, number]).any() == hidden
+    assert check_dataset(str(marked / "out")).ok
+
+
+def test_the_plan_warns_of_markers_that_are_cut_into_pieces(marked):
+    reference = from_bytes(bert_with_special("[DRUG]"))
+    (marked / "tokenizer.json").write_bytes(reference.json_bytes)
+    config = config_of(marked, tokenizer={"path": str(marked / "tokenizer.json")})
+    (warning,) = [line for line in estimate(config).warnings if "[DRUG]" in line]
+    assert warning == (
+        "[DRUG] stands written out in 20 of the probed documents and is cut into pieces there: to keep it whole, set "
+        'tokenizer.markers: ["[DRUG]"]'
+    )
+    kept = config_of(marked, tokenizer={"path": str(marked / "tokenizer.json"), "markers": ["[DRUG]"]})
+    assert not [line for line in estimate(kept).warnings if "[DRUG]" in line]
+
+
+def bert_with_special(token):
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", token]
+    pieces = "abcdefghijklmnopqrstuvwxyz0123456789"
+    pieces = [*pieces, *(f"##{piece}" for piece in pieces), *"[]<>.,"]
+    vocabulary = {name: i for i, name in enumerate([*names, *pieces])}
+    return json.dumps(bert_settings(vocabulary, names, lowercase=True)).encode()
+
+
+@pytest.fixture
+def half_spelled(tmp_path):
+    """A tokenizer of Latin letters, and documents that begin in Greek."""
+    (tmp_path / "in").mkdir()
+    greek = " ".join(["\u03b1\u03b2"] * 800)
+    lines = [{"text": text(i)} for i in range(20)] + [{"text": f"{greek} {text(i)}"} for i in range(20, 40)]
+    (tmp_path / "in/a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "tokenizer.json").write_bytes(bert_with_special("[X]"))
+    return tmp_path
+
+
+def test_text_that_the_tokenizer_can_t_say_ends_the_build(half_spelled):
+    config = config_of(half_spelled, tokenizer={"path": str(half_spelled / "tokenizer.json")})
+    with pytest.raises(BuildError, match=r"are \[UNK\], more than tokenizer.max_unknown = 0.25 allows .Greek "):
+        build(config)
+    assert not (half_spelled / "out/LATEST").exists()
+    (warning,) = [line for line in estimate(config).warnings if "[UNK]" in line]
+    assert warning.startswith("the build will fail: ")
+
+
+def test_text_that_the_tokenizer_can_t_say_is_accounted_for(half_spelled):
+    tokenizer = {"path": str(half_spelled / "tokenizer.json"), "max_unknown": 1}
+    manifest = build(config_of(half_spelled, tokenizer=tokenizer)).manifest
+    dataset = Dataset.open(half_spelled / "out")
+    in_rows = sum(
+        (dataset.row(split, row).tokens == manifest.roles.unk).sum()
+        for split in ("train", "validation")
+        for row in range(dataset.num_rows(split))
+    )
+    assert manifest.unknown.unknown == in_rows > 0
+    assert manifest.unknown.tokens == manifest.ledger["tokens"]["in_rows"]
+    assert manifest.unknown.by_script["Greek"][0] >= 2000
+    assert manifest.unknown.by_source == {"a.jsonl": (manifest.unknown.tokens, in_rows)}
+    assert "Greek" in manifest.unknown.warning()
+    assert check_dataset(str(half_spelled / "out")).ok

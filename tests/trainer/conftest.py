@@ -13,7 +13,6 @@ SMALL = (
     "model.intermediate=32",
     "batch_rows=4",
     "compile=off",
-    "precision=float32",
     "log_every=4",
     "evaluate_every=10",
     "checkpoint_every=5",
@@ -38,19 +37,25 @@ def dataset(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def small() -> tuple[str, ...]:
-    """Overrides that make a run of milliseconds a step."""
-    return SMALL
+def precision() -> str:
+    """Of every run that a test begins; a test that is to hold in both is marked with `precision.both_precisions`."""
+    return "float32"
 
 
 @pytest.fixture
-def settings(dataset, tmp_path):
+def small(precision) -> tuple[str, ...]:
+    """Overrides that make a run of milliseconds a step."""
+    return (*SMALL, f"precision={precision}")
+
+
+@pytest.fixture
+def settings(small, dataset, tmp_path):
     """A function that makes small settings: settings("budget.steps=3", out="name")."""
     from trainer.config import resolve
 
     def make(*overrides: str, out: str = "run", data: Path = dataset):
         values = {"data": str(data), "out": str(tmp_path / out)}
-        return resolve(recipe_name="tiny", values=values, overrides=[*SMALL, *overrides])
+        return resolve(recipe_name="tiny", values=values, overrides=[*small, *overrides])
 
     return make
 

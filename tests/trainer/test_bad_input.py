@@ -23,10 +23,9 @@ def refused(capsys, monkeypatch):
 
     def call(*arguments: object) -> str:
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in arguments])
+        code = cli.main([str(argument) for argument in arguments])
         error = capsys.readouterr().err
-        assert ended.value.code == 2, error
+        assert code == 2, error
         assert error.startswith("premask-train: ")
         assert error.count("\n") == 1
         return error
@@ -66,6 +65,16 @@ def test_a_vocabulary_that_is_too_large(refused, tmp_path):
     assert "at most: build the dataset with a smaller tokenizer" in refused(
         "plan", "--data", large, "--set", "batch_rows=2"
     )
+
+
+def test_a_dataset_that_hides_nothing(refused, tmp_path, monkeypatch):
+    monkeypatch.setattr("mlm_data.dataset.manifest.bounds_problems", lambda *_: [])  # a build refuses it, too
+    nothing = make_dataset(tmp_path / "nothing", num_rows=8, validation_rows=2, vocab_size=100, rate=(0.3, 0.001))
+    for words in (command(nothing, tmp_path / "out"), ["plan", "--data", nothing, "--set", "batch_rows=2"]):
+        line = refused(*words)
+        assert "hides nothing in plane 1 (max_targets is 0)" in line
+        assert "premask inspect" in line
+    assert "the train split has 0, 1" in refused(*command(nothing, tmp_path / "out", "planes=[7]"))
 
 
 def test_ids_above_65535_are_trained(tmp_path):
@@ -121,5 +130,21 @@ def test_checkpoints_that_are_not_there_or_damaged(refused, run, tmp_path):
         assert "no checkpoint is whole" in refused(*words)
 
 
-def test_options_that_cannot_be(refused, run):
+def test_options_that_cannot_be(refused, run, tmp_path):
     assert "--max-rows must be at least 1, got 0" in refused("eval", run.out, "--max-rows", 0)
+    assert "--blimp-pairs must be at least 1, got 0" in refused("eval", run.out, "--blimp-pairs", 0)
+    assert "--rounds must be at least 1, got 0" in refused("bench", "--data", run.data, "--rounds", 0)
+    assert "half of a surrogate pair at character 7" in refused("fill", run.out, "[MASK] \ud800")
+    assert "can't write the curves" in refused("plot", run.out, "--out", tmp_path / "absent" / "curves.html")
+    assert "did you mean --recipe?" in refused("run", "--recip", "tiny")
+
+
+def test_a_device_whose_memory_is_full(refused, dataset, tmp_path, monkeypatch):
+    from trainer.training.step import Stepper
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Stepper, "run", full)
+    line = refused(*command(dataset, tmp_path / "out"))
+    assert "batch_rows=4: the device's memory is full: use batch_rows=2 with twice the accumulate" in line

@@ -14,6 +14,7 @@ from mlm_data.config import SpecialTokens
 from mlm_data.errors import CheckpointError, InputError, PremaskError, StorageError, TokenizerError
 from mlm_data.tokens.reference import Reference, bert_settings, from_bytes, load_tokenizer
 from tests.synthetic import make_dataset
+from tests.trainer.precision import both_precisions, tolerance
 from trainer.config import ModelSettings, resolve
 from trainer.export import export_hf, from_hf, hf_config, import_hf, shape_of, to_hf, tokenizer_files
 from trainer.model.attention import make_attention
@@ -63,10 +64,18 @@ def byte_level() -> bytes:
     return tokenizer.to_str().encode()
 
 
-def encoder(shape: ModelSettings, vocab_size: int, *, rows: int, length: int, kind: str = "reference") -> Encoder:
+def encoder(
+    shape: ModelSettings,
+    vocab_size: int,
+    *,
+    rows: int,
+    length: int,
+    kind: str = "reference",
+    compute: torch.dtype = torch.float32,
+) -> Encoder:
     """An encoder with every parameter drawn at STD: norms around 1, decoder bias and all matrices around 0."""
     attention = make_attention(kind, rows=rows, length=length, window=shape.window)
-    model = Encoder(shape, vocab_size, length=length, attention=attention, compute=torch.float32)
+    model = Encoder(shape, vocab_size, length=length, attention=attention, compute=compute)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -128,6 +137,7 @@ def hf_folder(request, tmp_path_factory) -> Path:
     return folder
 
 
+@both_precisions
 @pytest.mark.parametrize(
     ("kind", "length", "lengths"),
     [
@@ -138,11 +148,12 @@ def hf_folder(request, tmp_path_factory) -> Path:
         ("batched", 512, [[330, 3, 179], [512]]),  # local layers in blocks of the window
     ],
 )
-def test_outputs_and_all_gradients_agree_per_segment(kind, length, lengths):
+def test_outputs_and_all_gradients_agree_per_segment(kind, length, lengths, precision):
     shape = SHAPE.model_copy(update={"layers": 5})  # global, local, local, global, local
     tokenizer = wordpiece()
     vocab_size = from_bytes(tokenizer).vocab_size
-    model = encoder(shape, vocab_size, rows=2, length=length, kind=kind)
+    compute = getattr(torch, precision)
+    model = encoder(shape, vocab_size, rows=2, length=length, kind=kind, compute=compute)
     hf = hf_model(model, tokenizer, length)
     generator = torch.Generator().manual_seed(2)
     flat = [size for row in lengths for size in row]
@@ -158,12 +169,13 @@ def test_outputs_and_all_gradients_agree_per_segment(kind, length, lengths):
     logits = torch.cat(per_segment)[places]
     torch.nn.functional.cross_entropy(logits, targets, reduction="sum").backward()
 
-    assert difference(model.logits(features), logits) <= TOLERANCE
+    error = max(TOLERANCE, tolerance(precision, units=10))
+    assert difference(model.logits(features), logits) <= error
     ours = to_hf({name: parameter.grad for name, parameter in model.named_parameters()}, vocab_size)
     theirs = dict(hf.named_parameters())
     assert ours.keys() == theirs.keys()
     worst = max((difference(gradient, theirs[name].grad), name) for name, gradient in ours.items())
-    assert worst[0] <= TOLERANCE, worst
+    assert worst[0] <= error, worst
 
 
 @pytest.mark.parametrize("change", [{"window": 63}, {"window": 65}, {"rope_theta": 1e4}, {"global_every": 2}])

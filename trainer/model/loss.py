@@ -13,7 +13,7 @@ making the gradient in the forward pass is Liger's (Hsu et al. 2024, sec. 3.2).
 
 `F.linear_cross_entropy` of torch 2.13 returns a bf16 loss for bf16 input, so we have our own.
 
-The kernel is plain torch (`softmax_gradient`), Triton on GPUs, C++ for float32 on CPUs (kernels/softmax.py), or the
+The kernel is plain torch (`softmax_gradient`), Triton on GPUs, C++ on CPUs (kernels/softmax.py), or the
 plain one compiled by Inductor.
 """
 
@@ -24,11 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlm_data.types import IGNORED
 from trainer.kernels.products import TORCH, Products
 
-IGNORE = -100
 CHUNK = 2048  # targets at a time: 64 MiB of logits at a vocabulary of 8,192
 CPU_CHUNK = 256  # on a CPU: what fits into its caches is passed over three times without touching memory
+CPU_CHUNK_LOW = 512  # in bfloat16: each chunk's gradient of the decoder is rounded, and added in a pass of its own
 
 # (logits_CV, bias_V, target_C) -> (loss_C, hit_C); logits are replaced by their gradient in their own precision
 Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -39,7 +40,7 @@ def softmax_gradient(logits_CV: Tensor, bias_V: Tensor, target_C: Tensor) -> tup
 
     Both are zero, and so is the gradient, where the target is -100.
     """
-    valid_C = target_C != IGNORE
+    valid_C = target_C != IGNORED
     shifted_CV = logits_CV.float() + bias_V
     top_C = shifted_CV.amax(-1)
     number_V = torch.arange(logits_CV.shape[1], device=logits_CV.device)
@@ -91,7 +92,7 @@ class _TargetLoss(torch.autograd.Function):
         decoder, back = products.pack(weight.t()), products.pack(weight) if gradient else None
         losses, hits, dx = [], [], []
         dweight_VD = dbias_V = None
-        chunk = CHUNK if x_ND.is_cuda else CPU_CHUNK
+        chunk = CHUNK if x_ND.is_cuda else CPU_CHUNK if compute == torch.float32 else CPU_CHUNK_LOW
         for x_CD, target_C in zip(x_ND.split(chunk), target_N.split(chunk), strict=True):
             d_CV = products.multiply(x_CD, decoder)
             loss_C, hit_C = kernel(d_CV, bias_V, target_C)
@@ -124,5 +125,5 @@ def plain_target_loss(
 ) -> tuple[Tensor, Tensor]:
     """The oracle: `cross_entropy` over whole logits in float32."""
     logits_NV = torch.nn.functional.linear(features_ND.float(), weight_VD.float(), bias_V)
-    loss = torch.nn.functional.cross_entropy(logits_NV, target_N, ignore_index=IGNORE, reduction="sum")
+    loss = torch.nn.functional.cross_entropy(logits_NV, target_N, ignore_index=IGNORED, reduction="sum")
     return loss, (logits_NV.argmax(-1) == target_N).sum().float()

@@ -12,6 +12,7 @@ their sums, as in both papers.
 
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from jaxtyping import Float64
 
 from mlm_data.errors import InputError
+from trainer.studies.json_lines import numbered_lines
 from trainer.studies.texts import hidden_states, pack
 from trainer.training.runs import Trained
 
@@ -66,12 +68,10 @@ def read_pairs(path: Path, *, limit: int | None = None) -> list[tuple[str, str]]
     """(good, bad) of each line of a BLiMP file.
 
     Raises:
-        InputError: for a line that is no pair.
+        InputError: if the file can't be read, or a line is no pair.
     """
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:limit], start=1):
-        if not line.strip():
-            continue
+    for number, line in islice(numbered_lines(path), limit):
         try:
             value = json.loads(line)
             pairs.append((value["sentence_good"], value["sentence_bad"]))

@@ -15,8 +15,10 @@ from torch import nn
 
 from mlm_data import seeds
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.loading.batches import IGNORED, Batch
+from mlm_data.errors import ConfigError
+from mlm_data.loading.batches import Batch
 from mlm_data.loading.loader import evaluation
+from mlm_data.types import IGNORED
 from trainer.model.encoder import Encoder
 from trainer.training.data import Tensors, never_targets, pieces, token_rows, unigram_counts
 from trainer.training.parallel import ALONE, Parallel
@@ -84,22 +86,13 @@ def shuffled(batches: Iterable[Batch], dataset: Dataset, *, seed: int = 0) -> It
     for number, batch in enumerate(batches):
         ids = batch.input_ids.reshape(-1, length).copy()
         key = np.uint64(seeds.fold(seeds.fold(np.uint64(seed), seeds.SAMPLE), number))
-        priority = seeds_draw(key, ids.size).reshape(ids.shape)
+        priority = seeds.draws(key, ids.size).reshape(ids.shape)
         movable = ~special[ids]
         # Sort movable places of each row by priority; the others stay: they sort into their own slots.
         for row in range(ids.shape[0]):
             places = np.flatnonzero(movable[row])
             ids[row, places] = ids[row, places[np.argsort(priority[row, places], kind="stable")]]
         yield Batch(**{**batch.__dict__, "input_ids": ids.reshape(-1)})
-
-
-def seeds_draw(key: np.uint64, count: int) -> np.ndarray:
-    """The first numbers of a key's stream: uint64 [count]."""
-    with np.errstate(over="ignore"):
-        x = key + (np.arange(count, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def evaluation_targets(
@@ -175,14 +168,18 @@ def report(
     baselines: bool,
     max_rows: int | None = None,
 ) -> dict[str, Any]:
-    """Everything `premask-train eval` prints, as plain types."""
+    """Everything `premask-train eval` prints, as plain types.
+
+    Raises:
+        ConfigError: if there is no validation split, or no target in it.
+    """
     stream = evaluation(dataset, batch_rows)
     target_size = stream.target_size
     batches = list(_take(stream, max_rows))
-    result: dict[str, Any] = {
-        "dataset": dataset.digest,
-        "model": score(Forward(model), batches, target_size=target_size, device=device).to_dict(),
-    }
+    found = score(Forward(model), batches, target_size=target_size, device=device)
+    if not found.targets:
+        raise ConfigError(f"{dataset.folder.location}: its evaluation plane hides nothing: build it with more text")
+    result: dict[str, Any] = {"dataset": dataset.digest, "model": found.to_dict()}
     if not baselines:
         return result
     left, right, truths = evaluation_targets(batches)

@@ -8,6 +8,7 @@ import torch
 
 from mlm_data.errors import InputError
 from trainer.model.encoder import Encoder
+from trainer.studies.texts import check_text
 from trainer.training.runs import Trained
 
 
@@ -27,6 +28,7 @@ def fill(trained: Trained, text: str, *, top: int = 5) -> list[list[Guess]]:
     Raises:
         InputError: if the text has no [MASK], or is longer than the model's rows.
     """
+    check_text(text)
     tokenizer, model = trained.tokenizer, trained.model
     ids = tokenizer.encode_masked(text)
     mask = tokenizer.tokens[tokenizer.roles.mask]

@@ -20,9 +20,9 @@ from tokenizers import Tokenizer
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
+from mlm_data.tokens.reference import special_tokens
 from trainer.config import RunSettings
 from trainer.training import machine as mc
-from trainer.training.runs import special_tokens
 
 Batches = Callable[[int], dict[str, torch.Tensor]]  # the n-th batch, as HF's models take it
 STEPS = 2  # of each peer in each round

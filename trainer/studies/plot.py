@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mlm_data.errors import InputError
+from mlm_data.stores.folder import explain
 from trainer.training.runlog import read_log
 
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
@@ -35,6 +36,7 @@ def plot(runs: Sequence[Path], out: Path) -> None:
 
     Raises:
         InputError: if a run has no steps in its log.
+        StorageError: if the file can't be written.
     """
     charts: dict[str, list[Curve]] = {"loss (nats)": [], "accuracy": [], "gradient norm": [], RATE: []}
     names, rows = _names(runs), []
@@ -58,7 +60,10 @@ def plot(runs: Sequence[Path], out: Path) -> None:
         rows.append(_row(names[number], colour, x, seen, charts["loss (nats)"][-2].y))
     body = "\n".join(f"<h2>{html.escape(title)}</h2>\n{svg(curves)}" for title, curves in charts.items())
     page = PAGE.format(title=html.escape(", ".join(names)), rows="\n".join(rows), body=body)
-    out.write_text(page, encoding="utf-8")
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise explain(error, str(out), "write the curves") from error
 
 
 def _names(runs: Sequence[Path]) -> list[str]:

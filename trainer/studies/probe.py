@@ -10,7 +10,6 @@ by a hash of the text, 4 to 1, so that the same text is never on both sides. The
 which has one minimum: no seed, no learning rate. A text that is longer than the model's rows is cut, and counted.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from mlm_data.errors import InputError
 from mlm_data.hashing import hash128
+from trainer.studies.labelled import read_labelled
 from trainer.studies.texts import hidden_states, pack
 from trainer.training.machine import Machine
 from trainer.training.runs import Trained
@@ -162,32 +162,3 @@ def fit(x: Tensor, y: Tensor, classes: int, l2: float) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         plain = weight / scale[:, None]
         return plain, bias - mean @ plain
-
-
-def read_labelled(path: Path, text_field: str, label_field: str) -> tuple[list[str], list[str]]:
-    """Texts and labels of a JSONL file; labels become strings.
-
-    Raises:
-        InputError: if the file can't be read, or a line lacks a field.
-    """
-    texts, labels = [], []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # `splitlines` would cut at U+2028, which JSON may hold
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: can't be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-            text, label = value[text_field], value[label_field]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path}, line {number}: expected JSON with {text_field!r} and {label_field!r}: name others with "
-                "--text-field and --label-field"
-            ) from error
-        if not isinstance(text, str):
-            raise InputError(f"{path}, line {number}: {text_field!r} is no string")
-        texts.append(text)
-        labels.append(str(label))
-    return texts, labels

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from mlm_data.errors import InputError
 from trainer.model.encoder import Encoder
 
 
@@ -25,6 +26,20 @@ class Packed(NamedTuple):
     cu_seqlens: Tensor  # int32 [T + 1]: as many borders as there could be
     starts: Int64[np.ndarray, " segments"]  # first place of each segment in the batch
     lengths: Int64[np.ndarray, " segments"]
+
+
+def check_text(text: str, *, where: str = "") -> None:
+    """Refuse a string that is no Unicode text: half of a surrogate pair, as JSON and a terminal may hold one.
+
+    Raises:
+        InputError: names the place in the text.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{where}the text has half of a surrogate pair at character {error.start}: take it out"
+        ) from error
 
 
 def pack(segments: Iterable[np.ndarray], *, rows: int, length: int, pad: int) -> Iterator[Packed]:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
@@ -16,11 +16,13 @@ from torch import Tensor
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
-from mlm_data.loading.batches import IGNORED, Batch
+from mlm_data.loading.batches import Batch
 from mlm_data.loading.loader import Loader
 from mlm_data.shards.format import TRAIN
+from mlm_data.types import IGNORED
 from trainer.config import RunSettings
 from trainer.training.parallel import ALONE, Parallel
+from trainer.training.record import RunRecord
 
 MAX_IDS = 2**21 - 1
 AHEAD = 8  # batches that a thread makes while the device works: it is woken for half of them at once
@@ -59,31 +61,33 @@ def open_dataset(location: str) -> Dataset:
     return Dataset.open(folder, digest or None)
 
 
-def check_rows(dataset: Dataset, batch_rows: int) -> None:
-    """Refuse a dataset that does not fill one batch.
+def check_dataset(dataset: Dataset, settings: RunSettings, *, world: int = 1) -> None:
+    """Refuse a dataset that can't be trained on with these settings.
 
     Raises:
-        ConfigError: names both numbers and the remedy.
+        ConfigError: if it does not fill one batch, a plane is not there or hides nothing, or its vocabulary is so large
+            that the neighbours of a place can't be counted as one integer of 63 bits for three ids.
     """
-    num_rows = dataset.num_rows(TRAIN)
-    if num_rows < batch_rows:
-        raise ConfigError(
-            f"data: {dataset.folder.location} has {num_rows} training rows, fewer than one batch of {batch_rows}: "
-            f"use batch_rows={max(1, num_rows)} or more text"
-        )
-
-
-def check_vocabulary(dataset: Dataset) -> None:
-    """Refuse a vocabulary whose neighbours can't be counted as one integer of 63 bits for three ids.
-
-    Raises:
-        ConfigError: names both numbers and the remedy.
-    """
-    size = dataset.manifest.vocab_size
+    manifest, where, rows = dataset.manifest, f"data: {dataset.folder.location}", settings.batch_rows * world
+    num_rows, size, known = dataset.num_rows(TRAIN), manifest.vocab_size, dataset.planes(TRAIN)
+    if num_rows < rows:
+        remedy = f"use batch_rows={max(1, num_rows // world)} or more text"
+        raise ConfigError(f"{where} has {num_rows} training rows, fewer than one batch of {rows}: {remedy}")
     if size > MAX_IDS:
         raise ConfigError(
-            f"data: {dataset.folder.location} has a vocabulary of {size:,} ids, the trainer does {MAX_IDS:,} at most: "
+            f"{where} has a vocabulary of {size:,} ids, the trainer does {MAX_IDS:,} at most: "
             "build the dataset with a smaller tokenizer"
+        )
+    planes = known if settings.planes is None else [str(plane) for plane in settings.planes]
+    strange = [plane for plane in planes if plane not in known]
+    if strange or not planes:
+        raise ConfigError(f"planes: {', '.join(strange) or 'none'}: the train split has {', '.join(known)}")
+    empty = [plane for plane in planes if manifest.max_targets(plane) == 0]
+    if empty:
+        raise ConfigError(
+            f"{where} hides nothing in plane {', '.join(empty)} (max_targets is 0), so there is nothing to learn: look "
+            f"at a row (premask inspect {dataset.folder.location} --row 0) and build it with a tokenizer that knows "
+            "the text, or a higher mask.rate"
         )
 
 
@@ -130,18 +134,19 @@ def token_rows(
             yield rows.tokens.astype(np.int32), segments
 
 
-def documents_of_step(settings: RunSettings, facts: Mapping[str, Any], step: int) -> pa.Table:
+def documents_of_step(record: RunRecord, step: int) -> pa.Table:
     """Which documents were in step 1, 2, ... of a run, of all ranks; columns as of `Loader.documents_between`.
 
     A mixture's `stream_row` counts rows of the dataset that `data` names, a column of its own.
     """
-    sizes = dict(zip(facts["ramp"], facts["rows_per_step"], strict=True))
-    data, digest, begin = settings.data, facts["dataset"], 0
-    for part in reversed(facts.get("former", [])):  # datasets that others have taken the place of, the last one first
-        if step > part["until"]:
-            begin = max(begin, part["until"])
+    settings = record.settings
+    sizes = dict(zip(record.ramp, record.rows_per_step, strict=True))
+    data, digest, begin = settings.data, record.dataset, 0
+    for part in reversed(record.former):  # datasets that others have taken the place of, the last one first
+        if step > part.until:
+            begin = max(begin, part.until)
         else:
-            data, digest = part["data"], part["dataset"]
+            data, digest = part.data, part.dataset
 
     def rows(number: int) -> int:
         return sizes[max(first for first in sizes if first <= number)]
@@ -153,8 +158,7 @@ def documents_of_step(settings: RunSettings, facts: Mapping[str, Any], step: int
         return Loader(dataset, **options).documents_between(first, count)
     parts = [(dataset, 1.0)]
     for number, part in enumerate(settings.mix):
-        known = facts.get("mix")  # runs from before this was written down: the version that is there now
-        parts.append((open_dataset(pinned(part.data, known[number]) if known else part.data), part.weight))
+        parts.append((open_dataset(pinned(part.data, record.mix[number])), part.weight))
     loaders = [Loader(one, **options) for one, _ in parts]
     units = _units([weight for _, weight in parts], [0] * len(parts), settings.batch_rows)
     tables = []
@@ -296,7 +300,7 @@ def usual_segments(dataset: Dataset, batch_rows: int) -> int:
 
     The loader's own bound is what every row could have at once, several times as much. Flash attention starts
     programs for every segment that there might be: on an H100, a layer of 32 rows of 1,024, one segment each, takes
-    1.8 ms with borders for 32 segments and 2.4 ms with borders for 1,024 (docs/gpu.md).
+    1.8 ms with borders for 32 segments and 2.4 ms with borders for 1,024 (docs/lab-notes.md).
     """
     facts, most = dataset.manifest.splits[TRAIN], batch_rows * dataset.manifest.max_segments
     mean = batch_rows * (facts["num_segments"] / facts["num_rows"] + 1)  # and a padding at each row's end

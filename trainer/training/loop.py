@@ -1,47 +1,43 @@
-"""A run: begin or resume, train, evaluate, checkpoint, stop.
+"""A run: train, evaluate, checkpoint, stop. How it begins is in begin.py.
 
-    RUN/run.json            settings, dataset, precision, versions, and how many steps there will be
+    RUN/run.json            what the run is: see record.py
     RUN/tokenizer.json      the dataset's
     RUN/log.jsonl           a line for every step, and one for every validation
     RUN/tensorboard/        the same for TensorBoard
     RUN/checkpoints/        see checkpoint.py
 
 Everything that a step depends on is in its checkpoint or in run.json, so a run that is killed and started again goes
-through the same losses, bit for bit, on the same machine. That includes a budget in minutes: its number of steps is
-decided once from the speed of the first 20 steps, corrected once where the decay begins, and written down each time
-before a step depends on it.
+through the same losses, bit for bit, on the same machine: with a budget in minutes too (horizon.py).
 """
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from mlm_data.errors import ConfigError
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards.format import TRAIN, VALIDATION
 from trainer.config import RunSettings, phases_of
-from trainer.model.encoder import PADDED_BIAS
 from trainer.studies.arithmetic import peak_of, step_flops
 from trainer.studies.evaluate import Score, score
 from trainer.training import checkpoint as ck
-from trainer.training import graphs, runs
 from trainer.training import machine as mc
 from trainer.training import parallel as pl
-from trainer.training.data import Stream, Tensors, check_rows, check_vocabulary, open_dataset, unigram_counts
-from trainer.training.optim import Average, Optimizer
+from trainer.training.agree import with_import
+from trainer.training.begin import Begun, begin
+from trainer.training.data import Tensors
+from trainer.training.horizon import OVERHEAD, UNDECIDED, decide, must_decide, rate_at
+from trainer.training.record import exists, write
 from trainer.training.runlog import COMPILE_STEPS, Clock, Log, Spikes
-from trainer.training.schedule import decay_start, factor
-from trainer.training.step import Forward, Stepper, StepStats
+from trainer.training.step import StepStats
 
 MEASURED_STEPS = 20  # after which a budget in minutes becomes a number of steps
-OVERHEAD = 1.03  # evaluation and checkpoints, as a factor on the time of steps
-UNDECIDED = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +53,6 @@ class Progress:
     tokens_per_second: float | None
     seconds_left: float | None
     mfu: float | None = None  # useful operations by the GPU's stated peak, or by the CPU's measured one
-
-
-@dataclass(kw_only=True)
-class State:
-    """What changes from step to step besides weights and optimizer; goes into checkpoints as JSON."""
-
-    step: int = 0
-    skipped: list[int] = field(default_factory=list)
-    seconds: float = 0.0  # of training, without compilation
-    validation: dict[str, Any] | None = None  # the last one: step and sums
-    best: dict[str, Any] | None = None  # step and loss of the best validation
 
 
 def train(
@@ -88,10 +73,14 @@ def train(
         if not parallel.leads:
             say = watch = lambda _: None
         result: dict[str, Any] = {}
-        for number, phase in enumerate(phases_of(runs.with_import(settings))):
+        phases = phases_of(with_import(settings))
+        for number, phase in enumerate(phases):
             if settings.phases:
                 say(f"phase {number}: {phase.data}")
-            result = _Run(phase, parallel, say=say, watch=watch).train()
+            followed = number + 1 < len(phases) and exists(Path(phases[number + 1].out))
+            with _enough_memory(phase):
+                begun = begin(phase, parallel, say=say, followed=followed)
+                result = _Run(phase, parallel, begun, say=say, watch=watch).train()
             if result["stopped"]:
                 break
         return result
@@ -102,100 +91,25 @@ class _Run:
         self,
         settings: RunSettings,
         parallel: pl.Parallel,
+        begun: Begun,
         *,
         say: Callable[[str], None],
         watch: Callable[[Progress], None],
     ) -> None:
         self.settings, self.parallel, self._say, self._watch = settings, parallel, say, watch
-        self.folder = Path(settings.out)
-        self.dataset = open_dataset(settings.data)
-        check_rows(self.dataset, settings.batch_rows * parallel.world)
-        check_vocabulary(self.dataset)
-        self.facts = runs.begin(self.folder, settings, self.dataset, world=parallel.world)
-        parallel.wait()  # until all have looked, before one writes
-        if self.facts["horizon"] is None:
-            self.facts["horizon"] = self._fixed_horizon()
-        self.machine = mc.choose(settings, precision=self.facts["precision"], parallel=parallel)
-        self.facts["precision"] = str(self.machine.precision).removeprefix("torch.")
-        graphs.check(settings, self.machine.device, parallel.world)
-        for note in self.machine.notes:
-            say(note)
-        mc.prepare(self.machine)
-        manifest = self.dataset.manifest
-        self.model = runs.make_model(
-            runs.shape_of(self.folder, self.facts),
-            manifest.vocab_size,
-            manifest.sequence_length,
-            self.machine,
-            rows=settings.batch_rows,
-        )
-        self.model.recompute = settings.recompute
-        found, notes = ck.latest(self.folder)
-        for note in notes:
-            say(note)
-        resumed = found is not None and "loader" in found.state  # an imported model has no step behind it
-        if resumed:
-            runs.load_weights(self.model, found.model, where=self.folder)
-        begun_from = found if resumed else self._begin(found)
-        if self.machine.compile:
-            mc.compile_parts(self.model)
-        forward = pl.wrap(Forward(self.model), self.model.blocks, parallel)
-        self.optimizer = Optimizer(self.model, settings.optimizer, parallel)
-        self.average = Average(self.optimizer.parameters, settings.ema, self.optimizer) if settings.ema else None
-        if begun_from is not None and "run" in begun_from.state:
-            self.optimizer.load_state(begun_from.optimizer)
-            if self.average:
-                self.average.load_state(begun_from.optimizer)
-        self.state = State()
-        if resumed:
-            self.state = State(**found.state["run"])
-            torch.set_rng_state(torch.tensor(found.state["rng"], dtype=torch.uint8))
-            say(f"resumed from step {found.step}")
-        place = found.state["loader"] if resumed else None
-        if self.facts.get("former") and (place is None or place[0]["digest"] != self.dataset.digest):
-            done = found.step if resumed else 0
-            self.facts["former"][-1]["until"] = done
-            say(f"from step {done + 1} on with dataset {self.dataset.digest[:16]}, from its beginning")
-            place = None
-        on_gpu = self.machine.device.type == "cuda"
-        self.stream = Stream(self.dataset, settings, state=place, parallel=parallel, short=on_gpu)
-        self.facts["mix"] = self.stream.digests[1:]
-        if parallel.leads:
-            runs.write(self.folder, self.facts, self.dataset.tokenizer())
-        kind = graphs.GraphStepper if settings.cuda_graphs else Stepper
-        self.stepper = kind(forward, self.optimizer, table_rows=settings.log_every, parallel=parallel)
-        self._validate = forward.module if parallel.kind == "ddp" else forward
+        self.folder, self.dataset, self.machine = begun.folder, begun.dataset, begun.machine
+        self.record, self.state = begun.record, begun.state
+        self.model, self.optimizer, self.average = begun.model, begun.optimizer, begun.average
+        self.stream, self.stepper = begun.stream, begun.stepper
+        self._validate = begun.forward.module if parallel.kind == "ddp" else begun.forward
         self._saver = ck.Saver()
-        self._saved = self.state.step if resumed else None  # step of the newest checkpoint; the same on all ranks
+        self._saved = begun.saved
         self._log = Log(self.folder, self.state.step, wandb=settings.wandb) if parallel.leads else None
         self._clock = Clock()
         self._spikes = Spikes()
         self._rates: list[float] = []  # of the steps whose figures are still on the device
         self._last: StepStats | None = None
         self._asked = self._stop = False
-
-    def _begin(self, imported: ck.Checkpoint | None) -> ck.Checkpoint | None:
-        """First weights: drawn, imported, or those at the end of another run, which comes back with its state."""
-        other = None
-        if imported is not None:
-            self._say(f"starting from the imported weights of {self.facts['imported']}")
-        elif self.settings.start is not None:
-            other = runs.last_checkpoint(Path(self.settings.start), self.facts["tokenizer"])
-            self._say(f"starting from {self.settings.start}, step {other.step}")
-        else:
-            self._draw_weights()
-            return None
-        runs.load_weights(self.model, (imported or other).model, where=self.folder)
-        return other
-
-    def _draw_weights(self) -> None:
-        """Draw the weights; the output bias starts as the logarithm of the unigram frequencies."""
-        self.model.initialize(torch.Generator(self.machine.device).manual_seed(self.settings.seed))
-        counts = unigram_counts(self.dataset) + 1.0
-        bias = torch.full_like(self.model.decoder_bias, PADDED_BIAS)
-        bias[: counts.size] = torch.from_numpy(np.log(counts / counts.sum())).to(bias)
-        with torch.no_grad():
-            self.model.decoder_bias.copy_(bias)
 
     def _checkpoint(self) -> None:
         self._read_stats()
@@ -220,46 +134,33 @@ class _Run:
                 "loader": self.stream.state(),
                 "rng": torch.get_rng_state().tolist(),
                 "settings": self.settings.model_dump(mode="json"),
-                "versions": self.facts["versions"],
+                "versions": self.record.versions,
             },
         )
         best = self.state.best and self.state.best["step"]
         self._saver.save(self.folder, checkpoint, keep=self.settings.keep, best=best)
 
-    # The number of steps.
-
-    def _fixed_horizon(self) -> dict[str, int] | None:
-        total = self.settings.total_steps(self.dataset.manifest.sequence_length, world=self.parallel.world)
-        if total is None:
-            return None
-        return {"total": total, "begin": decay_start(total, self.settings.schedule), "corrections": 0, "since": 0}
+    # The number of steps: see horizon.py.
 
     def _decide_horizon(self) -> None:
         """Turn a budget in minutes into a number of steps; written down before any step depends on it."""
-        minutes, step, horizon = self.settings.budget.minutes, self.state.step, self.facts["horizon"]
-        if minutes is None or self._clock.counted < MEASURED_STEPS - COMPILE_STEPS:
-            return
-        since = horizon.get("since", 0) if horizon else step
-        correct = horizon is not None and not horizon["corrections"] and since < step == horizon["begin"]
-        if horizon is not None and not correct:
+        minutes, step, horizon = self.settings.budget.minutes, self.state.step, self.record.horizon
+        if minutes is None or self._clock.counted < MEASURED_STEPS - COMPILE_STEPS or not must_decide(horizon, step):
             return
         per_step = self.parallel.largest(self._clock.seconds_per_step or 1.0, self.machine.device)
         seconds = self.parallel.largest(self.state.seconds, self.machine.device)
-        total = step + max(1, int((minutes * 60 - seconds) / (OVERHEAD * per_step)))
-        begin = step if correct else decay_start(total, self.settings.schedule)
-        self.facts["horizon"] = {"total": total, "begin": begin, "corrections": int(correct), "since": since}
+        times = {"seconds_left": minutes * 60 - seconds, "seconds_per_step": per_step}
+        horizon = decide(horizon, step, **times, schedule=self.settings.schedule)
+        self.record = self.record.model_copy(update={"horizon": horizon})
         if self.parallel.leads:
-            runs.write(self.folder, self.facts)
+            write(self.folder, self.record)
 
     @property
     def _total(self) -> int:
-        return self.facts["horizon"]["total"] if self.facts["horizon"] else UNDECIDED
+        return self.record.horizon.total if self.record.horizon else UNDECIDED
 
     def _rate(self, step: int) -> float:
-        horizon = self.facts["horizon"]
-        if horizon is None or step < horizon.get("since", 0):  # not decided yet when this step was first run
-            return factor(step, UNDECIDED, self.settings.schedule, begin=UNDECIDED)
-        return factor(step, horizon["total"], self.settings.schedule, begin=horizon["begin"])
+        return rate_at(self.record.horizon, step, self.settings.schedule)
 
     # Training.
 
@@ -355,7 +256,7 @@ class _Run:
     def _show(self) -> None:
         state, last = self.state, self._last
         per_step = self._clock.seconds_per_step
-        total = self.facts["horizon"] and self._total
+        total = self._total if self.record.horizon else None
         seen = state.validation
         targets = max(1, last.targets) if last else 1
         rows = self.settings.rows_at(max(0, state.step - 1)) * self.parallel.world
@@ -403,6 +304,19 @@ class _Run:
 
     def _ask_to_stop(self) -> None:
         self._asked = True  # may come at any moment, also while ranks agree
+
+
+@contextmanager
+def _enough_memory(settings: RunSettings) -> Iterator[None]:
+    """Say what helps where the device's memory is full."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        fewer = max(1, settings.batch_rows // 2)
+        raise ConfigError(
+            f"batch_rows={settings.batch_rows}: the device's memory is full: use batch_rows={fewer} with twice the "
+            "accumulate, or recompute=true"
+        ) from error
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """What the machine offers: device, the faster precision, a compiler, and the settings that make runs repeatable."""
 
 import os
-import sys
 import time
 from dataclasses import dataclass
 
@@ -14,9 +13,8 @@ from trainer.model.encoder import Encoder
 from trainer.model.loss import compiled_kernel
 from trainer.training.parallel import ALONE, Parallel
 
-# glibc gives freed blocks above these sizes back to the kernel, and every step faults them in again: 10 to 40 % of a
-# step on 2 cores (measured). Only what is set before the process starts counts.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(16 << 30)}
+PRECISION = "PREMASK_PRECISION"  # environment variable: float32 or bfloat16, what `auto` takes instead of measuring
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +28,6 @@ class Machine:
     notes: tuple[str, ...] = ()  # for people: what was chosen for a reason
 
 
-def launch(argv: list[str]) -> None:
-    """Start this program again with the allocator's thresholds raised, unless that has been done or can't be."""
-    if sys.platform != "linux" or any(name in os.environ for name in ALLOCATOR):
-        return
-    sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "trainer", *argv], os.environ | ALLOCATOR)  # noqa: S606
-
-
 def choose(settings: RunSettings, *, precision: str | None = None, parallel: Parallel = ALONE) -> Machine:
     """Choose device, precision and compilation.
 
@@ -45,7 +35,7 @@ def choose(settings: RunSettings, *, precision: str | None = None, parallel: Par
         precision: what an earlier start of the same run measured; it is kept.
 
     Raises:
-        ConfigError: if the settings ask for what is not there.
+        ConfigError: if the settings ask for what is not there, or PREMASK_PRECISION names no precision.
     """
     notes: list[str] = []
     there = torch.cuda.is_available()
@@ -54,19 +44,22 @@ def choose(settings: RunSettings, *, precision: str | None = None, parallel: Par
     device = torch.device(f"cuda:{parallel.local_rank}" if there and settings.device != "cpu" else "cpu")
     wanted = settings.precision if settings.precision != "auto" else precision
     if wanted is None:
-        fast = device.type == "cuda" or parallel.largest(faster_precision() == "bfloat16", device) > 0
-        wanted = "bfloat16" if fast else "float32"
-        notes.append(f"matrix products in {wanted}: the faster here")
+        ordered = ordered_precision()
+        usual = ordered or ("bfloat16" if device.type == "cuda" else faster_precision())
+        wanted = PRECISIONS[int(parallel.largest(usual == "bfloat16", device))]  # the same on all ranks
+        notes.append(f"matrix products in {wanted}: {f'{PRECISION} says so' if ordered else 'the faster here'}")
     if device.type == "cuda" and wanted != "bfloat16":
-        raise ConfigError("precision: attention on CUDA needs bfloat16: remove precision, or use device=cpu")
+        raise ConfigError(
+            f"precision: attention on CUDA needs bfloat16: remove precision (and {PRECISION}), or use device=cpu"
+        )
     compiled = settings.compile != "off"
     if compiled and not has_compiler(device):
         if settings.compile == "on":
             raise ConfigError("compile: on needs a C++ compiler: install the package g++ (Debian, Ubuntu) or gcc-c++")
         notes.append("no C++ compiler: running eagerly, about 1.3 times slower; install the package g++ (or gcc-c++)")
         compiled = False
-    elif device.type == "cpu" and wanted == "float32" and segments.problem():
-        notes.append(f"attention by products over whole rows, the slower way: {segments.problem()}")
+    elif device.type == "cpu" and (problem := segments.problem(getattr(torch, wanted))):
+        notes.append(f"attention by products over whole rows, the slower way: {problem}")
     deterministic = settings.deterministic if settings.deterministic is not None else device.type == "cpu"
     return Machine(
         device=device,
@@ -80,6 +73,18 @@ def choose(settings: RunSettings, *, precision: str | None = None, parallel: Par
 def has_compiler(device: torch.device) -> bool:
     """Whether Inductor can compile for this device: a C++ compiler for CPUs; on GPUs Triton brings its own."""
     return device.type == "cuda" or native.compiler() is not None
+
+
+def ordered_precision() -> str | None:
+    """What PREMASK_PRECISION says `auto` shall take, so that one machine can do what another one would; None if unset.
+
+    Raises:
+        ConfigError: if it is neither float32 nor bfloat16.
+    """
+    ordered = os.environ.get(PRECISION) or None
+    if ordered is not None and ordered not in PRECISIONS:
+        raise ConfigError(f"{PRECISION} must be {' or '.join(PRECISIONS)}, got {ordered!r}: correct or unset it")
+    return ordered
 
 
 def faster_precision() -> str:
@@ -144,7 +149,7 @@ def compile_parts(model: Encoder) -> None:
         from trainer.kernels.triton_loss import softmax_gradient  # Triton comes with torch for CUDA only
 
         model.loss_kernel = softmax_gradient
-    elif model.compute == torch.float32 and softmax.problem() is None:
+    elif model.compute in (torch.float32, torch.bfloat16) and softmax.problem() is None:
         model.loss_kernel = softmax.softmax_gradient
     else:
         model.loss_kernel = compiled_kernel()

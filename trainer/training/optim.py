@@ -18,7 +18,7 @@ Under FSDP2 parameters are sharded; the optimizer works on this rank's shards, w
 norm is summed over ranks.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -287,8 +287,3 @@ def split_groups(model: nn.Module, kind: str) -> dict[str, list[tuple[str, nn.Pa
             group = "muon" if kind == "muon" else "decayed"
         groups.setdefault(group, []).append((name, parameter))
     return groups
-
-
-def decayed(groups: dict[str, Iterable[tuple[str, nn.Parameter]]]) -> list[str]:
-    """Names of the parameters that weight decay touches."""
-    return [name for group in ("muon", "decayed") for name, _ in groups.get(group, ())]

@@ -8,8 +8,9 @@ from mlm_data.build.estimate import estimate
 from mlm_data.build.fields import absent_fields, add_counts, hexadecimal_fields
 from mlm_data.build.plan import training_texts
 from mlm_data.build.units import plan_units
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
 from mlm_data.errors import InputError
+from mlm_data.settings import parse_settings
 from mlm_data.text.names import hint, names_in_json
 from mlm_data.text.reading import read_unit
 from mlm_data.types import FieldCounts

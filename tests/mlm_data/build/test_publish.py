@@ -5,9 +5,10 @@ from dataclasses import asdict
 import pytest
 
 from mlm_data.build.publish import check_quarantine
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.errors import BuildError
+from mlm_data.settings import parse_settings
 from mlm_data.types import Quarantined
 
 

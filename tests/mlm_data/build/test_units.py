@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlm_data.build.units import group_files, plan_units
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
 from mlm_data.errors import ConfigError, InputError
+from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import open_input
 from mlm_data.text.identify import InputFile
 from mlm_data.text.inputs import find_files

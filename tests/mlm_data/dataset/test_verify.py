@@ -12,7 +12,7 @@ import pytest
 from mlm_data.dataset.manifest import Manifest, canonical, compute_digest, load_files, load_manifest, version_names
 from mlm_data.dataset.publish import publish
 from mlm_data.dataset.verify import verify
-from mlm_data.errors import FormatError, NewerFormatError
+from mlm_data.errors import BuildError, FormatError, NewerFormatError
 from mlm_data.shards import format as fmt
 from mlm_data.shards.table_hash import table_hash
 from mlm_data.stores.folder import Folder
@@ -35,9 +35,8 @@ def test_a_sound_dataset(tmp_path, compression):
 
     def on_shard(shard):
         shards.append((shard.split, shard.index, len(shard.rows[0])))
-        return []
 
-    report = verify(folder, progress=lambda done, total: steps.append((done, total)), on_shard=on_shard)
+    report = verify(folder, progress=lambda done, total: steps.append((done, total)), on_shard=lambda _: on_shard)
     assert report.ok, report.problems
     assert report.num_files == 8 * 3 + 5 + 4
     assert report.num_bytes == steps[-1][0] == steps[-1][1]
@@ -90,12 +89,6 @@ def test_a_truncated_file_is_found(folder):
         path.write_bytes(data)
 
 
-def test_what_the_caller_finds_is_reported(folder):
-    report = verify(folder, on_shard=lambda shard: [f"{shard.split} looks odd"])
-    assert report.problems == ("train looks odd", "train looks odd", "validation looks odd")
-    assert not report.ok
-
-
 def test_attachments_are_vouched_for(folder):
     manifest, files = load_manifest(folder), load_files(folder, load_manifest(folder))
     folder.delete(version_names(manifest)["manifest"])
@@ -110,11 +103,47 @@ def test_attachments_are_vouched_for(folder):
 def test_no_dataset_and_newer_datasets(folder, tmp_path):
     with pytest.raises(FormatError, match="no LATEST"):
         verify(Folder(tmp_path / "nothing"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/LATEST").write_text("never built\n")
+    with pytest.raises(FormatError, match="not a digest"):
+        verify(Folder(tmp_path / "other"))
     manifest = load_manifest(folder)
     value = json.loads(manifest.to_bytes()) | {"format_version": 7}
     folder.write(f"versions/{manifest.digest}.json", canonical(value))
     with pytest.raises(NewerFormatError, match="format version 7"):
         verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("LATEST", b"nonsense", "not a digest"),
+        ("LATEST", None, "no LATEST there"),
+        ("manifest", b"{", "damaged"),
+        ("manifest", None, "missing"),
+    ],
+)
+def test_a_dataset_without_its_head_is_a_damaged_one(folder, name, data, problem):
+    """What nothing can be read of is a problem like any other, not another folder."""
+    path = Path(folder.location) / {"manifest": version_names(load_manifest(folder))["manifest"]}.get(name, name)
+    path.unlink() if data is None else path.write_bytes(data)
+    report = verify(folder)
+    assert not report.ok
+    assert problem in report.problems[0]
+
+
+def test_a_plane_without_targets_is_a_problem(tmp_path):
+    """As a build's: the same function decides."""
+
+    def hide_nothing(split, shard):
+        if split == "train":
+            plane = shard["planes"]["1"]
+            empty = {"targets": np.zeros_like(plane.targets), "swap_offsets": np.zeros_like(plane.swap_offsets)}
+            swaps = {"swap_places": plane.swap_places[:0], "swap_tokens": plane.swap_tokens[:0]}
+            shard["planes"]["1"] = replace(plane, **empty, **swaps)
+
+    with pytest.raises(BuildError, match="plane 1 has no target in any row"):
+        make_dataset(tmp_path, rate=(0.3, 0.15), change=hide_nothing)
 
 
 def rows_with(**changes):
@@ -201,7 +230,7 @@ def documents_of_another_type(split: str, shard: dict) -> None:
         (rows_with(segment_starts=put(0, -1)), "rows", "row 0: a segment lies outside its document"),
         (rows_with(segment_starts=put(0, 3)), "rows", "row 0: a segment lies outside its document"),
         (rows_with(word_starts=put((1, 0), 0xFF)), "rows", "row 1: a word starts at a special token or padding"),
-        (plane_with(targets=target_at_cls), "masks", r"row 0: a target is a special token, \[UNK\] or padding"),
+        (plane_with(targets=target_at_cls), "masks", "row 0: a target is a special token, .UNK., a marker or"),
         (plane_with(targets=all_targets), "masks", "row 0: more targets than the rate allows"),
         (plane_with(targets=put(0, 0)), "masks", "row 0: fewer targets than the rate demands"),
         (plane_with(swap_places=lambda a: a.__setitem__(slice(0, 1), 0)), "masks", "row 0: a swap is not on a target"),

@@ -2,10 +2,13 @@
 
 import unicodedata
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
-from mlm_data.rows.unicode_scripts import SCRIPTS, char_script, token_scripts
+from mlm_data.rows.unicode_scripts import SCRIPTS, char_script, script_table, text_scripts, token_scripts
 
 NAMED = {
     "LATIN": "Latin",
@@ -93,3 +96,37 @@ def test_byte_level_tokens_are_decoded():
 
 def _split(text):
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("", "symbols"),
+        (" !? ", "symbols"),
+        ("12 34", "digits"),
+        ("A word, 漢", "Latin"),
+        ("これは日本語です", "Kana"),
+        ("12345678 ж", "Cyrillic"),
+        ("漢字", "Han"),
+        ("हिन्दी", "Indic"),
+        ("\U0001f600\U0001f600 é", "Latin"),
+    ],
+)
+def test_the_script_of_a_text_is_that_of_most_letters(text, script):
+    assert SCRIPTS[text_scripts(pa.array([text], pa.large_string()))[0]] == script
+
+
+@given(st.lists(st.text(max_size=40)), st.integers(0, 3))
+def test_scripts_of_texts_agree_with_those_of_their_characters(texts, first):
+    array = pa.array(["x"] * first + texts, pa.large_string()).slice(first)
+    for text, found in zip(texts, text_scripts(array).tolist(), strict=True):
+        codes = [char_script(char) for char in text]
+        letters = [code for code in codes if code >= SCRIPTS.index("Latin")]
+        best = max(set(letters), key=lambda code: (letters.count(code), -code)) if letters else int(1 in codes)
+        assert found == best
+
+
+def test_the_table_of_scripts_covers_unicode():
+    table = script_table()
+    assert len(table) == 0x110000
+    assert all(table[ord(char)] == char_script(char) for char in "Aaж7!漢あ가\U0001f600\U0010ffff")

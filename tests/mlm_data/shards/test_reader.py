@@ -1,5 +1,6 @@
 """Datasets are read by us, by pyarrow alone, and by `datasets`; files, streams, any codec, any batching."""
 
+import functools
 import hashlib
 import importlib.util
 import tempfile
@@ -9,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.verify import verify
-from mlm_data.errors import ConfigError, FormatError
+from mlm_data.errors import BuildError, ConfigError, FormatError
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, is_decoded, read_batches
 from mlm_data.stores.folder import Folder
@@ -179,7 +180,8 @@ def test_rows_are_counted_through_the_split(folder):
 def test_what_is_written_is_read(num_rows, shard_rows, length, vocab_size, rates, compression, seed):
     written = []
     with tempfile.TemporaryDirectory() as place:
-        folder = make_dataset(
+        make = functools.partial(
+            make_dataset,
             place,
             num_rows=num_rows,
             validation_rows=2,
@@ -192,6 +194,13 @@ def test_what_is_written_is_read(num_rows, shard_rows, length, vocab_size, rates
             seed=seed,
             change=lambda split, shard: written.append((split, shard)),
         )
+        if length < 64:  # rows so short may have no target at all
+            try:
+                folder = make()
+            except BuildError:
+                reject()
+        else:
+            folder = make()
         assert verify(Folder(folder)).problems == ()
         dataset = Dataset.open(folder)
         shards = [dataset.shard(split, i) for split in fmt.SPLITS for i in range(dataset.num_shards(split))]

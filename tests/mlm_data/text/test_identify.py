@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from mlm_data.config import BuildConfig, parse_settings, semantic
+from mlm_data.config import BuildConfig, semantic
 from mlm_data.errors import ConfigError, InputError
+from mlm_data.settings import parse_settings
 from mlm_data.text import compression
 from mlm_data.text.formats import BY_EXTENSION, FORMATS
 from mlm_data.text.inputs import find_files, group_by_reason

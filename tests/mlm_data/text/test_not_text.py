@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
+from mlm_data.settings import parse_settings
 from mlm_data.text.encodings import decode
 from mlm_data.text.reading import read_slice
 from mlm_data.text.utf8 import BAD_BYTES, GARBAGE, TEXT, check_texts

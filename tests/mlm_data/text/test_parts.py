@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mlm_data.config import BuildConfig, InputSettings, parse_settings, semantic
+from mlm_data.config import BuildConfig, InputSettings, semantic
 from mlm_data.errors import ConfigError, InputError
+from mlm_data.settings import parse_settings
 from mlm_data.text.json_lines import read_fields
 from mlm_data.text.parts import NotTextError, split_name, text_parts
 from mlm_data.text.tables import _documents, _text, check_columns

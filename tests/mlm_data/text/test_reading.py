@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlm_data.build.units import plan_units
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
 from mlm_data.errors import ConfigError, InputError
+from mlm_data.settings import parse_settings
 from mlm_data.text.borders import find_lines, find_paragraphs
 from mlm_data.text.encodings import check_encoding
 from mlm_data.text.reading import read_slice, read_unit

@@ -1,6 +1,7 @@
 """The reference behaviour: special strings in raw text are text; roles; canonical bytes."""
 
 import hashlib
+import itertools
 import json
 
 import numpy as np
@@ -172,18 +173,18 @@ def test_roles_from_template_model_and_names():
     assert roles.how.startswith("cls [CLS] (its template)")
     roles = reference(unigram()).roles
     assert (roles.cls, roles.sep, roles.pad, roles.mask, roles.unk) == (-1, 1, 0, 3, 2)
-    processor = {"type": "RobertaProcessing", "sep": ["</s>", 1], "cls": ["<pad>", 0]}
+    processor = {"type": "RobertaProcessing", "sep": ["</s>", 1], "cls": ["a", 5]}
     processor |= {"trim_offsets": True, "add_prefix_space": False}
     roles = reference(unigram(post_processor={"type": "Sequence", "processors": [processor]})).roles
-    assert (roles.cls, roles.sep) == (0, 1)
+    assert (roles.cls, roles.sep) == (5, 1)
 
 
 def test_configured_roles_win_and_become_special():
-    ref = reference(unigram(), mask="k", cls="<pad>")
+    ref = reference(unigram(), mask="k", cls="a")
     assert ref.roles.mask == ref.tokens.index("k")
-    assert ref.roles.cls == 0
+    assert ref.roles.cls == 5
     assert "mask k (configured)" in ref.roles.how
-    assert raw_tokens(ref, "ak") == ["▁a", "<unk>"]  # a mask of one character can't be spelled at all
+    assert raw_tokens(ref, "bk") == ["▁", "b", "<unk>"]  # a mask of one character can't be spelled at all
 
 
 @pytest.mark.parametrize("role", ["mask", "pad"])
@@ -200,8 +201,13 @@ def test_no_mask_or_pad_is_refused(role):
 def test_bad_roles_are_refused():
     with pytest.raises(TokenizerError, match="'<masque>', which is no token"):
         reference(unigram(), mask="<masque>")
-    with pytest.raises(TokenizerError, match="mask and pad are the same token"):
-        reference(unigram(), mask="<pad>")
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(("cls", "sep", "pad", "mask", "unk"), 2)))
+def test_roles_that_collide_are_refused(one, other):
+    line = rf"{one} and {other} are the same token: name another in tokenizer.special.{one} or .{other}"
+    with pytest.raises(TokenizerError, match=line):
+        reference(unigram(), **{one: "a", other: "a"})
 
 
 def test_never_targets_and_random_ids():

@@ -1,13 +1,12 @@
 """What the commands print, and that the ones that only look write nothing."""
 
 import json
-import os
 
 import pytest
 
 from mlm_data.config import load_config
 from pipelines.commands.cli import main
-from tests.pipelines.small_corpus import settings, write_jsonl
+from tests.pipelines.small_corpus import settings, text, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -130,22 +129,68 @@ def test_split_by_a_field_keeps_its_groups_together(folder, tmp_path):
 
 
 def test_options_that_are_out_of_range(folder, capsys):
-    for argv in (["build", "x.yaml", "--workers", "0"], ["build", "x.yaml", "--sample", "200%"], ["plan"], ["nothing"]):
-        with pytest.raises(SystemExit) as stopped:
-            main(argv)
-        assert stopped.value.code == 2
+    for argv, message in (
+        (["build", "x.yaml", "--workers", "0"], "must be a number from 1 to 1024, got '0'"),
+        (["build", "x.yaml", "--sample", "200%"], "must be a share such as 1% or 0.01, got '200%'"),
+        (["plan"], "the following arguments are required: config"),
+        (["nothing"], "invalid choice: 'nothing'"),
+        (["plan", "x.yaml", "--explian"], "did you mean --explain?"),
+        (["demo-corpus", "--megabytes", "-1"], "--megabytes must be above 0"),
+        (["demo", "--minutes", "0"], "--minutes must be above 0"),
+    ):
+        assert main(argv) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.startswith("premask: ")
+        assert error.count("\n") == 1
 
 
-def test_the_debug_switch_shows_the_traceback(tmp_path):
+@pytest.mark.parametrize("words", [["--debug", "plan"], ["plan", "--debug"]])
+def test_the_debug_switch_shows_the_traceback(tmp_path, words):
     from mlm_data.errors import ConfigError
 
     with pytest.raises(ConfigError):
-        main(["plan", str(tmp_path / "none.yaml"), "--debug"])
+        main([*words, str(tmp_path / "none.yaml")])
 
 
-def test_a_broken_pipe_is_no_error_of_ours(dataset, monkeypatch):
-    monkeypatch.setattr(
-        "pipelines.commands.show.inspect", lambda *args, **kwargs: (_ for _ in ()).throw(BrokenPipeError())
-    )
-    monkeypatch.setattr("sys.stderr", open(os.devnull, "w"))  # noqa: SIM115
-    assert main(["inspect", str(dataset)]) == 141
+def test_programs_get_json(folder, dataset, tmp_path, capsys):
+    def answer(*argv: str) -> dict:
+        capsys.readouterr()
+        assert main([*argv, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    config = str(folder / "premask.yaml")
+    plan = answer("plan", config, "--explain")
+    assert plan["files"] == 2
+    assert plan["units"] == len(plan["prepared_units"])
+    whole = answer("inspect", str(dataset))
+    built = answer("build", config)
+    assert built["digest"] == whole["digest"] == answer("verify", str(dataset))["digest"]
+    assert built["ledger"]["documents"]["read"] == 160
+    assert built["reused"] == built["units"]
+    row = answer("inspect", str(dataset), "--row", "0")
+    assert len(row["tokens"]) == 64
+    assert set(row["planes"]) == {"0", "1"}
+    assert sum(segment["length"] for segment in row["segments"]) <= 64
+    trained = answer("tokenizer", "train", config, "--out", str(tmp_path / "t.json"))
+    assert len(trained["sha256"]) == 64
+    sample = answer("build", config, "--sample", "30%", "--set", "output=part", "--set", "split.validation=0")
+    assert sample["whole"]["bytes"] > sample["bytes"]
+
+
+def test_a_row_is_shown_where_roles_were_configured(tmp_path, capsys):
+    from mlm_data.tokens.reference import bert_settings
+
+    words = sorted({word for number in range(40) for word in text(number).lower().replace(".", " .").split()})
+    names = ["[UNK]", "<start>", "<end>", "<hide>", "</s>"]
+    vocabulary = {token: number for number, token in enumerate([*names, *words])}
+    tokenizer = bert_settings(vocabulary, names, lowercase=True)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    write_jsonl(tmp_path / "in/a.jsonl", range(40))
+    special = {"cls": "<start>", "sep": "<end>", "mask": "<hide>", "pad": "</s>"}
+    values = settings(tmp_path, tokenizer={"path": str(tmp_path / "tokenizer.json"), "special": special})
+    (tmp_path / "premask.yaml").write_text(json.dumps(values))
+    assert main(["build", str(tmp_path / "premask.yaml")]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "out"), "--row", "0"]) == 0
+    assert "<start>" in capsys.readouterr().out

@@ -3,14 +3,14 @@
 import json
 
 import pytest
+import torch
 
+from mlm_data.errors import ConfigError
 from trainer.commands import cli
 
 
 def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    return ended.value.code
+    return cli.main([str(argument) for argument in arguments])
 
 
 def test_fill_prints_the_best_tokens(run, capsys):
@@ -97,3 +97,29 @@ def test_without_a_compiler_it_says_which_package(settings, monkeypatch):
     assert any("install the package g++" in note for note in chosen.notes)
     with pytest.raises(Exception, match="needs a C\\+\\+ compiler: install the package g\\+\\+"):
         machine.choose(settings("budget.steps=1", "compile=on"))
+
+
+@pytest.mark.parametrize(
+    ("ordered", "measured"), [("float32", "bfloat16"), ("bfloat16", "float32"), (None, "bfloat16")]
+)
+def test_the_environment_says_what_auto_takes(settings, monkeypatch, ordered, measured):
+    from trainer.training import machine
+
+    monkeypatch.setattr(machine, "faster_precision", lambda: measured)
+    monkeypatch.setenv("PREMASK_PRECISION", ordered or "")
+    chosen = machine.choose(settings("budget.steps=1", "precision=auto", "device=cpu"))
+    assert str(chosen.precision) == f"torch.{ordered or measured}"
+    reason = "PREMASK_PRECISION says so" if ordered else "the faster here"
+    assert chosen.notes[0] == f"matrix products in {ordered or measured}: {reason}"
+    named = machine.choose(settings("budget.steps=1", "precision=float32", "device=cpu"))
+    assert named.precision == torch.float32
+    kept = machine.choose(settings("budget.steps=1", "precision=auto", "device=cpu"), precision="bfloat16")
+    assert kept.precision == torch.bfloat16
+
+
+def test_a_precision_that_there_is_not_is_refused(settings, monkeypatch):
+    from trainer.training import machine
+
+    monkeypatch.setenv("PREMASK_PRECISION", "bf16")
+    with pytest.raises(ConfigError, match="PREMASK_PRECISION must be float32 or bfloat16, got 'bf16'"):
+        machine.choose(settings("budget.steps=1", "precision=auto"))

@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from mlm_data.errors import ConfigError
-from trainer.commands import cli, tools
+from trainer.commands import cli
 from trainer.studies.finetune import _keys, mean_states
 from trainer.studies.probe import Tuning, mean_features, probe, text_segments
 from trainer.studies.texts import pack
+from trainer.training.runs import open_run
 
 
 @pytest.fixture
 def opened(run):
     """A model whose weights are drawn anew, and its machine."""
-    trained, machine = tools.open_run(run.out)
+    trained, machine = open_run(Path(run.out))
     trained.model.initialize(torch.Generator().manual_seed(0), std=0.05)
     return trained, machine
 
@@ -93,9 +94,7 @@ def test_what_cannot_be_right_is_refused(opened, labelled, options, message):
 
 def test_it_is_an_option_of_the_command(run, labelled, capsys):
     def call(*arguments: object) -> int:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(argument) for argument in ("probe", run.out, labelled, *arguments)])
-        return ended.value.code
+        return cli.main([str(argument) for argument in ("probe", run.out, labelled, *arguments)])
 
     assert call("--finetune", "--epochs", 1, "--json") == 0
     found = json.loads(capsys.readouterr().out)

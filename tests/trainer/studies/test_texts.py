@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlm_data.errors import InputError
-from trainer.commands import tools
 from trainer.studies import blimp
 from trainer.studies.fill import masked_logits
 from trainer.studies.probe import fit, mean_features, probe, text_segments
 from trainer.studies.texts import hidden_states, pack
+from trainer.training.runs import open_run
 
 SENTENCES = ["the cat sat", "open the file for reading", "np", "the mat and the file sat on the cat for reading np"]
 
 
 @pytest.fixture
 def trained(run):
-    trained, _ = tools.open_run(run.out)
+    trained, _ = open_run(Path(run.out))
     trained.model.initialize(torch.Generator().manual_seed(0), std=0.3)
     return trained
 
@@ -29,7 +29,7 @@ def trained(run):
 @pytest.fixture
 def alone(run, trained):
     """The same weights for one row."""
-    alone, _ = tools.open_run(run.out, rows=1)
+    alone, _ = open_run(Path(run.out), rows=1)
     alone.model.load_state_dict(trained.model.state_dict())
     return alone
 

@@ -7,6 +7,7 @@ from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
 from mlm_data.loading.loader import Loader
 from tests.synthetic import make_dataset
+from tests.trainer.precision import both_precisions
 from trainer.config import OptimizerSettings
 from trainer.training import graphs, runs
 from trainer.training import machine as mc
@@ -25,6 +26,7 @@ def pretend(act):
     return act
 
 
+@both_precisions
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
 def test_a_replayed_step_is_the_step(settings, tmp_path, kind):
     data = make_dataset(tmp_path / "data", num_rows=24, vocab_size=100, rate=(0.15, 0.4))  # two shapes of batches

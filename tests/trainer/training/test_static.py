@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader, evaluation
+from tests.trainer.precision import both_precisions
 from trainer.config import ModelSettings, OptimizerSettings
 from trainer.model.encoder import Encoder
 from trainer.model.loss import softmax_gradient
@@ -61,6 +62,7 @@ def parts(settings, dataset):
     return model, stepper, Loader(opened, batch_rows=4), opened
 
 
+@both_precisions
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo looks at every input's
 def test_blocks_compile_whole_once_per_kind_and_never_again(parts, monkeypatch):
     model, stepper, loader, opened = parts
@@ -90,6 +92,7 @@ def test_blocks_compile_whole_once_per_kind_and_never_again(parts, monkeypatch):
     torch._dynamo.reset()
 
 
+@both_precisions
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
 def test_a_step_waits_for_nothing(parts, kind):
     model, _, loader, _ = parts

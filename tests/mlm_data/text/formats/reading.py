@@ -2,7 +2,8 @@
 
 import gzip
 
-from mlm_data.config import BuildConfig, parse_settings
+from mlm_data.config import BuildConfig
+from mlm_data.settings import parse_settings
 from mlm_data.text.reading import read_slice
 from mlm_data.types import Slice
 

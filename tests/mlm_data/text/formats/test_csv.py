@@ -109,7 +109,8 @@ def test_bad_bytes_may_become_a_sign(path):
 def test_a_truncated_stream_keeps_what_came_before(path):
     import gzip
 
-    from mlm_data.config import BuildConfig, parse_settings
+    from mlm_data.config import BuildConfig
+    from mlm_data.settings import parse_settings
     from mlm_data.text.reading import read_slice
     from mlm_data.types import Slice
 

@@ -1,6 +1,6 @@
 import json
 
-from pipelines.commands import demo_corpus
+from pipelines import demo_corpus
 
 
 def test_topics_and_docstrings_become_jsonl(tmp_path):

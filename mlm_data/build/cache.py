@@ -1,0 +1,150 @@
+"""The cache of a build, in `work/`: prepared units, trained tokenizers, payloads of signatures. Safe to delete.
+
+Nothing of it is believed. Every file carries a hash of its content, beside it or in its name, which is checked before
+the content is used; what fails is made again. So a flipped bit, a lost page or a half-copied folder costs time, and
+never changes a dataset.
+
+    prepared/<key>.arrow    a unit's documents; hashed at memory speed (MurmurHash3)
+    prepared/<key>.json     written after it: the key's parts, counts, what was quarantined, the hash of the
+                            Arrow file, and a checksum of itself
+    tokenizers/<key>.json   a trained tokenizer, with a checksum
+    signatures/<sha>.bin    named by its own SHA-256
+    last.json               what the last build has reused, made and made again
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from mlm_data.dataset.manifest import sealed, unseal
+from mlm_data.errors import BuildError, FormatError
+from mlm_data.hashing import hash_buffer
+from mlm_data.stores.folder import Folder
+
+Facts = dict[str, Any]
+
+PREPARED, TOKENIZERS, SIGNATURES, LAST = "prepared", "tokenizers", "signatures", "last.json"
+
+
+def write_unit(work: Folder, key: str, fill: Callable[[Any], object], facts: Callable[[], Facts]) -> Facts:
+    """Write a prepared unit: its Arrow file by `fill(sink)`, then what `facts()` says of it.
+
+    Returns:
+        The facts, with `content`, the hash of the Arrow file's bytes.
+    """
+    work.create(fill, lambda _: _arrow(key), durable=False, hashed=False)
+    found = facts() | {"content": hash_buffer(_read(work, _arrow(key)))}
+    work.write(_json(key), sealed(found))
+    return found
+
+
+def unit_facts(work: Folder, key: str) -> Facts | None:
+    """What stands beside a prepared unit; None where there is no such unit.
+
+    Raises:
+        FormatError: if the file is damaged.
+    """
+    if not work.exists(_json(key)):
+        return None
+    return unseal(work.read(_json(key)), f"{work.location}/{_json(key)}")
+
+
+def check_unit(work: Folder, key: str) -> Facts | None:
+    """`unit_facts` of a unit whose documents are whole, too.
+
+    Raises:
+        FormatError: if either file is damaged.
+    """
+    facts = unit_facts(work, key)
+    if facts is not None:
+        _whole(work, key, facts["content"])
+    return facts
+
+
+def open_unit(work: Folder, key: str, content: str) -> pa.Table:
+    """A prepared unit's documents, memory-mapped where the disk is local, and checked.
+
+    Raises:
+        BuildError: if they are damaged: something changed the cache while the build ran.
+    """
+    try:
+        buffer = _whole(work, key, content)
+        return pa.ipc.open_file(pa.BufferReader(buffer)).read_all()
+    except FormatError as error:
+        raise BuildError(f"{error}, while the build ran: start it again") from error
+
+
+def keys(work: Folder) -> list[str]:
+    """The keys of all prepared units."""
+    return [name.removesuffix(".json") for name in work.names(PREPARED) if name.endswith(".json")]
+
+
+def remember_tokenizer(work: Folder, key: str, train: Callable[[], bytes]) -> bytes:
+    """A tokenizer.json that was trained before, or is trained now."""
+    name = f"{TOKENIZERS}/{key}.json"
+    if work.exists(name):
+        try:
+            return unseal(work.read(name), name)["tokenizer"].encode()
+        except FormatError:
+            pass  # damaged: trained again
+    data = train()
+    work.write(name, sealed({"tokenizer": data.decode()}))
+    return data
+
+
+def store_payload(work: Folder, data: bytes) -> str:
+    """The name of a file that holds these bytes."""
+    name = f"{SIGNATURES}/{hashlib.sha256(data).hexdigest()}.bin"
+    if not (work.exists(name) and work.read(name) == data):
+        work.create(lambda sink: sink.write(data), lambda _: name, durable=False, hashed=False)
+    return name
+
+
+def load_payload(work: Folder, name: str) -> bytes:
+    """The bytes of a file that `store_payload` wrote.
+
+    Raises:
+        BuildError: if it is damaged: something changed the cache while the build ran.
+    """
+    data = work.read(name)
+    if f"{SIGNATURES}/{hashlib.sha256(data).hexdigest()}.bin" != name:
+        raise BuildError(f"{work.location}/{name}: a byte was changed, while the build ran: start it again")
+    return data
+
+
+def write_last(work: Folder, facts: Mapping[str, Any]) -> None:
+    """Note what a build has done, for whoever started it: any runner can do that."""
+    work.write(LAST, sealed(facts))
+
+
+def read_last(work: Folder) -> Facts:
+    """What `write_last` noted; empty where nothing is or can be read."""
+    try:
+        return unseal(work.read(LAST), LAST) if work.exists(LAST) else {}
+    except FormatError:
+        return {}
+
+
+def _arrow(key: str) -> str:
+    return f"{PREPARED}/{key}.arrow"
+
+
+def _json(key: str) -> str:
+    return f"{PREPARED}/{key}.json"
+
+
+def _read(work: Folder, name: str) -> pa.Buffer:
+    with work.open(name) as stream:
+        return stream.read_buffer()
+
+
+def _whole(work: Folder, key: str, content: str) -> pa.Buffer:
+    where = f"{work.location}/{_arrow(key)}"
+    if not work.exists(_arrow(key)):
+        raise FormatError(f"{where}: missing")
+    buffer = _read(work, _arrow(key))
+    if hash_buffer(buffer) != content:
+        raise FormatError(f"{where}: a byte was changed")
+    return buffer

@@ -1,0 +1,102 @@
+"""What crosses the borders between the steps of a build: two typed records, JSON on the way.
+
+A prepared unit is named by its key; an assembled unit says what it wrote. Neither holds text or tokens.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlm_data.dataset.ledger import Ledger
+from mlm_data.dataset.unknown import Unknown
+from mlm_data.rows.audit_counts import AuditCounts
+from mlm_data.rows.packing import PackingStatistics
+from mlm_data.shards.writer import ShardRecord, SignaturesRecord
+from mlm_data.types import FieldCounts
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedUnit:
+    """A unit whose documents lie cleaned and tokenized in the cache."""
+
+    unit: int
+    num_bytes: int  # of its slices, as stored
+    key: str
+    content: str  # hash of the prepared file's bytes, checked before they are used
+    reused: bool  # it was there already
+    remade: bool  # it was there, but damaged
+    sources: tuple[str, ...]
+    bytes_read: int
+    documents_read: int  # quarantined ones included
+    quarantined: Mapping[str, int]  # by reason
+    tokens_tokenized: int
+    fields: tuple[tuple[int, FieldCounts], ...]  # with the number of the input
+
+    def to_bytes(self) -> bytes:
+        """JSON; `from_bytes` is its inverse."""
+        return json.dumps(asdict(self) | {"fields": _plain(self.fields)}).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "PreparedUnit":
+        value = json.loads(data)
+        return cls(**{**value, "sources": tuple(value["sources"]), "fields": _counts(value["fields"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssembledUnit:
+    """What a unit has become: its shards, and its part of all that is added up before a version is published."""
+
+    unit: int
+    key: str  # of the prepared unit
+    reused: bool
+    remade: bool
+    fields: tuple[tuple[int, FieldCounts], ...]
+    ledger: Ledger
+    shards: tuple[ShardRecord, ...]
+    signatures: SignaturesRecord | None
+    audit: Mapping[str, AuditCounts]  # by split
+    packing: Mapping[str, PackingStatistics]  # by split
+    unknown: Unknown  # of the documents that are kept
+
+    def to_bytes(self) -> bytes:
+        """JSON; `from_bytes` is its inverse."""
+        value: dict[str, Any] = {
+            "unit": self.unit,
+            "key": self.key,
+            "reused": self.reused,
+            "remade": self.remade,
+            "fields": _plain(self.fields),
+            "ledger": self.ledger.to_dict(),
+            "shards": [shard.to_dict() for shard in self.shards],
+            "signatures": self.signatures and self.signatures.to_dict(),
+            "audit": {split: counts.to_dict() for split, counts in self.audit.items()},
+            "packing": {split: packing.to_dict() for split, packing in self.packing.items()},
+            "unknown": self.unknown.to_dict(),
+        }
+        return json.dumps(value).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "AssembledUnit":
+        value = json.loads(data)
+        return cls(
+            unit=value["unit"],
+            key=value["key"],
+            reused=value["reused"],
+            remade=value["remade"],
+            fields=_counts(value["fields"]),
+            ledger=Ledger.from_dict(value["ledger"]),
+            shards=tuple(ShardRecord.from_dict(shard) for shard in value["shards"]),
+            signatures=value["signatures"] and SignaturesRecord.from_dict(value["signatures"]),
+            audit={split: AuditCounts.from_dict(counts) for split, counts in value["audit"].items()},
+            packing={split: PackingStatistics.from_dict(counts) for split, counts in value["packing"].items()},
+            unknown=Unknown.from_dict(value["unknown"]),
+        )
+
+
+def _plain(fields: tuple[tuple[int, FieldCounts], ...]) -> list[list[Any]]:
+    return [[number, counts.to_dict()] for number, counts in fields]
+
+
+def _counts(value: list[list[Any]]) -> tuple[tuple[int, FieldCounts], ...]:
+    return tuple((number, FieldCounts.from_dict(counts)) for number, counts in value)

@@ -1,0 +1,72 @@
+"""The terminal of a person. Text from corpora is hostile: none of it may move the cursor or colour a line."""
+
+import json
+from collections.abc import Iterable
+from typing import IO, Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.table import Table
+
+
+class Terminal(Console):
+    """A console that shows text as it is: no markup, no emoji, no colours by guess, no control characters."""
+
+    def __init__(self, file: IO[str] | None = None, *, stderr: bool = False) -> None:
+        super().__init__(file=file, stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def say(self, line: str = "", style: str | None = None) -> None:
+        """One line, however long."""
+        self.print(line, style=style, soft_wrap=True)
+
+    def data(self, value: Any) -> None:
+        """A value as one line of JSON, for programs."""
+        self.file.write(json.dumps(value, allow_nan=False) + "\n")
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Rich's segments, whose texts are made harmless."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.replace("\n", "").isprintable():
+                yield segment
+            else:
+                yield Segment(harmless(segment.text), segment.style)
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read has gone: `command.main` ends the process."""
+        self.quiet = True
+        raise BrokenPipeError
+
+
+def harmless(text: str) -> str:
+    r"""A text with U+FFFD for each control character but the line feed.
+
+    >>> harmless("a\x1b[31m")
+    'a�[31m'
+    """
+    return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
+
+
+def aside(program: str, line: str) -> None:
+    """A remark that is no part of the answer, on standard error."""
+    Terminal(stderr=True).say(f"{program}: {harmless(line)}")
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A quiet table: names on the left, numbers on the right."""
+    made = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        made.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    return made
+
+
+def size(num_bytes: float) -> str:
+    """Bytes for people, in powers of ten.
+
+    >>> size(54_321_000)
+    '54.3 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"

@@ -1,0 +1,29 @@
+"""Arguments that several commands take."""
+
+import argparse
+import os
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """The build's file, and what overrides it."""
+    parser.add_argument("config", help="the build's YAML file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="override, e.g. mask.rate=0.15"
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """How many threads."""
+    cores = os.cpu_count() or 1
+    parser.add_argument("--workers", type=_count, default=cores, metavar="N", help="threads (default: all cores)")
+
+
+def limit_tokenizer_threads(workers: int | None = None) -> None:
+    """One pool of threads for HF `tokenizers`, as large as the build may be; read when the pool is first used."""
+    os.environ.setdefault("RAYON_NUM_THREADS", str(workers or os.cpu_count() or 1))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to 1024, got {text!r}")
+    return int(text)

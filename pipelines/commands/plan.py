@@ -1,0 +1,122 @@
+"""`premask plan`: what would be read and made; nothing is written."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from mlm_data.command import Command
+from pipelines.commands.options import add_config, limit_tokenizer_threads
+
+if TYPE_CHECKING:
+    from mlm_data.build.estimate import Estimate
+    from mlm_data.config import BuildConfig
+    from mlm_data.console import Terminal
+    from mlm_data.text.inputs import Group
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    parser.add_argument("--explain", action="store_true", help="say of each unit whether, and why, it would be redone")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from mlm_data.build.estimate import estimate, explain
+    from mlm_data.config import load_config
+    from mlm_data.console import Terminal, table
+
+    limit_tokenizer_threads()
+    config = load_config(options.config, options.set)
+    found = estimate(config)
+    answers = explain(config, found) if options.explain else []
+    terminal = Terminal()
+    if options.json:
+        units = [{"unit": index, "why": why} for index, why in answers]
+        terminal.data(summary(config, found) | ({"prepared_units": units} if options.explain else {}))
+        return 0
+    show(config, found, terminal)
+    if options.explain:
+        terminal.say()
+        lines = table("unit", "why", title="prepared units")
+        lines.columns[1].justify = "left"
+        for index, why in answers:
+            lines.add_row(str(index), why)
+        terminal.print(lines)
+    return 0
+
+
+def show(config: "BuildConfig", found: "Estimate", terminal: "Terminal") -> None:
+    """Files, formats, units, engine, expected tokens, disk, warnings."""
+    from mlm_data.console import size, table
+    from mlm_data.text.inputs import group_by_reason
+
+    files = table("format", "files", "size", "why", title="inputs")
+    files.columns[3].justify = "left"
+    for group in group_by_reason(found.plan.files):
+        files.add_row(_name(group), str(group.num_files), size(group.num_bytes), group.why)
+    terminal.print(files)
+    terminal.say()
+
+    facts = table("", "", title="plan")
+    facts.columns[1].justify = "left"
+    facts.add_row("files", f"{_num_files(found)}")
+    facts.add_row("units", f"{len(found.plan.units)} of about {size(found.plan.unit_bytes)}")
+    if found.reference is None and config.tokenizer.train is not None:
+        train = config.tokenizer.train
+        facts.add_row("tokenizer", f"{train.kind}, {train.vocab_size} ids, to be trained")
+    elif found.reference is not None:
+        facts.add_row("tokenizer", f"{found.reference.vocab_size} ids, sha256 {found.reference.sha256[:12]}")
+        facts.add_row("roles", found.reference.roles.how)
+    facts.add_row("engine", f"{found.engine.name}: {found.engine.why}")
+    trial = " (with a tokenizer trained on the probe alone)" if found.reference is None else ""
+    facts.add_row(
+        "expected tokens",
+        f"{found.num_tokens:,} from {size(found.num_bytes)}: estimated from {size(found.probe_bytes)} of it{trial}",
+    )
+    facts.add_row(
+        "rows",
+        f"about {_num_rows(config, found):,} of {config.pack.sequence_length}, "
+        f"{found.probe_fullness:.1%} full in the probe",
+    )
+    facts.add_row("[UNK]", f"{found.probe_unknown.share:.2%} of the probe's tokens")
+    facts.add_row("planes", f"{config.mask.planes} x {config.mask.kind}, rate {config.mask.rate}")
+    facts.add_row("disk", f"about {size(found.disk_bytes(config))} in {config.output}")
+    terminal.print(facts)
+    for warning in found.warnings:
+        terminal.say(f"warning: {warning}", style="yellow")
+
+
+def summary(config: "BuildConfig", found: "Estimate") -> dict[str, Any]:
+    """The same for programs, as plain types."""
+    from mlm_data.text.inputs import group_by_reason
+
+    return {
+        "formats": [group.to_dict() for group in group_by_reason(found.plan.files)],
+        "files": _num_files(found),
+        "units": len(found.plan.units),
+        "unit_bytes": found.plan.unit_bytes,
+        "tokenizer": found.reference and found.reference.sha256,
+        "engine": found.engine.name,
+        "expected_tokens": found.num_tokens,
+        "expected_rows": _num_rows(config, found),
+        "expected_disk_bytes": round(found.disk_bytes(config)),
+        "output": config.output,
+        "unknown": found.probe_unknown.to_dict() | {"share": found.probe_unknown.share},
+        "warnings": list(found.warnings),
+    }
+
+
+def _name(group: "Group") -> str:
+    return group.format + (f" ({group.compression})" if group.compression else "")
+
+
+def _num_files(found: "Estimate") -> int:
+    return len({(piece.input, piece.source) for unit in found.plan.units for piece in unit.slices})
+
+
+def _num_rows(config: "BuildConfig", found: "Estimate") -> int:
+    return round(found.num_tokens / config.pack.sequence_length / found.probe_fullness)
+
+
+COMMAND = Command(
+    name="plan", help="Say what would be read and made; nothing is written.", arguments=_arguments, run=_run
+)

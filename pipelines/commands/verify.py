@@ -1,0 +1,57 @@
+"""`premask verify`: check a dataset, its masks' statistics too."""
+
+import argparse
+
+from mlm_data.command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", help="the dataset's folder")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from mlm_data.console import Terminal, size
+    from mlm_data.dataset.check import check_dataset
+
+    columns = TextColumn("checking"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")
+    with Progress(*columns, console=Terminal(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None)
+        report = check_dataset(
+            options.dataset, progress=lambda done, total: bars.update(task, completed=done, total=total)
+        )
+    terminal = Terminal()
+    if options.json:
+        terminal.data(
+            {
+                "sound": report.ok,
+                "digest": report.digest,
+                "files": report.num_files,
+                "bytes": report.num_bytes,
+                "checks": report.num_checks,
+                "problems": report.problems,
+                "warnings": report.warnings,
+            }
+        )
+        return 0 if report.ok else 1
+    for problem in report.problems:
+        terminal.say(problem, style="red")
+    for warning in report.warnings:
+        terminal.say(f"warning: {warning}", style="yellow")
+    verdict = "sound" if report.ok else f"{len(report.problems)} problems"
+    terminal.say(
+        f"{verdict}: {report.num_files} files, {size(report.num_bytes)}, {report.num_checks} checks of the masks; "
+        f"digest {report.digest}",
+        style=None if report.ok else "red",
+    )
+    return 0 if report.ok else 1
+
+
+COMMAND = Command(
+    name="verify",
+    help="Check every file, hash, schema, ledger and mask; exit code 1 if anything is off.",
+    arguments=_arguments,
+    run=_run,
+)

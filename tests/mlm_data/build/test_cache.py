@@ -1,0 +1,104 @@
+"""The cache is never believed: what is damaged is noticed."""
+
+import pyarrow as pa
+import pytest
+
+from mlm_data.build import cache
+from mlm_data.errors import BuildError, FormatError
+from mlm_data.stores.folder import Folder
+
+TABLE = pa.table({"x": list(range(1000))})
+
+
+def fill(sink):
+    with pa.ipc.new_file(sink, TABLE.schema) as file:
+        file.write_table(TABLE)
+
+
+@pytest.fixture
+def work(tmp_path):
+    cache.write_unit(Folder(tmp_path), "k", fill, lambda: {"documents_read": 1000})
+    return Folder(tmp_path)
+
+
+def flip(path, place):
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_unit_comes_back_with_its_facts(work):
+    facts = cache.check_unit(work, "k")
+    assert facts["documents_read"] == 1000
+    assert cache.open_unit(work, "k", facts["content"]) == TABLE
+    assert cache.keys(work) == ["k"]
+
+
+def test_an_absent_unit_is_no_damage(work):
+    assert cache.check_unit(work, "other") is None
+
+
+def test_documents_without_their_facts_are_absent(work, tmp_path):
+    """A crash between the two files."""
+    (tmp_path / "prepared/k.json").unlink()
+    assert cache.check_unit(work, "k") is None
+
+
+@pytest.mark.parametrize("place", [0, 9, 100, 4000, -20, -1])
+@pytest.mark.parametrize("name", ["k.arrow", "k.json"])
+def test_one_changed_bit_is_noticed(work, tmp_path, name, place):
+    content = cache.check_unit(work, "k")["content"]
+    flip(tmp_path / "prepared" / name, place)
+    with pytest.raises(FormatError, match=rf"{name}"):
+        cache.check_unit(work, "k")
+    if name == "k.arrow":
+        with pytest.raises(BuildError, match="a byte was changed, while the build ran: start it again"):
+            cache.open_unit(work, "k", content)
+
+
+@pytest.mark.parametrize("content", [b"", b"ARROW1"])
+def test_a_file_that_lost_its_bytes(work, tmp_path, content):
+    (tmp_path / "prepared/k.arrow").write_bytes(content)
+    with pytest.raises(FormatError, match="a byte was changed"):
+        cache.check_unit(work, "k")
+
+
+def test_a_missing_file(work, tmp_path):
+    (tmp_path / "prepared/k.arrow").unlink()
+    with pytest.raises(FormatError, match="missing"):
+        cache.check_unit(work, "k")
+
+
+def test_a_tokenizer_is_trained_once_and_again_if_it_is_damaged(tmp_path):
+    work, times = Folder(tmp_path), []
+
+    def train():
+        times.append(1)
+        return b'{"model": "\xc3\xa9"}'
+
+    for _ in range(2):
+        assert cache.remember_tokenizer(work, "t", train) == b'{"model": "\xc3\xa9"}'
+    assert len(times) == 1
+    flip(tmp_path / "tokenizers/t.json", 20)
+    assert cache.remember_tokenizer(work, "t", train) == b'{"model": "\xc3\xa9"}'
+    assert len(times) == 2
+
+
+def test_payloads_are_checked_by_their_names(tmp_path):
+    work = Folder(tmp_path)
+    name = cache.store_payload(work, b"signatures")
+    assert cache.load_payload(work, name) == b"signatures"
+    flip(tmp_path / name, 3)
+    with pytest.raises(BuildError, match="a byte was changed"):
+        cache.load_payload(work, name)
+    assert cache.store_payload(work, b"signatures") == name
+    assert cache.load_payload(work, name) == b"signatures"
+
+
+def test_what_the_last_build_did(tmp_path):
+    work = Folder(tmp_path)
+    assert cache.read_last(work) == {}
+    cache.write_last(work, {"units": 3})
+    assert cache.read_last(work)["units"] == 3
+    flip(tmp_path / "last.json", 5)
+    assert cache.read_last(work) == {}

@@ -1,0 +1,78 @@
+"""What the commands import: nothing heavy to help, and Beam to build alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.small_corpus import settings, write_jsonl
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = ("apache_beam", "torch", "pyarrow", "numba", "pydantic", "numpy", "rich", "tokenizers")
+
+HELP = """
+import importlib, json, sys
+main = importlib.import_module(sys.argv[1]).main
+code = main(sys.argv[2:])
+print(json.dumps([code, sorted(name for name in sys.modules if "." not in name)]), file=sys.stderr)
+"""
+
+WITHOUT_BEAM = """
+import json, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "apache_beam":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from pipelines.commands.cli import main
+for words in json.loads(sys.argv[1]):
+    code = main(words)
+    if code:
+        sys.exit(code)
+"""
+
+
+def python(program: str, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", program, *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.parametrize("module", ["pipelines.commands.cli", "trainer.commands.cli"])
+@pytest.mark.parametrize("words", [["--help"], ["plan", "--help"], ["plan", "--no-such-option"]])
+def test_help_imports_nothing_heavy(module, words):
+    done = python(HELP, module, *words)
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == (0 if words[-1] == "--help" else 2)
+    assert not set(HEAVY) & set(modules)
+
+
+def test_what_needs_no_beam_runs_without_it(tmp_path):
+    write_jsonl(tmp_path / "in/a.jsonl", range(80))
+    config = tmp_path / "premask.yaml"
+    config.write_text(json.dumps(settings(tmp_path)))
+    from pipelines.commands.cli import main
+
+    assert main(["build", str(config)]) == 0
+    commands = [
+        ["init", str(tmp_path / "new.yaml")],
+        ["plan", str(config), "--explain"],
+        ["tokenizer", "train", str(config), "--out", str(tmp_path / "tokenizer.json")],
+        ["verify", str(tmp_path / "out")],
+        ["inspect", str(tmp_path / "out")],
+        ["inspect", str(tmp_path / "out"), "--row", "0"],
+        ["demo-corpus", "--out", str(tmp_path / "corpus.jsonl"), "--megabytes", "0.1"],
+    ]
+    done = python(WITHOUT_BEAM, json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    assert "sound" in done.stdout
+
+
+def test_a_build_without_beam_says_how_to_get_it(tmp_path):
+    done = python(WITHOUT_BEAM, json.dumps([["build", str(tmp_path / "premask.yaml")]]))
+    assert done.returncode == 2
+    assert done.stderr == "premask: apache_beam is not installed: pip install 'premask[build]'\n"
