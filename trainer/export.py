@@ -314,9 +314,9 @@ def _global_every(config: dict[str, Any], layers: int, where: str) -> int:
     kinds = config.get("layer_types")
     if kinds is None:
         return config.get("global_attn_every_n_layers", 3)
-    wide = [layer for layer, kind in enumerate(kinds) if kind == "full_attention"]
-    every = wide[1] if len(wide) > 1 else max(1, layers)
-    if len(kinds) != layers or wide != list(range(0, layers, every)):
+    whole = [layer for layer, kind in enumerate(kinds) if kind == "full_attention"]
+    every = whole[1] if len(whole) > 1 else max(1, layers)
+    if len(kinds) != layers or whole != list(range(0, layers, every)):
         raise InputError(f"{where}: layer_types must be global at every n-th layer from the first on, are {kinds}")
     return every
 

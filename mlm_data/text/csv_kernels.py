@@ -13,6 +13,17 @@ _CRS = np.uint64(0x0D0D0D0D0D0D0D0D)
 
 
 @kernel
+def count_line_ends(data, end):
+    """How many LF, CR LF and CR there are in data[:end]; a CR LF that `end` parts counts once, at its LF."""
+    count = 0
+    for i in range(end):
+        count += data[i] == 10
+    for i in range(min(end, len(data) - 1)):
+        count += (data[i] == 13) & (data[i + 1] != 10)
+    return count + (end == len(data) and end > 0 and data[end - 1] == 13)
+
+
+@kernel
 def _quote_from(data, i):
     """The first quote at or after i, or the length."""
     n = len(data)

@@ -11,7 +11,7 @@ name: books
 output: datasets/books
 
 inputs:
-  - path: corpus/**/*.md            # globs; text, jsonl, parquet, arrow; .gz .zst .bz2 .xz
+  - path: corpus/**/*.md            # globs; text, jsonl, json, csv, tsv, fasta, parquet, arrow; .gz .zst .bz2 .xz
     documents: file                 # of text files: file | line | paragraph
     # encoding: utf-8               # a byte order mark wins over it
   # - path: web/*.jsonl.zst

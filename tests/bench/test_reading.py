@@ -1,5 +1,6 @@
 """Reading, normalizing and hashing on one core, beside what others would use, in one run."""
 
+import csv
 import gzip
 import hashlib
 import json
@@ -9,6 +10,7 @@ import unicodedata
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.json
 import pytest
 import zstandard
@@ -56,6 +58,22 @@ def read_by_arrow(path):
     )
 
 
+def read_csv_by_arrow(path):
+    """Without offsets, and a broken row ends it."""
+    return pyarrow.csv.read_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=8 << 20),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(include_columns=["text"], column_types={"text": pa.large_string()}),
+    )
+
+
+def read_csv_by_python(path):
+    csv.field_size_limit(1 << 30)
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row[1] for row in csv.reader(file)]
+
+
 def test_reading(corpora, tmp_path):
     law, books = tmp_path / "law.jsonl", tmp_path / "books.md"
     law.write_bytes((corpora / "en_dc_law/dev.jsonl").read_bytes() * 3)
@@ -73,6 +91,18 @@ def test_reading(corpora, tmp_path):
     measure("  json.loads, line by line", size, lambda: [json.loads(line)["text"] for line in law.open("rb")])
     measure("JSON Lines, gzip (of what is read)", size, lambda: read(tmp_path / "law.gz", "jsonl", "gzip"))
     measure("JSON Lines, zstd (of what is read)", size, lambda: read(tmp_path / "law.zst", "jsonl", "zstd"))
+    rows_of_law = [json.loads(line)["text"] for line in law.open("rb")]
+    (tmp_path / "law.json").write_text(
+        json.dumps([{"text": text} for text in rows_of_law], ensure_ascii=False), "utf-8"
+    )
+    with (tmp_path / "law.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["n", "text"], *enumerate(rows_of_law)])
+    size = (tmp_path / "law.json").stat().st_size
+    measure("a JSON array", size, lambda: read(tmp_path / "law.json", "json"))
+    size = (tmp_path / "law.csv").stat().st_size
+    measure("CSV", size, lambda: read(tmp_path / "law.csv", "csv"))
+    measure("  pyarrow.csv, one thread", size, lambda: read_csv_by_arrow(tmp_path / "law.csv"))
+    measure("  Python's csv", size, lambda: read_csv_by_python(tmp_path / "law.csv"))
     for documents in ("paragraph", "line"):
         measure(f"books by {documents}", books.stat().st_size, lambda how=documents: read(books, "text", "", how))
 

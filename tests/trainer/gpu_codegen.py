@@ -75,12 +75,12 @@ def trace() -> list[Graph]:
         x_TD = torch.empty(places, width, requires_grad=True)
         x_ND = torch.empty(TARGETS, width, requires_grad=True)
         tables = (torch.empty(places, shape.head_dim // 2), torch.empty(places, shape.head_dim // 2))
-    plan = attention.plan(ids, borders)
+    layout = attention.layout(ids, borders)
     parts = {
         "embed": (model.embed, (ids,)),
-        "first block": (model.blocks[0], (x_TD, None, *tables, plan)),
-        "local block": (model.blocks[1], (x_TD, x_TD, *tables, plan)),
-        "global block": (model.blocks[3], (x_TD, x_TD, *tables, plan)),
+        "first block": (model.blocks[0], (x_TD, None, *tables, layout)),
+        "local block": (model.blocks[1], (x_TD, x_TD, *tables, layout)),
+        "global block": (model.blocks[3], (x_TD, x_TD, *tables, layout)),
         "features": (model.features, (x_ND,)),
     }
     graphs: list[Graph] = []

@@ -102,7 +102,7 @@ def test_flash_attention_agrees_with_the_reference(local):
     ):
         q, k, v = (one.to(dtype, copy=True).requires_grad_() for one in inputs)
         attention = make_attention(kind, rows=ROWS, length=LENGTH, window=64)
-        out = attention(q, k, v, attention.plan(positions, borders), local=local)
+        out = attention(q, k, v, attention.layout(positions, borders), local=local)
         (out.float() * weight).sum().backward()
         results[name] = (out, q.grad, k.grad, v.grad)
     for what, exact, yardstick, flash in zip(("out", "dq", "dk", "dv"), *results.values(), strict=True):

@@ -1,9 +1,9 @@
 """Attention inside segments: one interface, chosen once at construction.
 
-An attention object has three methods. `plan` turns the batch's layout into tensors once per step, and `turns` the
-rotary tables into what its layers want of them, both outside the compiled blocks; `mix(qkv, cos, sin, plan, local)` is
-called by every layer with the packed product, not turned yet. Place i sees place j iff both lie in the same segment of
-the same row and, in local layers, |i - j| <= window.
+An attention object has three methods. `layout` turns a batch's borders into tensors once per step, and `turns` the
+rotary tables into what its layers want of them, both outside the compiled blocks; `mix(qkv, cos, sin, layout, local)`
+is called by every layer with the packed product, not turned yet. Place i sees place j iff both lie in the same segment
+of the same row and, in local layers, |i - j| <= window.
 
     row of 8 places, segments of 3, 4 and 1 (padding), window 1      numbers: what place i sees
     segment   0 0 0 1 1 1 1 2
@@ -32,21 +32,21 @@ HIDDEN = -1e30  # a finite minus infinity: exp gives 0, and no row can turn into
 BLOCKS_FROM = 512  # row length from which blocks of the window are faster than whole rows (measured on 2 cores)
 
 
-class Plan(NamedTuple):
-    """What the layers need to know about a batch. `wide` serves global layers, `near` local ones."""
+class Layout(NamedTuple):
+    """What the layers need to know about a batch. One of the two serves global layers, one local ones."""
 
-    wide: Tensor
-    near: Tensor
+    for_global: Tensor
+    for_local: Tensor
 
 
 class Attention(Protocol):
     """See the module's docstring."""
 
-    def plan(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Plan: ...
+    def layout(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Layout: ...
 
     def turns(self, cos_LK: Tensor, sin_LK: Tensor, position_ids_T: Tensor) -> tuple[Tensor, Tensor]: ...
 
-    def mix(self, qkv_T3HK: Tensor, cos: Tensor, sin: Tensor, plan: Plan, *, local: bool) -> Tensor: ...
+    def mix(self, qkv_T3HK: Tensor, cos: Tensor, sin: Tensor, layout: Layout, *, local: bool) -> Tensor: ...
 
 
 def attention_kind(device: torch.device, precision: torch.dtype) -> str:
@@ -78,14 +78,14 @@ class Segments:
     def __init__(self, *, window: int) -> None:
         self.window = window
 
-    def plan(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Plan:
-        return Plan(cu_seqlens, cu_seqlens)
+    def layout(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Layout:
+        return Layout(cu_seqlens, cu_seqlens)
 
     def turns(self, cos_LK: Tensor, sin_LK: Tensor, position_ids_T: Tensor) -> tuple[Tensor, Tensor]:
         return cos_LK, sin_LK  # a place's position is its distance from its segment's start
 
-    def mix(self, qkv_T3HK: Tensor, cos: Tensor, sin: Tensor, plan: Plan, *, local: bool) -> Tensor:
-        return attend_segments(qkv_T3HK, cos, sin, plan.wide, self.window if local else WHOLE)[0]
+    def mix(self, qkv_T3HK: Tensor, cos: Tensor, sin: Tensor, layout: Layout, *, local: bool) -> Tensor:
+        return attend_segments(qkv_T3HK, cos, sin, layout.for_global, self.window if local else WHOLE)[0]
 
 
 class _Turned:
@@ -94,11 +94,11 @@ class _Turned:
     def turns(self, cos_LK: Tensor, sin_LK: Tensor, position_ids_T: Tensor) -> tuple[Tensor, Tensor]:
         return cos_LK[position_ids_T], sin_LK[position_ids_T]
 
-    def mix(self, qkv_T3HK: Tensor, cos: Tensor, sin: Tensor, plan: Plan, *, local: bool) -> Tensor:
+    def mix(self, qkv_T3HK: Tensor, cos: Tensor, sin: Tensor, layout: Layout, *, local: bool) -> Tensor:
         q_THK, k_THK, v_THK = qkv_T3HK.unbind(1)
-        return self(rotate(q_THK, cos, sin), rotate(k_THK, cos, sin), v_THK, plan, local=local)
+        return self(rotate(q_THK, cos, sin), rotate(k_THK, cos, sin), v_THK, layout, local=local)
 
-    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, plan: Plan, *, local: bool) -> Tensor:
+    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, layout: Layout, *, local: bool) -> Tensor:
         raise NotImplementedError
 
 
@@ -111,13 +111,15 @@ class Varlen(_Turned):
         self._attend = varlen_attn
         self._length, self._window = length, window
 
-    def plan(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Plan:
-        return Plan(cu_seqlens, cu_seqlens)
+    def layout(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Layout:
+        return Layout(cu_seqlens, cu_seqlens)
 
-    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, plan: Plan, *, local: bool) -> Tensor:
+    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, layout: Layout, *, local: bool) -> Tensor:
         window = (self._window, self._window) if local else (-1, -1)
         longest = self._length  # a constant: another value would compile again
-        return self._attend(q_THK, k_THK, v_THK, plan.wide, plan.wide, longest, longest, window_size=window)
+        return self._attend(
+            q_THK, k_THK, v_THK, layout.for_global, layout.for_global, longest, longest, window_size=window
+        )
 
 
 class _Dense(_Turned):
@@ -130,8 +132,8 @@ class _Dense(_Turned):
         seen_BL = segment_numbers(position_ids_T).view(self.rows, self.length)
         same_BLL = seen_BL[:, :, None] == seen_BL[:, None, :]
         place_L = torch.arange(self.length, device=position_ids_T.device)
-        near_LL = (place_L[:, None] - place_L[None, :]).abs() <= self.window
-        return same_BLL, same_BLL & near_LL
+        inside_LL = (place_L[:, None] - place_L[None, :]).abs() <= self.window
+        return same_BLL, same_BLL & inside_LL
 
     def _rows(self, x_THK: Tensor) -> Tensor:
         heads, dim = x_THK.shape[1:]
@@ -141,13 +143,13 @@ class _Dense(_Turned):
 class Reference(_Dense):
     """`scaled_dot_product_attention` with a dense mask: slow, plain, any precision."""
 
-    def plan(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Plan:
-        same_BLL, near_BLL = self._allowed(position_ids_T)
-        return Plan(same_BLL[:, None], near_BLL[:, None])
+    def layout(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Layout:
+        same_BLL, local_BLL = self._allowed(position_ids_T)
+        return Layout(same_BLL[:, None], local_BLL[:, None])
 
-    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, plan: Plan, *, local: bool) -> Tensor:
+    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, layout: Layout, *, local: bool) -> Tensor:
         q, k, v = self._rows(q_THK), self._rows(k_THK), self._rows(v_THK)
-        mask = plan.near if local else plan.wide
+        mask = layout.for_local if local else layout.for_global
         out_BHLK = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return out_BHLK.transpose(1, 2).reshape(q_THK.shape)
 
@@ -159,24 +161,24 @@ class Batched(_Dense):
         super().__init__(rows=rows, length=length, window=window)
         self._blocks = length >= BLOCKS_FROM and length % window == 0
 
-    def plan(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Plan:
-        same_BLL, near_BLL = self._allowed(position_ids_T)
-        return Plan(_bias(same_BLL), self._near_blocks(near_BLL) if self._blocks else _bias(near_BLL))
+    def layout(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Layout:
+        same_BLL, local_BLL = self._allowed(position_ids_T)
+        return Layout(_bias(same_BLL), self._local_blocks(local_BLL) if self._blocks else _bias(local_BLL))
 
-    def _near_blocks(self, near_BLL: Tensor) -> Tensor:
+    def _local_blocks(self, local_BLL: Tensor) -> Tensor:
         """[B, blocks, window, 3 window]: the mask of each block of queries over its three blocks of keys."""
         w, blocks = self.window, self.length // self.window
-        padded = torch.nn.functional.pad(near_BLL, (w, w))
+        padded = torch.nn.functional.pad(local_BLL, (w, w))
         cut = [padded[:, n * w : (n + 1) * w, n * w : (n + 3) * w] for n in range(blocks)]
         return _bias(torch.stack(cut, 1))
 
-    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, plan: Plan, *, local: bool) -> Tensor:
+    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, layout: Layout, *, local: bool) -> Tensor:
         scale = q_THK.shape[-1] ** -0.5
         q, k, v = (self._rows(x) for x in (q_THK * scale, k_THK, v_THK))
         if local and self._blocks:
-            return self._windows(q, k, v, plan.near).transpose(1, 2).reshape(q_THK.shape)
+            return self._windows(q, k, v, layout.for_local).transpose(1, 2).reshape(q_THK.shape)
         q, k, v = (x.reshape(-1, self.length, x.shape[-1]) for x in (q, k, v))
-        out, _ = attend(q, k, v, plan.near if local else plan.wide)
+        out, _ = attend(q, k, v, layout.for_local if local else layout.for_global)
         return out.view(self.rows, -1, self.length, out.shape[-1]).transpose(1, 2).reshape(q_THK.shape)
 
     def _windows(self, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, bias: Tensor) -> Tensor:
@@ -184,9 +186,9 @@ class Batched(_Dense):
         rows, heads, length, dim = q_BHLK.shape
 
         def neighbours(x: Tensor) -> Tensor:
-            wide = torch.nn.functional.pad(x, (0, 0, w, w)).view(rows, heads, blocks + 2, w, dim)
-            near = torch.stack([wide[:, :, n : n + blocks] for n in range(3)], 3)
-            return near.transpose(1, 2).reshape(rows * blocks * heads, 3 * w, dim)
+            around = torch.nn.functional.pad(x, (0, 0, w, w)).view(rows, heads, blocks + 2, w, dim)
+            triples = torch.stack([around[:, :, n : n + blocks] for n in range(3)], 3)
+            return triples.transpose(1, 2).reshape(rows * blocks * heads, 3 * w, dim)
 
         q = q_BHLK.view(rows, heads, blocks, w, dim).transpose(1, 2).reshape(rows * blocks * heads, w, dim)
         out, _ = attend(q, neighbours(k_BHLK), neighbours(v_BHLK), bias.flatten(0, 1))

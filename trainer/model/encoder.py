@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from trainer.config import ModelSettings
 from trainer.kernels.norm import PLAIN, Norms
 from trainer.kernels.products import TORCH, Products
-from trainer.model.attention import Attention, Plan
+from trainer.model.attention import Attention, Layout
 from trainer.model.loss import Kernel, softmax_gradient
 from trainer.model.rotary import rotary_tables
 
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
         self.final_norm = Norm(shape.width, shape.norm_eps, norms)
         self.head = Head(shape, compute, products, norms)
         self.decoder_bias = nn.Parameter(torch.zeros(padded_vocabulary(vocab_size)))
-        for name, theta in (("wide", shape.rope_theta), ("near", shape.local_rope_theta)):
+        for name, theta in (("global", shape.rope_theta), ("local", shape.local_rope_theta)):
             cos, sin = rotary_tables(length, shape.head_dim, theta)
             self.register_buffer(f"cos_{name}", cos, persistent=False)
             self.register_buffer(f"sin_{name}", sin, persistent=False)
@@ -89,17 +89,17 @@ class Encoder(nn.Module):
         self, input_ids_T: Tensor, position_ids_T: Tensor, cu_seqlens: Tensor, places_N: Tensor | None = None
     ) -> Tensor:
         """Hidden states of all places, or of `places_N` only, [N, D]: the last block then mixes all and maps those."""
-        plan = self.attention.plan(position_ids_T, cu_seqlens)
-        wide = self.attention.turns(self.cos_wide, self.sin_wide, position_ids_T)
-        near = self.attention.turns(self.cos_near, self.sin_near, position_ids_T)
+        layout = self.attention.layout(position_ids_T, cu_seqlens)
+        global_tables = self.attention.turns(self.cos_global, self.sin_global, position_ids_T)
+        local_tables = self.attention.turns(self.cos_local, self.sin_local, position_ids_T)
         x_TD, delta_TD = self.embed(input_ids_T), None
         for layer, block in enumerate(self.blocks, 1):
-            tables = near if block.local else wide
+            tables = local_tables if block.local else global_tables
             chosen = places_N if layer == len(self.blocks) else None
             if self.recompute:
-                x_TD, delta_TD = checkpoint(block, x_TD, delta_TD, *tables, plan, chosen, use_reentrant=False)
+                x_TD, delta_TD = checkpoint(block, x_TD, delta_TD, *tables, layout, chosen, use_reentrant=False)
             else:
-                x_TD, delta_TD = block(x_TD, delta_TD, *tables, plan, chosen)
+                x_TD, delta_TD = block(x_TD, delta_TD, *tables, layout, chosen)
         return x_TD + delta_TD
 
     def embed(self, input_ids_T: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class Block(nn.Module):
         delta_TD: Tensor | None,
         cos: Tensor,
         sin: Tensor,
-        plan: Plan,
+        layout: Layout,
         places_N: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         if self.attention_norm is None:  # the first block, whose input has just been normed
@@ -159,7 +159,7 @@ class Block(nn.Module):
         else:
             x_TD, normed_TD = self.attention_norm.after(x_TD, delta_TD)
         qkv_T3HK = self.qkv(normed_TD).unflatten(-1, (3, self.heads, -1))
-        mixed_TD = self.attention.mix(qkv_T3HK, cos, sin, plan, local=self.local).flatten(1)
+        mixed_TD = self.attention.mix(qkv_T3HK, cos, sin, layout, local=self.local).flatten(1)
         if places_N is not None:
             x_TD, mixed_TD = x_TD.index_select(0, places_N), mixed_TD.index_select(0, places_N)
         x_TD, normed_TD = self.mlp_norm.after(x_TD, self.attention_out(mixed_TD))

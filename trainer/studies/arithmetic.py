@@ -77,8 +77,8 @@ def step_flops(shape: ModelSettings, *, vocab_size: int, lengths: list[int], tar
     does the optimizer.
     """
     width, places = shape.width, sum(lengths)
-    num_wide = len(range(0, shape.layers, shape.global_every))
-    pairs = num_wide * seen_pairs(lengths) + (shape.layers - num_wide) * seen_pairs(lengths, shape.window)
+    num_global = len(range(0, shape.layers, shape.global_every))
+    pairs = num_global * seen_pairs(lengths) + (shape.layers - num_global) * seen_pairs(lengths, shape.window)
     mixing, mapping = 3 * width**2, width**2 + 3 * width * shape.intermediate
     forward = {
         "products": 2.0 * ((shape.layers - 1) * places * (mixing + mapping) + places * mixing + targets * mapping),

@@ -75,8 +75,8 @@ def _facts(dataset: Dataset, batch: Batch, places: np.ndarray) -> tuple[np.ndarr
     lengths = np.ones(places.size, np.int64)
     for number in np.unique(places // length).tolist():
         shard = dataset.shard(fmt.VALIDATION, int(batch.shards[number]))
-        piece, row = divmod(int(batch.rows[number]), fmt.BATCH_ROWS)
-        rows = shard.rows[piece]
+        batch_number, row = divmod(int(batch.rows[number]), fmt.BATCH_ROWS)
+        rows = shard.rows[batch_number]
         part = slice(int(rows.segment_offsets[row]), int(rows.segment_offsets[row + 1]))
         ends = np.cumsum(rows.segment_lengths[part])
         here = np.flatnonzero(places // length == number)

@@ -20,7 +20,7 @@ from mlm_data.loading.batches import Batch
 from mlm_data.loading.loader import evaluation
 from mlm_data.types import IGNORED
 from trainer.model.encoder import Encoder
-from trainer.training.data import Tensors, never_targets, pieces, token_rows, unigram_counts
+from trainer.training.data import Tensors, never_targets, target_chunks, token_rows, unigram_counts
 from trainer.training.parallel import ALONE, Parallel
 from trainer.training.step import Forward
 
@@ -71,7 +71,7 @@ def score(
             break
         rows += batch.rows.size * parallel.world
         tensors = Tensors.of(batch, device)
-        for places, ids in pieces(tensors, target_size):
+        for places, ids in target_chunks(tensors, target_size):
             loss, hits = forward(tensors, places, ids, gradient=False)
             sums += torch.stack([loss, hits, (ids >= 0).sum()]).double()
     loss_sum, hits, targets = parallel.sum_(sums).tolist()

@@ -22,7 +22,7 @@ from mlm_data import seeds
 from mlm_data.errors import ConfigError
 from trainer.config import ScheduleSettings
 from trainer.model.encoder import Encoder
-from trainer.studies.texts import Packed, pack
+from trainer.studies.texts import TextBatch, pack
 from trainer.training import runs
 from trainer.training.machine import Machine
 from trainer.training.runs import Trained
@@ -115,7 +115,7 @@ def finetune(
     return np.concatenate(guesses)
 
 
-def mean_states(model: Encoder, batch: Packed) -> Float32[Tensor, "texts width"]:
+def mean_states(model: Encoder, batch: TextBatch) -> Float32[Tensor, "texts width"]:
     """The mean normed output of each text of a batch, differentiable: one product, so sums keep their order."""
     device = model.decoder_bias.device
     layout = (tensor.to(device) for tensor in (batch.input_ids, batch.position_ids, batch.cu_seqlens))
@@ -128,7 +128,7 @@ def mean_states(model: Encoder, batch: Packed) -> Float32[Tensor, "texts width"]
 
 def _batches(
     trained: Trained, segments: Sequence[np.ndarray], order: Int64[np.ndarray, " n"], rows: int
-) -> Iterator[tuple[Packed, Int64[np.ndarray, " texts"]]]:
+) -> Iterator[tuple[TextBatch, Int64[np.ndarray, " texts"]]]:
     """Packed texts in an order, and their numbers."""
     done = 0
     chosen = (segments[number] for number in order)

@@ -18,7 +18,7 @@ from mlm_data.errors import InputError
 from trainer.model.encoder import Encoder
 
 
-class Packed(NamedTuple):
+class TextBatch(NamedTuple):
     """One batch of whole segments."""
 
     input_ids: Tensor  # int32 [T]
@@ -42,7 +42,7 @@ def check_text(text: str, *, where: str = "") -> None:
         ) from error
 
 
-def pack(segments: Iterable[np.ndarray], *, rows: int, length: int, pad: int) -> Iterator[Packed]:
+def pack(segments: Iterable[np.ndarray], *, rows: int, length: int, pad: int) -> Iterator[TextBatch]:
     """Batches of `rows` rows from segments of at most `length` ids each, in order."""
     held: list[np.ndarray] = []
     starts: list[int] = []
@@ -61,7 +61,7 @@ def pack(segments: Iterable[np.ndarray], *, rows: int, length: int, pad: int) ->
         yield _assemble(held, starts, rows, length, pad)
 
 
-def _assemble(segments: list[np.ndarray], starts: list[int], rows: int, length: int, pad: int) -> Packed:
+def _assemble(segments: list[np.ndarray], starts: list[int], rows: int, length: int, pad: int) -> TextBatch:
     places = rows * length
     input_ids = np.full(places, pad, np.int32)
     begins = np.zeros(places, bool)
@@ -75,7 +75,7 @@ def _assemble(segments: list[np.ndarray], starts: list[int], rows: int, length: 
     position_ids = np.arange(places) - np.repeat(borders, np.diff(np.append(borders, places)))
     cu_seqlens = np.full(places + 1, places, np.int32)
     cu_seqlens[: borders.size] = borders
-    return Packed(
+    return TextBatch(
         torch.from_numpy(input_ids),
         torch.from_numpy(position_ids.astype(np.int32)),
         torch.from_numpy(cu_seqlens),
@@ -85,7 +85,7 @@ def _assemble(segments: list[np.ndarray], starts: list[int], rows: int, length: 
 
 
 @torch.no_grad()
-def hidden_states(model: Encoder, batch: Packed, places_N: Tensor | None = None) -> Tensor:
+def hidden_states(model: Encoder, batch: TextBatch, places_N: Tensor | None = None) -> Tensor:
     """The encoder's outputs for a packed batch: of all places [T, D], or of some [N, D]."""
     device = model.decoder_bias.device
     layout = batch.input_ids.to(device), batch.position_ids.to(device), batch.cu_seqlens.to(device)

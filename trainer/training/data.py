@@ -91,18 +91,18 @@ def check_dataset(dataset: Dataset, settings: RunSettings, *, world: int = 1) ->
         )
 
 
-def pieces(batch: Tensors, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Target places and ids in pieces of exactly `size`, filled up with place 0 and id -100."""
+def target_chunks(batch: Tensors, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Target places and ids in chunks of exactly `size`, filled up with place 0 and id -100."""
     places, ids = batch.target_places, batch.target_ids
     for start in range(0, max(1, places.shape[0]), size):
         missing = max(0, start + size - places.shape[0])
-        piece = places[start : start + size], ids[start : start + size]
+        chunk = places[start : start + size], ids[start : start + size]
         if missing:
-            piece = (
-                torch.nn.functional.pad(piece[0], (0, missing)),
-                torch.nn.functional.pad(piece[1], (0, missing), value=IGNORED),
+            chunk = (
+                torch.nn.functional.pad(chunk[0], (0, missing)),
+                torch.nn.functional.pad(chunk[1], (0, missing), value=IGNORED),
             )
-        yield piece
+        yield chunk
 
 
 def token_rows(

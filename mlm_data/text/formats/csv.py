@@ -29,7 +29,7 @@ from mlm_data.errors import InputError
 from mlm_data.kernels import read_only
 from mlm_data.text.batches import batch, other_fields, quarantined
 from mlm_data.text.blocks import truncated
-from mlm_data.text.csv_kernels import COUNT, DOUBLED, GOOD, QUOTE, UNCLOSED, scan_rows
+from mlm_data.text.csv_kernels import COUNT, DOUBLED, GOOD, QUOTE, UNCLOSED, count_line_ends, scan_rows
 from mlm_data.text.encodings import decode, find_encoding
 from mlm_data.text.formats.record import Format
 from mlm_data.text.names import hint
@@ -153,7 +153,7 @@ def _find_columns(names: Sequence[str], settings: InputSettings, path: str) -> d
 def _find_rows(window: Window, delimiter: int, slots: Int64[np.ndarray, " columns"]) -> _Rows:
     """The rows of a window that are whole, or given up; places in bytes."""
     units = read_only(window.units.narrow(window.data))
-    max_rows = window.data.count(b"\n") + window.data.count(b"\r") + 1
+    max_rows = int(count_line_ends(units, len(units))) + 1
     rows = _scan(units, delimiter, slots, is_last=window.is_last and not window.damage, max_rows=max_rows)
     width = window.units.width
     if width == 1:
@@ -244,12 +244,7 @@ def _join(columns: Sequence[pa.LargeStringArray]) -> pa.LargeStringArray:
 
 def _count_lines(window: Window, end: int) -> int:
     """Line ends in the first `end` bytes."""
-    data = window.data
-    if window.units.width > 1:
-        data = window.units.narrow(data[:end]).tobytes()
-        end = len(data)
-    returns = data.count(b"\r", 0, end)
-    return data.count(b"\n", 0, end) + (returns - data.count(b"\r\n", 0, end) if returns else 0)
+    return int(count_line_ends(read_only(window.units.narrow(window.data)), end // window.units.width))
 
 
 def _line_end(window: Window) -> int:

@@ -9,6 +9,7 @@ stay. Lines that begin with ";" are comments. Blank lines and white space inside
 before the first ">" is quarantined, `bad_fasta`. A file is one slice; a record may have any length.
 """
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -29,9 +30,9 @@ from mlm_data.text.window import Window
 from mlm_data.types import Documents, Quarantined, Slice
 
 BAD_FASTA = "bad_fasta"
-FIELDS = ("id", "description")
 
 _HEADER = r"^\s*(?P<id>\S*)\s*(?P<description>.*?)\s*$"
+FIELDS = tuple(re.compile(_HEADER).groupindex)  # id, description
 
 
 def _read(piece: Slice, settings: InputSettings, *, batch_bytes: int, replace: bool) -> Iterator[Documents]:

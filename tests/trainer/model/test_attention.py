@@ -31,13 +31,13 @@ def test_segments_are_numbered_through_the_batch():
 def test_the_reference_sees_what_the_rule_says():
     positions, borders = layout([[3, 4, 1]])
     reference = make_attention("reference", rows=1, length=8, window=1)
-    plan = reference.plan(positions, borders)
+    seen = reference.layout(positions, borders)
     segments = [0, 0, 0, 1, 1, 1, 1, 2]
     for i in range(8):
         for j in range(8):
             same = segments[i] == segments[j]
-            assert plan.wide[0, 0, i, j] == same
-            assert plan.near[0, 0, i, j] == (same and abs(i - j) <= 1)
+            assert seen.for_global[0, 0, i, j] == same
+            assert seen.for_local[0, 0, i, j] == (same and abs(i - j) <= 1)
 
 
 @both_precisions
@@ -61,7 +61,7 @@ def test_batched_agrees_with_sdpa_in_values_and_gradients(
         attention = make_attention(kind, rows=len(rows), length=length, window=window)
         kept = torch.float32 if kind == "reference" else getattr(torch, precision)
         q, k, v = inputs(len(rows) * length, 2, 8)
-        out = attention(q.to(kept), k.to(kept), v.to(kept), attention.plan(positions, borders), local=local)
+        out = attention(q.to(kept), k.to(kept), v.to(kept), attention.layout(positions, borders), local=local)
         weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
         (out * weight).sum().backward()
         results.append((out.detach(), q.grad, k.grad, v.grad))
@@ -93,11 +93,11 @@ def test_segments_agree_with_sdpa_in_values_and_gradients(rows, length, heads, d
         attention = make_attention(kind, rows=len(rows), length=length, window=window)
         generator = torch.Generator().manual_seed(0)
         qkv = torch.randn(len(rows) * length, 3, heads, dim, generator=generator).to(low).float().requires_grad_()
-        plan = attention.plan(positions, padded)
+        seen = attention.layout(positions, padded)
         out = attention.mix(
             qkv.to(torch.float32 if kind == "reference" else low),
             *attention.turns(cos, sin, positions),
-            plan,
+            seen,
             local=local,
         )
         weight = torch.randn(out.shape, generator=generator)
@@ -143,7 +143,7 @@ def test_nothing_crosses_a_border():
     positions, borders = layout([[5, 11]])
     attention = make_attention("batched", rows=1, length=16, window=4)
     q, k, v = inputs(16, 1, 8)
-    out = attention(q, k, v, attention.plan(positions, borders), local=False)
+    out = attention(q, k, v, attention.layout(positions, borders), local=False)
     out[:5].sum().backward()
     assert torch.count_nonzero(v.grad[5:]) == 0
     assert torch.count_nonzero(v.grad[:5]) > 0
@@ -154,9 +154,9 @@ def test_bfloat16_stays_close():
     reference = make_attention("reference", rows=2, length=64, window=16)
     batched = make_attention("batched", rows=2, length=64, window=16)
     q, k, v = inputs(128, 2, 8)
-    wanted = reference(q, k, v, reference.plan(positions, borders), local=False)
+    wanted = reference(q, k, v, reference.layout(positions, borders), local=False)
     low = [x.detach().bfloat16() for x in (q, k, v)]
-    found = batched(*low, batched.plan(positions, borders), local=False)
+    found = batched(*low, batched.layout(positions, borders), local=False)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), wanted, rtol=0.05, atol=0.05)
 
