@@ -18,6 +18,8 @@ from pydantic_core import PydanticUndefined
 
 from mlm_data.config import BuildConfig
 from mlm_data.settings import Settings
+from mlm_data.text.compression import CODECS
+from mlm_data.text.formats import FORMATS
 from pipelines.commands import cli as build_cli
 from trainer.commands import cli as train_cli
 from trainer.config import RECIPES, RunSettings
@@ -47,6 +49,17 @@ ones win. A field that does not exist is an error, which names the nearest one t
 The defaults below are those without a recipe; the [recipes](#recipes) set some of them otherwise.
 """
 
+FORMATS_INTRO = """\
+# Formats of input files
+
+Bytes decide before names. First the compression ({codecs}), then what a file's first bytes show, then `format` if it is
+set, then its extension; of a file without a known extension the content decides. Archives and binaries are refused with
+what to do. `premask plan` shows for every input the format, and why.
+
+| format | extensions | what a document is | settings that mean something | compressed |
+|---|---|---|---|---|
+"""
+
 COMMANDS_INTRO = """\
 # Commands
 
@@ -62,6 +75,7 @@ def pages() -> dict[str, str]:
     texts = {
         "build-settings.md": settings_page(BUILD_INTRO, BuildConfig),
         "run-settings.md": run,
+        "formats.md": formats_page(),
         "commands.md": COMMANDS_INTRO + commands(build_cli.parser()) + commands(train_cli.parser()),
     }
     return {name: MADE + text for name, text in texts.items()}
@@ -190,6 +204,23 @@ def flatten(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
             yield from flatten(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", f"{value:g}" if isinstance(value, float) else value
+
+
+def formats_page() -> str:
+    """A page with a line for each format, from its record and the first lines of its module."""
+    lines = [FORMATS_INTRO.format(codecs=", ".join(f"`.{codec.extension}`" for codec in CODECS.values()))]
+    for kind in FORMATS.values():
+        about = (
+            (inspect.getdoc(inspect.getmodule(kind.read)) or "")
+            .split("\n\n")[0]
+            .partition(" See `")[0]
+            .replace("\n", " ")
+        )
+        named = [", ".join(f"`{one}`" for one in names) for names in (kind.extensions, sorted(kind.settings))]
+        lines.append(
+            f"| `{kind.name}` | {named[0]} | {about} | {named[1]} | {'yes' if kind.takes_compression else 'no'} |\n"
+        )
+    return "".join(lines)
 
 
 def commands(parser: argparse.ArgumentParser) -> str:
