@@ -23,8 +23,8 @@ Cost: a look-up for each byte and two for each merge, and for a long piece the s
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from mlm_data.kernels import inlined, leading_zeros, lean_kernel, least16, trailing_zeros
 from mlm_data.tokens.ask import Answers, byte_characters
-from mlm_data.tokens.bits import inlined, leading_zeros, lean_kernel, least16, trailing_zeros
 from mlm_data.tokens.reference import UNSPEAKABLE, Reference
 from mlm_data.tokens.table import WORD_START
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int64, UInt8
 
+from mlm_data.kernels import lean_kernel
 from mlm_data.tokens.added import NONE, AddedTokens
 from mlm_data.tokens.ask import Answers, ByteModel, Pipeline, buffers, bytes_of, texts_of
-from mlm_data.tokens.bits import lean_kernel
 from mlm_data.tokens.bpe import BPE
 from mlm_data.tokens.classes import SURVIVES, VANISHES, pattern_classes, separated_classes
 from mlm_data.tokens.composing import NFC
