@@ -17,7 +17,7 @@ space between tokens. Cost: eight bytes at a time inside strings; over 1 GB/s wh
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,8 @@ _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\n\r]+', re.DOTALL)
+# What the decoder itself uses: the text and the end of a string that begins before a place.
+_scan_string: Callable[[str, int, bool], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -68,8 +70,8 @@ def read_fields(
     problems, slow_lines, slow_values = [], [], []
     for line in np.flatnonzero(~is_sure).tolist():
         values = _read_slowly(data[starts[line] : ends[line]].tobytes(), names, replace)
-        if isinstance(values[0], _Problem):
-            problems.append((line, values[0].reason, values[0].detail))
+        if isinstance(values, _Problem):
+            problems.append((line, values.reason, values.detail))
         else:
             slow_lines.append(line)
             slow_values.append(values)
@@ -113,8 +115,9 @@ def _find_values(
         lines = lines[data[firsts[outer, lines]] == ord("{")]
         sure = np.ones(len(lines), np.bool_)
         inner = _find_values(data, firsts[outer, lines], lasts[outer, lines], [rest], sure)
-        for target, values in zip((kinds, firsts, lasts), inner, strict=True):
-            target[own, lines] = values[0]
+        columns: tuple[np.ndarray, ...] = (kinds, firsts, lasts)
+        for column, values in zip(columns, inner, strict=True):
+            column[own, lines] = values[0]
         is_sure[lines[~sure]] = False
     num_names = len(names)
     return kinds[:num_names], firsts[:num_names], lasts[:num_names]
@@ -132,22 +135,22 @@ def _no_text(text_field: str, raw: str | None) -> _Problem:
     return _Problem(NOT_A_STRING, f"field {text_field!r} holds {raw[:40]}")
 
 
-def _read_slowly(line: bytes, names: Sequence[str], replace: bool) -> list[str | _Problem | None]:
-    """The wanted values of one line; a `_Problem` in front if it has no text."""
+def _read_slowly(line: bytes, names: Sequence[str], replace: bool) -> list[str | None] | _Problem:
+    """The wanted values of one line, the text first; or why it has no text."""
     try:
         text = line.decode(errors="replace" if replace else "strict")
     except UnicodeDecodeError as error:
-        return [_Problem(BAD_UTF8, f"{error.reason} at byte {error.start} of the line")]
+        return _Problem(BAD_UTF8, f"{error.reason} at byte {error.start} of the line")
     try:
         raws = _raw_values(text)
     except ValueError as error:
-        return [_Problem(BAD_JSON, str(error))]
-    values: list[str | _Problem | None] = [_value_text(_look_up(raws, name)) for name in names]
+        return _Problem(BAD_JSON, str(error))
     raw = _look_up(raws, names[0])
     if raw is None or raw[0] != '"':
-        return [_no_text(names[0], raw)]
-    if not replace and _SURROGATES.search(values[0]):
-        return [_Problem(BAD_UTF8, "a surrogate that is alone")]
+        return _no_text(names[0], raw)
+    values = [_value_text(_look_up(raws, name)) for name in names]
+    if not replace and _SURROGATES.search(values[0] or ""):
+        return _Problem(BAD_UTF8, "a surrogate that is alone")
     return [value if value is None else _SURROGATES.sub("\ufffd", value) for value in values]
 
 
@@ -159,16 +162,22 @@ def _raw_values(text: str) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError("not an object: write {...} on each line")
     raws = {}
-    i = _SPACE.match(text, text.index("{") + 1).end()
+    i = _behind_space(text, text.index("{") + 1)
     while text[i] != "}":
-        key, i = json.decoder.scanstring(text, i + 1, True)
-        i = _SPACE.match(text, text.index(":", i) + 1).end()
+        key, i = _scan_string(text, i + 1, True)
+        i = _behind_space(text, text.index(":", i) + 1)
         _, end = _DECODER.raw_decode(text, i)
         raws[key] = text[i:end]
-        i = _SPACE.match(text, end).end()
+        i = _behind_space(text, end)
         if text[i] == ",":
-            i = _SPACE.match(text, i + 1).end()
+            i = _behind_space(text, i + 1)
     return raws
+
+
+def _behind_space(text: str, start: int) -> int:
+    found = _SPACE.match(text, start)
+    assert found is not None, "no white space is a match, too"
+    return found.end()
 
 
 def _look_up(raws: dict[str, str], name: str) -> str | None:
@@ -189,7 +198,7 @@ def _depth(text: str) -> int:
 def _value_text(raw: str | None) -> str | None:
     if raw is None or raw == "null":
         return None
-    return json.decoder.scanstring(raw, 1, True)[0] if raw[0] == '"' else _TOKENS.sub(r"\1", raw)
+    return _scan_string(raw, 1, True)[0] if raw[0] == '"' else _TOKENS.sub(r"\1", raw)
 
 
 def _column(

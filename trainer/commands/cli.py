@@ -108,11 +108,11 @@ def _parser() -> argparse.ArgumentParser:
     bench = add("bench", tools.bench, "Speed against peers in one process, and where the time goes.")
     _add_settings(bench)
     bench.add_argument("--rounds", type=int, default=5)
-    which = bench.add_mutually_exclusive_group()
+    peers = bench.add_mutually_exclusive_group()
     alone = "only this trainer"
-    which.add_argument("--no-peers", action="store_const", const=None, default=[], dest="peers", help=alone)
+    peers.add_argument("--no-peers", action="store_const", const=None, default=[], dest="peers", help=alone)
     peer = "only peers whose name holds TEXT, such as 'full rows, head' for HF at its best; may be repeated"
-    which.add_argument("--peer", action="append", default=[], dest="peers", metavar="TEXT", help=peer)
+    peers.add_argument("--peer", action="append", default=[], dest="peers", metavar="TEXT", help=peer)
     bench.add_argument("--json", action="store_true")
 
     documents = add("which-docs", tools.which_docs, "Which documents were in a step, and where they came from.")
@@ -166,7 +166,7 @@ def _eval(options: argparse.Namespace) -> int:
     dataset = open_dataset(location)
     if dataset.manifest.tokenizer["sha256"] != facts["tokenizer"]:
         raise ConfigError(f"{location}: has another tokenizer than the model: build it with {folder}/tokenizer.json")
-    result = report(
+    result: dict[str, Any] = report(
         trained.model,
         dataset,
         batch_rows=trained.settings.batch_rows,
@@ -174,7 +174,7 @@ def _eval(options: argparse.Namespace) -> int:
         baselines=options.baselines,
         max_rows=options.max_rows,
     )
-    result = {"run": str(folder), "step": trained.step} | result
+    result = {"run": str(folder), "step": trained.step, **result}
     if options.by:
         rows = {"batch_rows": trained.settings.batch_rows, "max_rows": options.max_rows}
         result["by"] = breakdown(trained.model, dataset, device=chosen.device, **rows)

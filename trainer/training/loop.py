@@ -18,10 +18,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards.format import TRAIN, VALIDATION
@@ -86,7 +87,7 @@ def train(
     """
     with pl.joined(settings) as parallel:
         if not parallel.leads:
-            say = watch = lambda _: None
+            say, watch = (lambda _: None), (lambda _: None)
         result: dict[str, Any] = {}
         for number, phase in enumerate(phases_of(runs.with_import(settings))):
             if settings.phases:
@@ -133,10 +134,10 @@ class _Run:
         found, notes = ck.latest(self.folder)
         for note in notes:
             say(note)
-        resumed = found is not None and "loader" in found.state  # an imported model has no step behind it
+        resumed = found if found and "loader" in found.state else None  # an imported model has no step behind it
         if resumed:
-            runs.load_weights(self.model, found.model, where=self.folder)
-        begun_from = found if resumed else self._begin(found)
+            runs.load_weights(self.model, resumed.model, where=self.folder)
+        begun_from = resumed or self._begin(found)
         if self.machine.compile:
             mc.compile_parts(self.model)
         forward = pl.wrap(Forward(self.model), self.model.blocks, parallel)
@@ -148,12 +149,12 @@ class _Run:
                 self.average.load_state(begun_from.optimizer)
         self.state = State()
         if resumed:
-            self.state = State(**found.state["run"])
-            torch.set_rng_state(torch.tensor(found.state["rng"], dtype=torch.uint8))
-            say(f"resumed from step {found.step}")
-        place = found.state["loader"] if resumed else None
+            self.state = State(**resumed.state["run"])
+            torch.set_rng_state(torch.tensor(resumed.state["rng"], dtype=torch.uint8))
+            say(f"resumed from step {resumed.step}")
+        place = resumed.state["loader"] if resumed else None
         if self.facts.get("former") and (place is None or place[0]["digest"] != self.dataset.digest):
-            done = found.step if resumed else 0
+            done = resumed.step if resumed else 0
             self.facts["former"][-1]["until"] = done
             say(f"from step {done + 1} on with dataset {self.dataset.digest[:16]}, from its beginning")
             place = None
@@ -164,7 +165,7 @@ class _Run:
             runs.write(self.folder, self.facts, self.dataset.tokenizer())
         kind = graphs.GraphStepper if settings.cuda_graphs else Stepper
         self.stepper = kind(forward, self.optimizer, table_rows=settings.log_every, parallel=parallel)
-        self._validate = forward.module if parallel.kind == "ddp" else forward
+        self._validate = cast(nn.Module, forward.module) if parallel.kind == "ddp" else forward
         self._saver = ck.Saver()
         self._saved = self.state.step if resumed else None  # step of the newest checkpoint; the same on all ranks
         self._log = Log(self.folder, self.state.step, wandb=settings.wandb) if parallel.leads else None
@@ -178,14 +179,15 @@ class _Run:
         """First weights: drawn, imported, or those at the end of another run, which comes back with its state."""
         other = None
         if imported is not None:
+            source = imported
             self._say(f"starting from the imported weights of {self.facts['imported']}")
         elif self.settings.start is not None:
-            other = runs.last_checkpoint(Path(self.settings.start), self.facts["tokenizer"])
+            source = other = runs.last_checkpoint(Path(self.settings.start), self.facts["tokenizer"])
             self._say(f"starting from {self.settings.start}, step {other.step}")
         else:
             self._draw_weights()
             return None
-        runs.load_weights(self.model, (imported or other).model, where=self.folder)
+        runs.load_weights(self.model, source.model, where=self.folder)
         return other
 
     def _draw_weights(self) -> None:
@@ -223,8 +225,8 @@ class _Run:
                 "versions": self.facts["versions"],
             },
         )
-        best = self.state.best and self.state.best["step"]
-        self._saver.save(self.folder, checkpoint, keep=self.settings.keep, best=best)
+        best_step = self.state.best["step"] if self.state.best else None
+        self._saver.save(self.folder, checkpoint, keep=self.settings.keep, best=best_step)
 
     # The number of steps.
 
@@ -394,7 +396,7 @@ class _Run:
         if device.type != "cuda":
             return mc.measured_peak(self.machine.precision, device)
         stated = peak_of(torch.cuda.get_device_name(device))
-        return stated and stated.flops
+        return stated.flops if stated else None
 
     @property
     def _base_rate(self) -> float:
