@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +44,8 @@ def make_plan(config: BuildConfig, *, sample: float = 1.0) -> Plan:
     whole = plan_units(config)
     total = sum(unit.num_bytes for unit in whole.units)
     fine = plan_units(config, unit_bytes=max(64 * 1024, int(total * sample / 4)))
-    chosen, num_bytes = [], 0
+    chosen: list[Unit] = []
+    num_bytes = 0
     for unit in sorted(fine.units, key=_unit_hash):
         if chosen and num_bytes + unit.num_bytes / 2 > total * sample:
             break
@@ -85,7 +87,7 @@ def read_tokenizer(config: BuildConfig, train: Callable[[TokenizerTraining], byt
     A trained one gets the markers as its last tokens: `vocab_size` counts them.
     """
     settings = config.tokenizer
-    markers = {"markers": settings.markers, "mask_markers": config.mask.markers}
+    markers: dict[str, Any] = {"markers": settings.markers, "mask_markers": config.mask.markers}
     if settings.train is None:
         assert settings.path is not None, "the configuration has one of the two"
         return load_tokenizer(settings.path, settings.special, **markers)
@@ -125,7 +127,7 @@ def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.
 
 
 def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining) -> bytes:
-    parts = {
+    parts: dict[str, Any] = {
         "train": settings.model_dump(mode="json"),
         "clean": config.clean.model_dump(mode="json", exclude={"min_chars"}),
         "inputs": [item.model_dump(mode="json", exclude={"path"}) for item in config.inputs],

@@ -84,7 +84,7 @@ def bytes_of(
     data: UInt8[np.ndarray, " bytes"], starts: Int64[np.ndarray, " pieces"], lengths: Int64[np.ndarray, " pieces"]
 ) -> list[bytes]:
     """The bytes of pieces."""
-    whole = memoryview(data)
+    whole = data.data
     return [
         bytes(whole[start : start + length]) for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
     ]

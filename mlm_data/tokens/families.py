@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int64, UInt8
 
+from mlm_data.kernels import lean_kernel
 from mlm_data.tokens.added import NONE, AddedTokens
 from mlm_data.tokens.ask import Answers, ByteModel, Pipeline, buffers, bytes_of, texts_of
-from mlm_data.tokens.bits import lean_kernel
 from mlm_data.tokens.bpe import BPE
 from mlm_data.tokens.classes import SURVIVES, VANISHES, pattern_classes, separated_classes
 from mlm_data.tokens.composing import NFC
@@ -87,9 +87,9 @@ def find_family(reference: Reference) -> tuple[Family | None, str]:
     if pre_tokenizer.get("type") == "BertPreTokenizer" and model == "WordPiece":
         if normalizer.get("type", "BertNormalizer") != "BertNormalizer":
             return None, f"BERT's words under a {normalizer['type']} normalizer"
-        tokens, strange = _raw_tokens(reference, added)
-        if strange is not None:
-            return None, f"BERT's words beside added tokens such as {strange!r}"
+        tokens, refused = _raw_tokens(reference, added)
+        if refused is not None:
+            return None, f"BERT's words beside added tokens such as {refused!r}"
         return BertWords(reference, tokens, lowercase=normalizer.get("lowercase", False)), "BERT's words (WordPiece)"
     pattern = _byte_pattern(pre_tokenizer)
     if pattern is not None and model == "BPE":
@@ -109,12 +109,12 @@ def find_family(reference: Reference) -> tuple[Family | None, str]:
             return None, f"Metaspace with prepend_scheme {metaspace['prepend_scheme']!r}"
         if model == "Unigram" and settings["model"].get("unk_id") is None:
             return None, "Unigram without an unknown token"
-        strange = next((step for step in _steps(normalizer) if not _looks_inside_words(step)), None)
-        if strange is not None:
-            return None, f"words between spaces under a {strange['type']} normalizer"
-        tokens, strange = _raw_tokens(reference, added)
-        if strange is not None:
-            return None, f"words between spaces beside added tokens such as {strange!r}"
+        looking = next((step for step in _steps(normalizer) if not _looks_inside_words(step)), None)
+        if looking is not None:
+            return None, f"words between spaces under a {looking['type']} normalizer"
+        tokens, refused = _raw_tokens(reference, added)
+        if refused is not None:
+            return None, f"words between spaces beside added tokens such as {refused!r}"
         return SpacedWords(reference, tokens, _steps(normalizer)), f"words between spaces ({model})"
     return None, f"{model} after {pre_tokenizer.get('type', 'no')} pre-tokenizer"
 
@@ -210,7 +210,8 @@ class BertWords(Words):
     def ask(self, data: Bytes, starts: Places, lengths: Places) -> Answers:
         kinds = np.empty(len(starts), np.int64)
         piece_kinds(data, starts, lengths, self._table.classes, self._model.max_chars, kinds)
-        parts, groups = [], [np.flatnonzero(kinds == kind) for kind in range(4)]
+        parts: list[tuple[Places, Answers]] = []
+        groups = [np.flatnonzero(kinds == kind) for kind in range(4)]
         for kind, group in enumerate(groups):
             if not len(group):
                 continue

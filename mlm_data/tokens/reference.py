@@ -379,7 +379,7 @@ def _from_vocabulary(data: bytes, where: str) -> dict[str, Any]:
     vocabulary = {token: number for number, token in enumerate(tokens)}
     if "[UNK]" not in vocabulary:
         raise TokenizerError(f"{where}: not a BERT vocab.txt: no line is [UNK]: use a tokenizer.json")
-    specials = [name for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if name in vocabulary]
+    specials: list[str] = [name for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if name in vocabulary]
     cased = any(token != token.lower() and not re.fullmatch(r"\[.*\]", token) for token in tokens)
     return bert_settings(vocabulary, specials, lowercase=not cased)
 
@@ -470,7 +470,9 @@ def _unknown(model: dict[str, Any]) -> str | None:
 
 def _from_post_processor(processor: dict[str, Any] | None) -> dict[str, str | None] | None:
     """The specials that a post-processor puts around one text; None if it doesn't concern itself with that."""
-    kind = (processor or {}).get("type")
+    if processor is None:
+        return None
+    kind = processor.get("type")
     if kind == "Sequence":
         found = (_from_post_processor(inner) for inner in processor["processors"])
         return next((inner for inner in found if inner is not None), None)

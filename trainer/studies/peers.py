@@ -114,7 +114,7 @@ def make_peers(
         ) from error
     manifest, length = dataset.manifest, dataset.manifest.sequence_length
     shape, roles = settings.model, manifest.roles
-    common = {
+    common: dict[str, Any] = {
         "vocab_size": -(-manifest.vocab_size // 64) * 64,
         "hidden_size": shape.width,
         "num_hidden_layers": shape.layers,
@@ -123,7 +123,12 @@ def make_peers(
         "pad_token_id": roles.pad,
         "max_position_embeddings": max(512, length),
     }
-    specials = {"cls_token_id": roles.cls, "sep_token_id": roles.sep, "bos_token_id": None, "eos_token_id": None}
+    specials: dict[str, Any] = {
+        "cls_token_id": roles.cls,
+        "sep_token_id": roles.sep,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
 
     def model(kind: Kind) -> torch.nn.Module:
         if kind.bert:

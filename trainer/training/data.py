@@ -152,7 +152,7 @@ def documents_of_step(record: RunRecord, step: int) -> pa.Table:
         return sizes[max(first for first in sizes if first <= number)]
 
     first, count = sum(rows(number) for number in range(begin, step - 1)), rows(step - 1)
-    options = {"planes": settings.planes, "batch_rows": settings.batch_rows, "seed": settings.seed}
+    options: dict[str, Any] = {"planes": settings.planes, "batch_rows": settings.batch_rows, "seed": settings.seed}
     dataset = open_dataset(pinned(data, digest))
     if not settings.mix:
         return Loader(dataset, **options).documents_between(first, count)
