@@ -141,9 +141,11 @@ def documents_of_step(record: RunRecord, step: int) -> pa.Table:
     """
     settings = record.settings
     sizes = dict(zip(record.ramp, record.rows_per_step, strict=True))
-    data, digest, begin = settings.data, record.dataset, 0
+    data, begin = settings.data, 0
+    digest = record.dataset
+    assert digest is not None, "a run that has made steps has a dataset"
     for part in reversed(record.former):  # datasets that others have taken the place of, the last one first
-        if step > part.until:
+        if part.until is not None and step > part.until:
             begin = max(begin, part.until)
         else:
             data, digest = part.data, part.dataset
@@ -157,8 +159,8 @@ def documents_of_step(record: RunRecord, step: int) -> pa.Table:
     if not settings.mix:
         return Loader(dataset, **options).documents_between(first, count)
     parts = [(dataset, 1.0)]
-    for number, part in enumerate(settings.mix):
-        parts.append((open_dataset(pinned(part.data, record.mix[number])), part.weight))
+    for number, other in enumerate(settings.mix):
+        parts.append((open_dataset(pinned(other.data, record.mix[number])), other.weight))
     loaders = [Loader(one, **options) for one, _ in parts]
     units = _units([weight for _, weight in parts], [0] * len(parts), settings.batch_rows)
     tables = []
