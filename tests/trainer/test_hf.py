@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from mlm_data.config import SpecialTokens
 from mlm_data.errors import CheckpointError, InputError, PremaskError, StorageError, TokenizerError
-from mlm_data.tokens.reference import Reference, bert_settings, from_bytes, load_tokenizer
+from mlm_data.tokens.bert import bert_settings
+from mlm_data.tokens.reference import Reference, from_bytes, load_tokenizer
 from tests.synthetic import make_dataset
 from tests.trainer.precision import both_precisions, tolerance
 from trainer.config import ModelSettings, resolve
