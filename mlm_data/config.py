@@ -83,21 +83,48 @@ class InputSettings(Settings):
         return (self.text_field,) if isinstance(self.text_field, str) else self.text_field
 
 
+DEFAULT_COVERAGE = {"wordpiece": 0.9995, "bpe": 1.0, "unigram": 0.9995, "characters": 1.0}
+
+
 class TokenizerTraining(Settings):
     """How to train a tokenizer. Training the same inputs again gives the same file."""
 
-    kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece"
-    """`wordpiece` as in BERT, byte-level `bpe` as in RoBERTa and ModernBERT, or `unigram` as in T5."""
+    kind: Literal["wordpiece", "bpe", "unigram", "characters"] = "wordpiece"
+    """`wordpiece` as in BERT, byte-level `bpe` as in RoBERTa and ModernBERT, `unigram` as in T5, or `characters`: each
+    character but white space is a token and a word, for proteins, DNA and SMILES."""
 
     vocab_size: int = Field(default=8192, ge=64, le=2**31 - 1)
-    """Tokens, special tokens among them. 8,192 suits small models and one language; 32,768 and more suit large ones. At
-    least 64, for special tokens and letters; ids have at most 31 bits."""
+    """Tokens at most, special tokens among them; characters come first, then pieces. 8,192 suits small models and one
+    language; 32,768 and more suit large ones. At least 64, for special tokens and letters; ids have at most 31 bits."""
 
     lowercase: bool = True
-    """Whether capitals become small letters and accents are dropped, as in uncased BERT. WordPiece only."""
+    """Whether capitals become small letters. WordPiece only; the other kinds keep them."""
+
+    strip_accents: bool = False
+    """Whether accents are dropped, as in uncased BERT; with them go the vowel signs of Hindi, the voicing marks of
+    Japanese and the tones of Vietnamese. WordPiece only."""
+
+    coverage: float | None = Field(default=None, gt=0, le=1)
+    """Share of the text that characters with a token make up, the most frequent first; the others are unknown. None:
+    0.9995 as in sentencepiece, and 1 for `characters`, which are few. Byte-level BPE can spell everything."""
 
     sample_bytes: int = Field(default=256 * 2**20, ge=1)
     """Bytes of text to train on at most, chosen by hash. It bounds the time and memory that training takes."""
+
+    @model_validator(mode="after")
+    def _settings_of_the_kind(self) -> "TokenizerTraining":
+        if self.strip_accents and self.kind != "wordpiece":
+            raise ValueError(
+                f"strip_accents is for wordpiece, and kind is {self.kind}, which keeps accents: leave it out"
+            )
+        if self.coverage is not None and self.coverage < 1 and self.kind == "bpe":
+            raise ValueError(f"coverage is {self.coverage:g}, and kind bpe spells every text with bytes: leave it out")
+        return self
+
+    @property
+    def alphabet_coverage(self) -> float:
+        """`coverage`, or the kind's default."""
+        return DEFAULT_COVERAGE[self.kind] if self.coverage is None else self.coverage
 
 
 class SpecialTokens(Settings):
@@ -120,13 +147,21 @@ class SpecialTokens(Settings):
 
 
 class TokenizerSettings(Settings):
-    """Either `path` (a tokenizer.json, or a BERT vocab.txt) or `train`."""
+    """Either `path` or `train`."""
 
     path: str | None = None
-    """Your own tokenizer: a tokenizer.json of HF `tokenizers`, or a BERT vocab.txt. Either this or `train`."""
+    """Your own tokenizer: a tokenizer.json of HF `tokenizers`, a BERT vocab.txt, a sentencepiece `.model`, or a folder
+    that holds one of these, or vocab.json and merges.txt. Either this or `train`."""
 
     train: TokenizerTraining | None = None
     """Train one on the inputs. Either this or `path`."""
+
+    lowercase: bool | None = None
+    """For a vocab.txt, which doesn't say whether capitals become small letters. None: its tokenizer_config.json
+    decides, and without one its tokens do."""
+
+    strip_accents: bool | None = None
+    """For a vocab.txt, likewise: whether accents and other nonspacing marks go."""
 
     special: SpecialTokens = SpecialTokens()
     """Which token plays which role, where it can't be detected."""
@@ -147,6 +182,9 @@ class TokenizerSettings(Settings):
     def _one_source(self) -> "TokenizerSettings":
         if (self.path is None) == (self.train is None):
             raise ValueError("give either `path` (a tokenizer.json) or `train` (kind, vocab_size), and not both")
+        for name in ("lowercase", "strip_accents"):
+            if self.train is not None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is for a vocab.txt, and the tokenizer is to be trained: set train.{name}")
         return self
 
 
@@ -368,8 +406,12 @@ def semantic(config: BuildConfig) -> dict[str, Any]:
         del full[field]
     for item in full["inputs"]:
         del item["path"]
-    del full["tokenizer"]["engine"], full["tokenizer"]["path"], full["tokenizer"]["max_unknown"]
+    # The tokenizer's own digest stands for what it was read from.
+    for field in ("engine", "path", "max_unknown", "lowercase", "strip_accents"):
+        del full["tokenizer"][field]
     # Settings that came later are left out where they are as it always was: datasets keep their digests.
+    if config.tokenizer.train is not None and config.tokenizer.train.kind == "bpe":
+        del full["tokenizer"]["train"]["strip_accents"], full["tokenizer"]["train"]["coverage"]
     if not full["tokenizer"]["markers"]:
         del full["tokenizer"]["markers"]
     if not full["mask"]["markers"]:

@@ -87,7 +87,8 @@ class FieldCounts:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "FieldCounts":
-        return cls(**{name: tuple(part) if isinstance(part, list) else part for name, part in value.items()})
+        lists = {name: tuple(value[name]) for name in ("seen", "as_hex")}
+        return cls(num_objects=value["num_objects"], present=value["present"], **lists)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,12 +20,13 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from mlm_data import errors
 from mlm_data.build import cache
 from mlm_data.build.context import Context
-from mlm_data.build.plan import find_tokenizer, make_context, make_plan
+from mlm_data.build.plan import find_tokenizer, make_context, make_plan, tokenizer_warnings
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.manifest import Manifest, load_manifest
 from mlm_data.dataset.publish import check_output
 from mlm_data.stores.folder import Folder
+from mlm_data.tokens.engine import Reference
 from mlm_data.types import Unit
 from pipelines import metrics
 from pipelines.runners import is_local, pipeline_options, runs_nothing
@@ -50,6 +51,9 @@ class Watcher:
 
     def planned(self, plan: Plan) -> None:
         """The inputs are found and cut into units; the tokenizer is next."""
+
+    def found_tokenizer(self, reference: Reference, warnings: Sequence[str]) -> None:
+        """The tokenizer is read or trained."""
 
     def running(self, plan: Plan) -> None:
         """The tokenizer is there; the pipeline starts."""
@@ -95,7 +99,9 @@ def build(
     check_output(Folder(config.output))
     plan = make_plan(config, sample=sample)
     watcher.planned(plan)
-    context = make_context(config, plan, find_tokenizer(config, plan))
+    reference = find_tokenizer(config, plan)
+    watcher.found_tokenizer(reference, tokenizer_warnings(config, plan, reference))
+    context = make_context(config, plan, reference)
     metrics.reset()
     watcher.running(plan)
     run(plan.units, context, options)

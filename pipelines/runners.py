@@ -3,6 +3,7 @@
 import argparse
 import difflib
 from collections.abc import Sequence
+from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
@@ -64,8 +65,8 @@ def check_beam_args(beam_args: Sequence[str]) -> None:
         raise ConfigError(f"{unknown[0]}: unexpected argument: `premask build` takes one configuration file")
 
 
-def _all_subclasses(kind: type) -> list[type]:
-    found = [kind] if "_add_argparse_args" in vars(kind) else []
+def _all_subclasses(kind: Any) -> list[Any]:
+    found: list[Any] = [kind] if "_add_argparse_args" in vars(kind) else []
     for child in kind.__subclasses__():
         found += _all_subclasses(child)
     return found

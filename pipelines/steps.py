@@ -150,7 +150,7 @@ class _Select(beam.DoFn):
         window = GlobalWindow()
         for partition in sorted(self._waiting):
             for pair in self._send(partition):
-                yield WindowedValue(pair, window.max_timestamp(), [window])
+                yield WindowedValue(pair, window.max_timestamp(), (window,))
 
     def _send(self, partition: int) -> Iterator[tuple[int, bytes]]:
         records = np.concatenate(self._waiting.pop(partition, []) or [np.zeros(0, exact.RECORD)])

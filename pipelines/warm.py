@@ -15,8 +15,10 @@ FAMILIES = (
     {"kind": "wordpiece", "vocab_size": 600, "lowercase": False},
     {"kind": "bpe", "vocab_size": 600},
     {"kind": "unigram", "vocab_size": 600},
+    {"kind": "characters"},
 )
-KINDS = ("token", "whole_word", "span", "token")
+KINDS = ("token", "whole_word", "span", "token", "whole_word")
+DOCUMENTS = ("file", "line", "paragraph", "paragraph", "line")
 
 
 def warm(folder: Path) -> None:
@@ -40,7 +42,7 @@ def warm(folder: Path) -> None:
         values = {
             "inputs": [
                 {"path": str(folder / "topics.jsonl")},
-                {"path": str(folder / "topics.txt"), "documents": ("file", "line", "paragraph", "paragraph")[number]},
+                {"path": str(folder / "topics.txt"), "documents": DOCUMENTS[number]},
             ],
             "output": str(output),
             "tokenizer": {"train": family},

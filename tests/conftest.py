@@ -15,3 +15,8 @@ def corpora() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no corpora at {folder}: set PREMASK_CORPORA to their folder")
     return folder
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names of cases hold no bytes: a gzip header has the time of day, and two processes would find other tests."""
+    return f"{argname}_of_{len(val)}_bytes" if isinstance(val, bytes) else None

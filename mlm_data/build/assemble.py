@@ -58,7 +58,9 @@ def assemble_unit(prepared: PreparedUnit, copies: np.ndarray, context: Context) 
     selection = _select(table, lengths, copies, context)
     groups = _groups(table, prepared.sources, context.config)
     held_out = choose_validation(groups, share=context.config.split.validation, seed=context.config.seed)
-    shards, audits, packings = [], {}, {}
+    shards = []
+    audits: dict[str, AuditCounts] = {}
+    packings: dict[str, PackingStatistics] = {}
     tokens_in_rows = truncated = 0
     for split in SPLITS:
         mine = np.flatnonzero(held_out[selection.kept] == (split == VALIDATION))

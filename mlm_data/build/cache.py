@@ -7,7 +7,7 @@ never changes a dataset.
     prepared/<key>.arrow    a unit's documents; hashed at memory speed (MurmurHash3)
     prepared/<key>.json     written after it: the key's parts, counts, what was quarantined, the hash of the
                             Arrow file, and a checksum of itself
-    tokenizers/<key>.json   a trained tokenizer, with a checksum
+    tokenizers/<key>.json   a trained tokenizer and its alphabet, with a checksum
     signatures/<sha>.bin    named by its own SHA-256
     last.json               what the last build has reused, made and made again
 """
@@ -22,6 +22,8 @@ from mlm_data.dataset.manifest import sealed, unseal
 from mlm_data.errors import BuildError, FormatError
 from mlm_data.hashing import hash_buffer
 from mlm_data.stores.folder import Folder
+from mlm_data.tokens.alphabet import Alphabet
+from mlm_data.tokens.train import Trained
 
 Facts = dict[str, Any]
 
@@ -81,17 +83,19 @@ def keys(work: Folder) -> list[str]:
     return [name.removesuffix(".json") for name in work.names(PREPARED) if name.endswith(".json")]
 
 
-def remember_tokenizer(work: Folder, key: str, train: Callable[[], bytes]) -> bytes:
-    """A tokenizer.json that was trained before, or is trained now."""
+def remember_tokenizer(work: Folder, key: str, train: Callable[[], Trained]) -> Trained:
+    """A tokenizer that was trained before, or is trained now."""
     name = f"{TOKENIZERS}/{key}.json"
     if work.exists(name):
         try:
-            return unseal(work.read(name), name)["tokenizer"].encode()
+            facts = unseal(work.read(name), name)
+            alphabet = facts["alphabet"]
+            return Trained(facts["tokenizer"].encode(), alphabet and Alphabet(tuple(alphabet[0]), *alphabet[1:]))
         except FormatError:
             pass  # damaged: trained again
-    data = train()
-    work.write(name, sealed({"tokenizer": data.decode()}))
-    return data
+    trained = train()
+    work.write(name, sealed({"tokenizer": trained.json_bytes.decode(), "alphabet": trained.alphabet}))
+    return trained
 
 
 def store_payload(work: Folder, data: bytes) -> str:

@@ -28,7 +28,9 @@ from mlm_data.text.blocks import TRUNCATED
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Engine, Reference, make_engine
-from mlm_data.tokens.train import train_tokenizer
+from mlm_data.tokens.files import Note
+from mlm_data.tokens.lost_letters import lost_letters
+from mlm_data.tokens.train import train
 from mlm_data.types import Encoded, FieldCounts
 
 PROBE_BYTES = 2 * 2**20  # of text that is really tokenized, spread over up to PROBE_UNITS units
@@ -49,6 +51,7 @@ class Estimate:
     probe_fullness: float  # of the rows that the probe would fill
     probe_seconds: float
     probe_unknown: Unknown  # what the tokenizer could not say
+    notes: tuple[Note, ...]  # how the tokenizer came to be so; of one that is to be trained, for the probe
     warnings: tuple[str, ...]
 
     @property
@@ -79,7 +82,7 @@ def estimate(config: BuildConfig) -> Estimate:
     texts, sources = probe.texts, probe.sources
     if plan.warnings and not any(map(len, texts)):
         raise InputError(f"no document that was looked at can be read: {'; '.join(plan.warnings)}")
-    used = read_tokenizer(config, lambda settings: train_tokenizer(iter(texts), settings))
+    used = read_tokenizer(config, lambda settings: train(iter(texts), settings))
     reference = used if config.tokenizer.train is None else None
     engine = make_engine(used, config.tokenizer.engine)
     started = time.perf_counter()
@@ -99,11 +102,13 @@ def estimate(config: BuildConfig) -> Estimate:
         probe_fullness=_fullness(config, encoded, used.roles.num_specials),
         probe_seconds=seconds,
         probe_unknown=unknown,
+        notes=used.notes,
         warnings=(
             *plan.warnings,
             *_field_warnings(config, probe),
             *probe.broken,
             *filter(None, told),
+            *map(str, lost_letters(texts, used.raw_tokenizer.normalizer)),
             *_written_out(used, texts),
             *_disk_warnings(config, total),
         ),

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +23,16 @@ from mlm_data.stores.folder import Folder
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Reference, from_bytes, load_tokenizer
+from mlm_data.tokens.files import Note
+from mlm_data.tokens.lost_letters import lost_letters, may_lose_letters
 from mlm_data.tokens.reference import with_added_tokens
-from mlm_data.tokens.train import train_tokenizer
+from mlm_data.tokens.train import ALGORITHM_VERSION as TRAINING_VERSION
+from mlm_data.tokens.train import Trained, train
 from mlm_data.types import Unit
 
 BYTES_PER_PARTITION = 256 * 2**20  # of raw text: a partition of signatures stays around 10 MB
 MAX_PARTITIONS = 4096
+LOOKED_AT = 8  # units whose first texts are compared with what the tokenizer's normalization makes of them
 
 
 def make_plan(config: BuildConfig, *, sample: float = 1.0) -> Plan:
@@ -43,7 +48,8 @@ def make_plan(config: BuildConfig, *, sample: float = 1.0) -> Plan:
     whole = plan_units(config)
     total = sum(unit.num_bytes for unit in whole.units)
     fine = plan_units(config, unit_bytes=max(64 * 1024, int(total * sample / 4)))
-    chosen, num_bytes = [], 0
+    chosen: list[Unit] = []
+    num_bytes = 0
     for unit in sorted(fine.units, key=_unit_hash):
         if chosen and num_bytes + unit.num_bytes / 2 > total * sample:
             break
@@ -79,18 +85,21 @@ def find_tokenizer(config: BuildConfig, plan: Plan) -> Reference:
     return reference
 
 
-def read_tokenizer(config: BuildConfig, train: Callable[[TokenizerTraining], bytes]) -> Reference:
-    """The tokenizer of a configuration, with its roles and markers; `train` makes one where it is to be trained.
+def read_tokenizer(config: BuildConfig, trainer: Callable[[TokenizerTraining], Trained]) -> Reference:
+    """The tokenizer of a configuration, with its roles and markers; `trainer` makes one where it is to be trained.
 
     A trained one gets the markers as its last tokens: `vocab_size` counts them.
     """
     settings = config.tokenizer
-    markers = {"markers": settings.markers, "mask_markers": config.mask.markers}
+    markers: dict[str, Any] = {"markers": settings.markers, "mask_markers": config.mask.markers}
     if settings.train is None:
         assert settings.path is not None, "the configuration has one of the two"
-        return load_tokenizer(settings.path, settings.special, **markers)
+        given: dict[str, Any] = {"lowercase": settings.lowercase, "strip_accents": settings.strip_accents}
+        return load_tokenizer(settings.path, settings.special, **markers, **given)
     smaller = settings.train.model_copy(update={"vocab_size": settings.train.vocab_size - len(settings.markers)})
-    return from_bytes(with_added_tokens(train(smaller), settings.markers), settings.special, **markers)
+    trained = trainer(smaller)
+    reference = from_bytes(with_added_tokens(trained.json_bytes, settings.markers), settings.special, **markers)
+    return replace(reference, notes=() if trained.alphabet is None else (Note("alphabet", str(trained.alphabet)),))
 
 
 def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.LargeStringArray]:
@@ -124,8 +133,22 @@ def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.
         raise InputError(absent[0])
 
 
-def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining) -> bytes:
-    parts = {
+def tokenizer_warnings(config: BuildConfig, plan: Plan, reference: Reference) -> list[str]:
+    """What a build should say of its tokenizer; reads a little text only where there may be something to say."""
+    normalizer = reference.raw_tokenizer.normalizer
+    if not may_lose_letters(normalizer):
+        return []
+    step = max(1, len(plan.units) // LOOKED_AT)
+    batches = (
+        next(iter(read_unit(unit, config, batch_bytes=1 << 18)), None) for unit in plan.units[::step][:LOOKED_AT]
+    )
+    texts = [normalize(batch.table.column("text"), config.clean) for batch in batches if batch is not None]
+    return [str(lost) for lost in lost_letters(texts, normalizer)]
+
+
+def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining) -> Trained:
+    parts: dict[str, Any] = {
+        "algorithm": TRAINING_VERSION,
         "train": settings.model_dump(mode="json"),
         "clean": config.clean.model_dump(mode="json", exclude={"min_chars"}),
         "inputs": [item.model_dump(mode="json", exclude={"path"}) for item in config.inputs],
@@ -136,7 +159,7 @@ def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining) -> byte
     }
     key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
     work = Folder(config.output).join("work")
-    return cache.remember_tokenizer(work, key, lambda: train_tokenizer(training_texts(config, plan.units), settings))
+    return cache.remember_tokenizer(work, key, lambda: train(training_texts(config, plan.units), settings))
 
 
 def _earlier_plan(config: BuildConfig) -> dict[str, int]:

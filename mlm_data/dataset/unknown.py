@@ -102,7 +102,7 @@ def count_unknown(
     def by(groups: np.ndarray, names: Sequence[str]) -> dict[str, tuple[int, int]]:
         tokens = np.bincount(groups, num_tokens, len(names)).astype(np.int64).tolist()
         unknown = np.bincount(groups, num_unknown, len(names)).astype(np.int64).tolist()
-        return {name: counts for name, *counts in zip(names, tokens, unknown, strict=True) if counts[0]}
+        return {name: (seen, lost) for name, seen, lost in zip(names, tokens, unknown, strict=True) if seen}
 
     return Unknown(
         by_script={name: (tokens, unknown) for name, (tokens, unknown) in sorted(by(scripts, script_names).items())},

@@ -88,7 +88,7 @@ def verify(
         return VerifyReport(digest=digest or "", num_files=0, num_bytes=0, problems=(str(error),))
     problems = list(_version_problems(folder, manifest))
     if problems:  # nothing vouches for the file table any more
-        return VerifyReport(digest=digest, num_files=4, num_bytes=0, problems=tuple(problems))
+        return VerifyReport(digest=manifest.digest, num_files=4, num_bytes=0, problems=tuple(problems))
     files = load_files(folder, manifest)
     dataset = Dataset(folder, manifest, files)
     problems += _meaning_problems(folder, manifest, files)

@@ -22,11 +22,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int32, Int64
 from numba import carray, types
-from numba.extending import intrinsic
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import FormatError
-from mlm_data.kernels import kernel
+from mlm_data.kernels import intrinsic, kernel
 from mlm_data.loading.open_shards import (
     NUM_PLANE_COLUMNS,
     NUM_ROW_COLUMNS,

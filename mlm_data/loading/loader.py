@@ -127,8 +127,9 @@ class Loader:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_ahead", None):
-            self._ahead.close(wait=False)
+        ahead = getattr(self, "_ahead", None)  # which a constructor that failed has not made
+        if ahead:
+            ahead.close(wait=False)
 
 
 class Evaluation:
@@ -306,7 +307,7 @@ def _make_ahead(
 
 def _settings(dataset: Dataset, given: Mapping[str, Any], state: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the stream depends on: from the state where there is one, which may not be contradicted."""
-    defaults = {"seed": 0, "planes": dataset.planes(given["split"]), "window": WINDOW}
+    defaults: dict[str, Any] = {"seed": 0, "planes": dataset.planes(given["split"]), "window": WINDOW}
     if state is None:
         settings = {name: defaults[name] if value is None else value for name, value in given.items()}
     else:

@@ -120,7 +120,8 @@ class OpenShards:
         for piece, batch in enumerate(batches):
             for i, p in enumerate(opened):
                 begin = NUM_ROW_COLUMNS + NUM_PLANE_COLUMNS * p
-                line = _plane_addresses(*batch.columns[3 * i : 3 * i + 3], self._planes[p], shard.where(fmt.MASKS))
+                targets, places, tokens = batch.columns[3 * i : 3 * i + 3]
+                line = _plane_addresses(targets, places, tokens, self._planes[p], shard.where(fmt.MASKS))
                 self.addresses[slot, piece, begin : begin + NUM_PLANE_COLUMNS] = line
         for p in opened:
             held.masks[p] = batches

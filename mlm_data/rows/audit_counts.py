@@ -407,7 +407,7 @@ def _check_masks(rows: Rows, masks: PlaneMasks) -> None:
     )
 
 
-def _refuse(problems: Mapping[str, bool]) -> None:
+def _refuse(problems: Mapping[str, bool | np.bool_]) -> None:
     for problem, found in problems.items():
         if found:
             raise FormatError(f"can't audit the masks: {problem}: the files are damaged: build the dataset again")

@@ -135,7 +135,7 @@ def count_targets(
                     counts[codes[u, c]] += 1
             for size in range(MAX_UNIT if words else 1):
                 # Every unit has one length group, so these columns hold each once.
-                n, k = 0, 0
+                n, k = np.int64(0), np.int64(0)
                 for g in range(LENGTHS, LENGTHS + NUM_LENGTHS):
                     n += np.int64(units_of[size, g])
                     k += np.int64(hidden_of[size, g])
@@ -169,7 +169,7 @@ def count_swaps(tokens, targets, swap_offsets, swap_places, swap_tokens, rank, n
     length = tokens.shape[1]
     for row in range(tokens.shape[0]):
         line, bits = tokens[row], targets[row]
-        before = -1
+        before = np.int64(-1)
         for q in range(swap_offsets[row], swap_offsets[row + 1]):
             p, new = np.int64(swap_places[q]), np.int64(swap_tokens[q])
             if p <= before or p >= length or (bits[p >> 3] >> (p & 7)) & 1 == 0:

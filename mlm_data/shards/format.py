@@ -3,11 +3,13 @@
 All tables are Arrow IPC files. `L` is the sequence length, `K` the number of training planes.
 """
 
+from typing import Literal
+
 import pyarrow as pa
 
 FORMAT_VERSION = 1
 FILE_MAGIC = b"ARROW1"  # an IPC file begins so; anything else is taken for an IPC stream
-BITS = "little"  # numpy's name for: bit i of a row is bit i % 8 of byte i // 8
+BITS: Literal["little"] = "little"  # numpy's name for: bit i of a row is bit i % 8 of byte i // 8
 
 ROWS, MASKS, DOCUMENTS, SIGNATURES = "rows", "masks", "documents", "signatures"
 KINDS = (ROWS, MASKS, DOCUMENTS, SIGNATURES)

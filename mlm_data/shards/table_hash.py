@@ -85,7 +85,7 @@ def _add_array(hasher: "hashlib._Hash", chunks: Sequence[pa.Array], kind: pa.Dat
     _add_number(hasher, num_nulls)
     if num_nulls:
         for chunk in chunks:
-            hasher.update(_bytes_of_bools(chunk.is_valid()))
+            hasher.update(_bytes_of_bools(chunk.is_valid()).data)
     if pa.types.is_null(kind):
         return
     if pa.types.is_string(kind) or pa.types.is_binary(kind) or _is_large(kind):
@@ -116,7 +116,7 @@ def _add_offsets(hasher: "hashlib._Hash", lengths: Sequence[pa.Array]) -> int:
     total = 0
     for part in lengths:
         places = np.cumsum(part.to_numpy(zero_copy_only=False), dtype="<i8") + total
-        hasher.update(places)
+        hasher.update(places.data)
         total = int(places[-1])
     return total
 
@@ -140,7 +140,7 @@ def _add_fixed(hasher: "hashlib._Hash", chunks: Sequence[pa.Array], kind: pa.Dat
     if pa.types.is_boolean(kind):
         _add_number(hasher, sum(len(chunk) for chunk in chunks))
         for chunk in chunks:
-            hasher.update(_bytes_of_bools(pc.fill_null(chunk, False)))
+            hasher.update(_bytes_of_bools(pc.fill_null(chunk, False)).data)
         return
     try:
         width = kind.byte_width
@@ -151,7 +151,7 @@ def _add_fixed(hasher: "hashlib._Hash", chunks: Sequence[pa.Array], kind: pa.Dat
         values = np.frombuffer(chunk.buffers()[1] or b"", np.uint8)[width * chunk.offset :][: width * len(chunk)]
         if chunk.null_count:
             values = np.where(_bytes_of_bools(chunk.is_valid())[:, None], values.reshape(-1, width), np.uint8(0))
-        hasher.update(np.ascontiguousarray(values))
+        hasher.update(np.ascontiguousarray(values).data)
 
 
 def _bytes_of_bools(values: pa.BooleanArray) -> UInt8[np.ndarray, " values"]:

@@ -84,14 +84,17 @@ def line_blocks(
     for at, piece in _pieces(stream, units, start, end, size):
         if not parts:
             base = at
-        is_last = end is not None and not beyond and at + len(piece) >= end
-        cut = _behind_next_end(piece, units, max(0, end - 1 - at)) if is_last else _behind_last_end(piece, units)
+        last_end = end if end is not None and not beyond and at + len(piece) >= end else None
+        if last_end is None:
+            cut = _behind_last_end(piece, units)
+        else:
+            cut = _behind_next_end(piece, units, max(0, last_end - 1 - at))
         if cut < 0:
             parts.append(piece)
             continue
         parts.append(piece[:cut])
         yield _without_mark(base, b"".join(parts), units)
-        if is_last:
+        if last_end is not None:
             return
         base = at + cut
         parts = [piece[cut:]] if cut < len(piece) else []

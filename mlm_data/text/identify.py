@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -112,7 +112,7 @@ def _extension(source: str) -> tuple[str, str]:
     return names[-1] if len(names) > 1 else "", named
 
 
-def _compression(codec: str, named: str) -> dict[str, object]:
+def _compression(codec: str, named: str) -> dict[str, Any]:
     if codec == named:
         return {"compression": codec}
     if not codec:
@@ -155,7 +155,7 @@ def _format(
 
     units, codec = find_encoding(head[:4], settings.encoding)
     warnings = _encoding_warnings(head) if codec == "utf-8" and not units.mark else ()
-    if is_set:
+    if said and is_set:
         return said, AS_SAID, warnings
     text = (
         head[len(units.mark) :].decode(codec, "replace").encode(errors="replace")

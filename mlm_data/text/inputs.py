@@ -65,7 +65,7 @@ def check_settings(config: BuildConfig, files: Sequence[InputFile]) -> None:
     """
     meaningful = frozenset().union(*(kind.settings for kind in FORMATS.values()))
     for number, settings in enumerate(config.inputs):
-        first = {}  # of each format, in the order of the files
+        first: dict[str, InputFile] = {}  # of each format, in the order of the files
         for file in files:
             if file.input == number and file.num_bytes:
                 first.setdefault(file.format, file)

@@ -29,7 +29,7 @@ def _hex4(data, i, end):
     """The number that four hexadecimal digits write, or -1."""
     if i + 4 > end:
         return -1
-    value = 0
+    value = np.int64(0)
     for k in range(4):
         c = data[i + k]
         if 48 <= c <= 57:

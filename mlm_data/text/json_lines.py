@@ -40,6 +40,7 @@ class _Number(str):
 
 
 _DECODER = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_Number)
+_scan_string = json.decoder.scanstring  # type: ignore[attr-defined]  # of Python's json, not in its stubs
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\n\r]+', re.DOTALL)
@@ -92,8 +93,8 @@ def read_fields(
     if is_joined:
         parts, wrong = _in_order(found, is_sure)
         has_text = is_sure & _are_among(lines, parts.lines) & ~_are_among(lines, wrong.lines)
-        for row, values in enumerate(found):
-            has_field[row] |= is_sure & (_are_among(lines, values[0].lines) | _are_among(lines, values[1].lines))
+        for row, (good_parts, bad_parts) in enumerate(found):
+            has_field[row] |= is_sure & (_are_among(lines, good_parts.lines) | _are_among(lines, bad_parts.lines))
         text = join(data, parts[has_text[parts.lines]], np.flatnonzero(has_text))
         has_nul = np.ones(len(text), np.bool_)
     else:
@@ -148,8 +149,7 @@ def _find_values(
         lines = lines[data[firsts[outer, lines]] == ord("{")]
         sure = np.ones(len(lines), np.bool_)
         inner = _find_values(data, firsts[outer, lines], lasts[outer, lines], [rest], sure)
-        for target, values in zip((kinds, firsts, lasts), inner, strict=True):
-            target[own, lines] = values[0]
+        kinds[own, lines], firsts[own, lines], lasts[own, lines] = (values[0] for values in inner)
         is_sure[lines[~sure]] = False
     num_names = len(names)
     return kinds[:num_names], firsts[:num_names], lasts[:num_names]
@@ -253,16 +253,22 @@ def _raw_values(text: str) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError("not an object: write {...} on each line")
     raws = {}
-    i = _SPACE.match(text, text.index("{") + 1).end()
+    i = _behind_space(text, text.index("{") + 1)
     while text[i] != "}":
-        key, i = json.decoder.scanstring(text, i + 1, True)
-        i = _SPACE.match(text, text.index(":", i) + 1).end()
+        key, i = _scan_string(text, i + 1, True)
+        i = _behind_space(text, text.index(":", i) + 1)
         _, end = _DECODER.raw_decode(text, i)
         raws[key] = text[i:end]
-        i = _SPACE.match(text, end).end()
+        i = _behind_space(text, end)
         if text[i] == ",":
-            i = _SPACE.match(text, i + 1).end()
+            i = _behind_space(text, i + 1)
     return raws
+
+
+def _behind_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    assert found, "the expression matches nothing, too"
+    return found.end()
 
 
 def _look_up(raws: dict[str, str], name: str) -> str | None:
@@ -283,7 +289,7 @@ def _depth(text: str) -> int:
 def _value_text(raw: str | None) -> str | None:
     if raw is None or raw == "null":
         return None
-    return json.decoder.scanstring(raw, 1, True)[0] if raw[0] == '"' else _TOKENS.sub(r"\1", raw)
+    return _scan_string(raw, 1, True)[0] if raw[0] == '"' else _TOKENS.sub(r"\1", raw)
 
 
 def _column(

@@ -59,8 +59,8 @@ def tables() -> Tables:
             first, _, last = span.partition("-")
             classes[int(first, 16) : int(last or first, 16) + 1] = int(number)
             continue
-        code, is_composed, letters = word.partition("=") if "=" in word else word.partition(">")
-        parts[int(code, 16)] = letters = tuple(int(letter, 16) for letter in letters.split("+"))
+        code, is_composed, decomposed = word.partition("=") if "=" in word else word.partition(">")
+        letters = parts[int(code, 16)] = tuple(int(letter, 16) for letter in decomposed.split("+"))
         if is_composed == "=":
             pairs[letters[0] << 21 | letters[1]] = int(code, 16)
 
@@ -69,9 +69,9 @@ def tables() -> Tables:
 
     expansion = np.full(LIMIT, -1, np.int32)
     expansions: list[int] = []
-    for code in parts:
-        expansion[code] = len(expansions)
-        whole = apart(code)
+    for point in parts:
+        expansion[point] = len(expansions)
+        whole = apart(point)
         expansions += [len(whole), *whole]
     marks = classes.copy()
     marks[sorted(set(parts) - set(pairs.values()))] = MAY_CHANGE
@@ -176,7 +176,7 @@ def _put_together(stretch, length, classes, pairs, composites):
         k += 1
     kept = 0
     starter = -1
-    before = 0
+    before = np.int64(0)
     for k in range(length):
         code = stretch[k]
         number = np.int64(_class_of(code, classes))

@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ from mlm_data.text.json_kernels import CONTAINER, ESCAPED, MISSING, NULL, PLAIN,
 
 SEPARATOR = "\n\n"
 
+T = TypeVar("T")
 _NAME = re.compile(r"([^.]*?)((?:\[\])*)(?:\.(.*))?", re.DOTALL)
 
 
@@ -44,7 +46,7 @@ class Values:
     firsts: Int64[np.ndarray, " values"]
     lasts: Int64[np.ndarray, " values"]
 
-    def __getitem__(self, which: np.ndarray) -> "Values":
+    def __getitem__(self, which: np.ndarray | slice) -> "Values":
         return Values(self.lines[which], self.kinds[which], self.firsts[which], self.lasts[which])
 
     def __add__(self, other: "Values") -> "Values":
@@ -64,7 +66,9 @@ def split_name(name: str) -> tuple[str, int, str | None]:
     >>> split_name("messages[].content")
     ('messages', 1, 'content')
     """
-    base, lists, rest = _NAME.fullmatch(name).groups()
+    found = _NAME.fullmatch(name)
+    assert found, "the expression matches every name"
+    base, lists, rest = found.groups()
     return base, len(lists) // 2, rest
 
 
@@ -172,7 +176,7 @@ def _reach(value: object, name: str) -> list[object]:
     return [inner for item in found for inner in _reach(item, rest)]
 
 
-def _as(kind: type, value: object) -> object:
+def _as(kind: type[T], value: object) -> T:
     if not isinstance(value, kind):
         raise NotTextError(_shown(value))
     return value

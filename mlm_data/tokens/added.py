@@ -16,7 +16,7 @@ are found. (Finding a zero byte in a word: Warren, Hacker's Delight, 2nd ed., se
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
 
-from mlm_data.tokens.bits import lean_kernel, load64, trailing_zeros
+from mlm_data.kernels import lean_kernel, load_uint64, trailing_zeros
 
 MOST_NODES = 1 << 14  # of a trie, 1 KiB each
 MOST_OPENINGS = 6
@@ -92,8 +92,8 @@ def find_added(data, bounds, children, ids, openings, left, matches):
         while place < end:
             if openings.shape[0] > 0:
                 while place + 9 <= end:
-                    here = load64(data, place)
-                    after = load64(data, place + 1) if place + 9 <= data.size else np.uint64(0)
+                    here = load_uint64(data, place)
+                    after = load_uint64(data, place + 1) if place + 9 <= data.size else np.uint64(0)
                     zeros = np.uint64(0)
                     for i in range(openings.shape[0]):
                         both = (here ^ openings[i, 0]) | (after ^ openings[i, 1])

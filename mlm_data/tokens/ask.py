@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64, UInt8, UInt32
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer
 
+from mlm_data.tokens.byte_level import byte_characters
 from mlm_data.tokens.reference import Reference
 from mlm_data.tokens.table import WORD_START
 
@@ -68,23 +69,11 @@ class ByteModel:
         return Answers(ids, bounds)
 
 
-def byte_characters() -> str:
-    """The character that byte-level tokenizers write for each of the 256 bytes (Radford et al. 2019).
-
-    Visible Latin-1 characters stand for themselves, the others for U+0100 and on, in order.
-    """
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    result = "".join(chr(byte) if byte in visible else chr(next(others)) for byte in range(256))
-    assert set(result) == set(pre_tokenizers.ByteLevel.alphabet())
-    return result
-
-
 def bytes_of(
     data: UInt8[np.ndarray, " bytes"], starts: Int64[np.ndarray, " pieces"], lengths: Int64[np.ndarray, " pieces"]
 ) -> list[bytes]:
     """The bytes of pieces."""
-    whole = memoryview(data)
+    whole = data.data
     return [
         bytes(whole[start : start + length]) for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
     ]

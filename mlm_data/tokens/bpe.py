@@ -20,11 +20,13 @@ makes without another look-up; and the least of the old ranks is found while tho
 Cost: a look-up for each byte and two for each merge, and for a long piece the square of its length in memory moves.
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from mlm_data.kernels import inlined, leading_zeros, lean_kernel, least16, trailing_zeros
 from mlm_data.tokens.ask import Answers, byte_characters
-from mlm_data.tokens.bits import inlined, leading_zeros, lean_kernel, least16, trailing_zeros
 from mlm_data.tokens.reference import UNSPEAKABLE, Reference
 from mlm_data.tokens.table import WORD_START
 
@@ -207,7 +209,7 @@ def merge_window(data, start, end, byte_ids, merges, merged, symbols, ranks, spa
         ranks[j] = rank_of(merges, symbols[j], symbols[j + one])
     while count > one:
         best = np.uint32(NO_RANK)
-        at = first
+        at: Any = first
         for j in range(first, first + count - one):
             if ranks[j] < best:
                 best = ranks[j]

@@ -17,7 +17,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int64, UInt8
 from tokenizers import normalizers
 
-from mlm_data.tokens.bits import lean_kernel, load64
+from mlm_data.kernels import lean_kernel, load_uint64
 from mlm_data.tokens.classes import UNKNOWN, ClassTable
 from mlm_data.tokens.emit import code_point
 
@@ -81,7 +81,7 @@ def find_risky(data, bounds, classes, result):
         place = bounds[text]
         end = bounds[text + 1]
         while place < end:
-            if place + 8 <= end and load64(data, place) & HIGH == 0:
+            if place + 8 <= end and load_uint64(data, place) & HIGH == 0:
                 place += 8
                 continue
             point, length = code_point(data, place, end)

@@ -12,7 +12,7 @@ Ids carry WORD_START flags until `splice` takes them apart.
 
 import numpy as np
 
-from mlm_data.tokens.bits import acquire, copy16, inlined, lean_kernel, load64, prefetch
+from mlm_data.kernels import acquire, copy16, inlined, lean_kernel, load_uint64, prefetch
 from mlm_data.tokens.table import (
     ALL,
     FIRST_MASK,
@@ -114,8 +114,8 @@ def emit_queue(slots, keys, arena, data, start, queue, words, count, out, num_id
     for i in range(np.uint64(count)):
         length = queue[i] - place
         short = np.uint64(min(length, SHORT_KEY))
-        k0 = load64(data, place) & FIRST_MASK[short]
-        k1 = load64(data, place + 8) & SECOND_MASK[short] | np.uint64(length) << TAG
+        k0 = load_uint64(data, place) & FIRST_MASK[short]
+        k1 = load_uint64(data, place + 8) & SECOND_MASK[short] | np.uint64(length) << TAG
         # No key has such a tail: a long piece is left to `emit`.
         k1 = k1 if length <= SHORT_KEY else ALL
         slot = ((short_hash(k0, k1) >> np.uint64(32)) * np.uint64(SLOT)) & mask

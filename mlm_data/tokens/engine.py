@@ -5,13 +5,14 @@ both must give is defined in `reference.py`. `auto` takes `words` wherever the t
 knows, and `.why` says which it is and why.
 """
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import pyarrow as pa
 
 from mlm_data.errors import TokenizerError
 from mlm_data.tokens.families import find_family
-from mlm_data.tokens.huggingface import HuggingFaceEngine
+from mlm_data.tokens.huggingface import LONG_WORD, HuggingFaceEngine
 from mlm_data.tokens.reference import Reference, from_bytes, load_tokenizer
 from mlm_data.tokens.words import WordsEngine
 from mlm_data.types import Encoded
@@ -47,7 +48,7 @@ def make_engine(
         TokenizerError: if `words` is asked for and the tokenizer belongs to no family that it knows.
     """
     if engine == "huggingface":
-        return HuggingFaceEngine(reference, "the configuration asks for it")
+        return HuggingFaceEngine(reference, "the configuration asks for it", _for_long_words(reference))
     family, kind = find_family(reference)
     if family is not None:
         return WordsEngine(reference, family, f"the word table knows {kind}", budget_bytes)
@@ -55,3 +56,11 @@ def make_engine(
     if engine == "words":
         raise TokenizerError(f"{reference.where}: {why}: set tokenizer.engine to auto or huggingface")
     return HuggingFaceEngine(reference, why)
+
+
+def _for_long_words(reference: Reference) -> Callable[[pa.LargeStringArray], Encoded] | None:
+    """Who answers for words that would cost HF hours: none where the model calls them unknown, or the table can't."""
+    if reference.settings["model"].get("max_input_chars_per_word", 0) <= LONG_WORD:
+        return None
+    family, kind = find_family(reference)
+    return None if family is None else WordsEngine(reference, family, f"the word table knows {kind}").encode

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int32, Int64, UInt8
 
+from mlm_data.kernels import lean_kernel
 from mlm_data.tokens.added import NONE, AddedTokens
 from mlm_data.tokens.ask import Answers, ByteModel, Pipeline, buffers, bytes_of, texts_of
-from mlm_data.tokens.bits import lean_kernel
 from mlm_data.tokens.bpe import BPE
-from mlm_data.tokens.classes import SURVIVES, VANISHES, pattern_classes, separated_classes
+from mlm_data.tokens.characters import NOTHING, PRE_TOKENIZERS, UNREAD, scan_characters
+from mlm_data.tokens.classes import BLOCK, SURVIVES, VANISHES, pattern_classes, separated_classes
 from mlm_data.tokens.composing import NFC
 from mlm_data.tokens.emit import Buffers, code_point
 from mlm_data.tokens.metaspace import MARK, marked_words
@@ -27,7 +28,7 @@ from mlm_data.tokens.reference import Reference
 from mlm_data.tokens.scan_patterns import scan_cl100k, scan_gpt2
 from mlm_data.tokens.scan_separated import scan_separated
 from mlm_data.tokens.seams import Seams
-from mlm_data.tokens.table import View
+from mlm_data.tokens.table import WORD_START, View
 from mlm_data.tokens.viterbi import Viterbi
 from mlm_data.tokens.wordpiece import WordPiece, gather
 
@@ -87,9 +88,9 @@ def find_family(reference: Reference) -> tuple[Family | None, str]:
     if pre_tokenizer.get("type") == "BertPreTokenizer" and model == "WordPiece":
         if normalizer.get("type", "BertNormalizer") != "BertNormalizer":
             return None, f"BERT's words under a {normalizer['type']} normalizer"
-        tokens, strange = _raw_tokens(reference, added)
-        if strange is not None:
-            return None, f"BERT's words beside added tokens such as {strange!r}"
+        tokens, refused = _raw_tokens(reference, added)
+        if refused is not None:
+            return None, f"BERT's words beside added tokens such as {refused!r}"
         return BertWords(reference, tokens, lowercase=normalizer.get("lowercase", False)), "BERT's words (WordPiece)"
     pattern = _byte_pattern(pre_tokenizer)
     if pattern is not None and model == "BPE":
@@ -97,24 +98,31 @@ def find_family(reference: Reference) -> tuple[Family | None, str]:
         if normalizer and normalizer != {"type": "NFC"}:
             return None, f"{name} under a {normalizer['type']} normalizer"
         tokens = _added_tokens(reference, added)
-        strange = [token for token in added if unicodedata.normalize("NFC", token["content"]) != token["content"]]
-        if not tokens.usable or strange or (added and prefix_space):
-            return None, f"{name} beside added tokens such as {(strange or added)[0]['content']!r}"
+        composed = [token for token in added if unicodedata.normalize("NFC", token["content"]) != token["content"]]
+        if not tokens.usable or composed or (added and prefix_space):
+            return None, f"{name} beside added tokens such as {(composed or added)[0]['content']!r}"
         nfc = bool(normalizer)
         return BytePattern(reference, tokens, digits=digits, nfc=nfc, prefix_space=prefix_space), f"{name} (byte-level)"
     parts = pre_tokenizer.get("pretokenizers", [])
+    if parts == PRE_TOKENIZERS and model == "WordLevel" and not normalizer:
+        tokens, strange = _raw_tokens(reference, added)
+        if strange is not None:
+            return None, f"characters beside added tokens such as {strange!r}"
+        if settings["model"]["unk_token"] not in settings["model"]["vocab"]:
+            return None, "characters without an unknown token"
+        return Characters(reference, tokens), "characters"
     if [part["type"] for part in parts] == ["WhitespaceSplit", "Metaspace"] and model in ("Unigram", "BPE"):
         metaspace = parts[1]
         if metaspace["prepend_scheme"] != "always" or not metaspace["split"] or metaspace["replacement"] != "▁":
             return None, f"Metaspace with prepend_scheme {metaspace['prepend_scheme']!r}"
         if model == "Unigram" and settings["model"].get("unk_id") is None:
             return None, "Unigram without an unknown token"
-        strange = next((step for step in _steps(normalizer) if not _looks_inside_words(step)), None)
-        if strange is not None:
-            return None, f"words between spaces under a {strange['type']} normalizer"
-        tokens, strange = _raw_tokens(reference, added)
-        if strange is not None:
-            return None, f"words between spaces beside added tokens such as {strange!r}"
+        looking = next((step for step in _steps(normalizer) if not _looks_inside_words(step)), None)
+        if looking is not None:
+            return None, f"words between spaces under a {looking['type']} normalizer"
+        tokens, refused = _raw_tokens(reference, added)
+        if refused is not None:
+            return None, f"words between spaces beside added tokens such as {refused!r}"
         return SpacedWords(reference, tokens, _steps(normalizer)), f"words between spaces ({model})"
     return None, f"{model} after {pre_tokenizer.get('type', 'no')} pre-tokenizer"
 
@@ -145,8 +153,10 @@ def _looks_inside_words(step: dict[str, Any]) -> bool:
             return step["content"] == " "
         string, content = pattern.get("String", ""), step["content"]
         if len(string) < 2:
-            # What becomes of a single character is read off with its class.
-            return string != "" and not string.isspace()
+            # What becomes of a single character is read off with its class. The space must stay one, for words are
+            # joined by it to be normalized; other white space may become a letter (U+0085 of sentencepiece's models).
+            letter = content != "" and chr(MARK) not in content and not any(c.isspace() for c in content)
+            return string not in ("", " ") and (letter or not string.isspace())
         # Nobody asks what becomes of several: they must hold no border, and turn into none.
         inside = content != "" and not any(c.isspace() for c in unicodedata.normalize("NFKD", content))
         inside = inside and chr(MARK) not in content + string
@@ -170,6 +180,15 @@ def _byte_pattern(pre_tokenizer: dict[str, Any]) -> tuple[str, int | None, bool]
     return "cl100k's pattern", digits, False
 
 
+def _with_matches(texts: pa.LargeStringArray, added: AddedTokens) -> Prepared:
+    """Raw texts and the added tokens in them."""
+    if not added.tokens:
+        return Prepared(texts, NONE, None)
+    left = np.zeros(len(texts), bool)
+    matches = added.find(*buffers(texts), left)
+    return Prepared(texts, matches, left if left.any() else None)
+
+
 class Words:
     """Words between spaces and single characters, asked of the whole pipeline."""
 
@@ -181,11 +200,7 @@ class Words:
         self._added = added
 
     def prepare(self, texts: pa.LargeStringArray) -> Prepared:
-        if not self._added.tokens:
-            return Prepared(texts, NONE, None)
-        left = np.zeros(len(texts), bool)
-        matches = self._added.find(*buffers(texts), left)
-        return Prepared(texts, matches, left if left.any() else None)
+        return _with_matches(texts, self._added)
 
     def scan(self, data, bounds, matches, view: View, own: Buffers, ends) -> None:
         own_buffers = *own.written, ends, own.state
@@ -206,11 +221,15 @@ class BertWords(Words):
         self._model = WordPiece(reference)
         self._normalizer = reference.raw_tokenizer.normalizer
         self._lowercase = lowercase
+        step = json.loads(reference.raw_tokenizer.to_str())["normalizer"]
+        self._seams = Seams([step] if step else [])
 
     def ask(self, data: Bytes, starts: Places, lengths: Places) -> Answers:
         kinds = np.empty(len(starts), np.int64)
         piece_kinds(data, starts, lengths, self._table.classes, self._model.max_chars, kinds)
-        parts, groups = [], [np.flatnonzero(kinds == kind) for kind in range(4)]
+        kinds[(lengths > LONG) & (kinds == PLAIN)] = LONG_WORD
+        parts: list[tuple[Places, Answers]] = []
+        groups = [np.flatnonzero(kinds == kind) for kind in range(5)]
         for kind, group in enumerate(groups):
             if not len(group):
                 continue
@@ -219,9 +238,15 @@ class BertWords(Words):
             elif kind == TOO_LONG:
                 ids = np.full(len(group), self._model.unknown, np.uint32)
                 parts.append((group, Answers(ids, np.arange(len(group) + 1, dtype=np.int64))))
+            elif kind == LONG_WORD:
+                parts += [(group[i : i + 1], self._long(data, starts[k], lengths[k])) for i, k in enumerate(group)]
             else:
                 parts.append((group, self._plain(data, starts[group], lengths[group], ascii_only=kind == ASCII)))
         return _merged(parts, len(starts))
+
+    def _long(self, data: Bytes, start: int, length: int) -> Answers:
+        word = np.frombuffer(self._seams.normalize(data[start : start + length]), np.uint8)
+        return self._model.ask(word, np.array([0, len(word)]))
 
     def _plain(self, data: Bytes, starts: Places, lengths: Places, *, ascii_only: bool) -> Answers:
         words, bounds = np.empty(int(lengths.sum()), np.uint8), np.zeros(len(starts) + 1, np.int64)
@@ -235,6 +260,32 @@ class BertWords(Words):
             words = np.frombuffer(b"".join(normal), np.uint8)
             np.cumsum([len(word) for word in normal], out=bounds[1:])
         return self._model.ask(words, bounds)
+
+
+class Characters:
+    """Characters alone; see `characters.py`."""
+
+    def __init__(self, reference: Reference, added: AddedTokens) -> None:
+        self._ids: Int32[np.ndarray, " 1114112"] = np.full(0x110000, UNREAD, np.int32)
+        self._pipeline = Pipeline(reference)
+        self._added = added
+
+    def prepare(self, texts: pa.LargeStringArray) -> Prepared:
+        return _with_matches(texts, self._added)
+
+    def scan(self, data, bounds, matches, view: View, own: Buffers, ends) -> None:
+        scan_characters(data, bounds, self._ids, matches, own.out, ends, own.state)
+
+    def learn(self, point: int) -> None:
+        first = point // BLOCK * BLOCK
+        points = [p for p in range(first, first + BLOCK) if not 0xD800 <= p < 0xE000]
+        answers = self._pipeline.ask([chr(p) for p in points])
+        ids = np.full(len(points), NOTHING, np.int32)
+        ids[np.diff(answers.bounds) == 1] = answers.ids & ~WORD_START
+        self._ids[points] = ids
+
+    def ask(self, data: Bytes, starts: Places, lengths: Places) -> Answers:
+        raise AssertionError("characters leave no holes")
 
 
 class SpacedWords(Words):
@@ -329,13 +380,16 @@ class BytePattern:
         return _merged(calls, len(starts))
 
 
-STRANGE, ASCII, PLAIN, TOO_LONG = 0, 1, 2, 3
+STRANGE, ASCII, PLAIN, TOO_LONG, LONG_WORD = 0, 1, 2, 3, 4
 NO_LIMIT = 1 << 62  # characters of a word
 
 
 @lean_kernel
 def piece_kinds(data, starts, lengths, classes, max_chars, kinds):
-    """What is known of each piece: ASCII letters and digits; plain characters; too long a word; or nothing."""
+    """What is known of each piece: ASCII letters and digits; plain characters; too long a word; or nothing.
+
+    Of LONG_WORD, plain characters in such number that they are normalized in parts, the caller decides.
+    """
     for i in range(starts.size):
         end = starts[i] + lengths[i]
         place = starts[i]

@@ -1,26 +1,42 @@
 """The engine that asks HF `tokenizers` about every text: slow and certain."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool
 from tokenizers import Encoding, Tokenizer
 
 from mlm_data.errors import TokenizerError
+from mlm_data.kernels import lean_kernel
+from mlm_data.tokens.ask import buffers
 from mlm_data.tokens.reference import Reference, id_type
 from mlm_data.types import Encoded
 
+LONG_WORD = 1000  # bytes between white space; HF takes 0.03 s for such a word
 CHUNK_BYTES = 1 << 20  # of text per call of HF: what it returns takes about 100 times a token's text
 
 
 class HuggingFaceEngine:
-    """HF `tokenizers`, in chunks. Slow and certain."""
+    """HF `tokenizers`, in chunks. Slow and certain.
+
+    Args:
+        long_words: whom to ask about texts with a word of more than LONG_WORD bytes, where HF's own search for its
+            pieces takes the cube of its length: minutes for 30,000 characters.
+    """
 
     name = "huggingface"
 
-    def __init__(self, reference: Reference, why: str = "it was asked for") -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        why: str = "it was asked for",
+        long_words: Callable[[pa.LargeStringArray], Encoded] | None = None,
+    ) -> None:
         self.why = why
+        self._long_words = long_words
         self._tokenizer = reference.raw_tokenizer
         self._where = reference.where
         self._renumber = reference.renumber
@@ -30,6 +46,18 @@ class HuggingFaceEngine:
         self._marks = None if _splits_at_spaces(self._tokenizer) else marks
 
     def encode(self, texts: pa.LargeStringArray) -> Encoded:
+        """Ids of each text, as the reference gives them."""
+        if self._long_words is not None and len(texts):
+            long = np.zeros(len(texts), bool)
+            find_long_words(*buffers(texts), LONG_WORD, long)
+            if long.any():
+                which = pa.array(long)
+                return interleaved(
+                    self._asked_all(texts.filter(pc.invert(which))), self._long_words(texts.filter(which)), long
+                )
+        return self._asked_all(texts)
+
+    def _asked_all(self, texts: pa.LargeStringArray) -> Encoded:
         ids, starts, counts = [], [], []
         for chunk in _chunks(texts):
             for encoding in self._asked(chunk):
@@ -72,3 +100,27 @@ def _chunks(texts: pa.LargeStringArray) -> Iterator[list[str]]:
     edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(texts)]
     for start, end in itertools.pairwise(edges):
         yield texts.slice(start, end - start).to_pylist()
+
+
+def interleaved(certain: Encoded, others: Encoded, left: Bool[np.ndarray, " texts"]) -> Encoded:
+    """Two parts of a batch in the batch's order."""
+    sizes = np.empty(len(left), np.int64)
+    sizes[~left], sizes[left] = np.diff(certain.offsets), np.diff(others.offsets)
+    mask = np.repeat(left, sizes)
+    ids, starts = np.empty(len(mask), certain.ids.dtype), np.empty(len(mask), bool)
+    ids[~mask], ids[mask] = certain.ids, others.ids
+    starts[~mask], starts[mask] = certain.word_starts, others.word_starts
+    return Encoded(ids=ids, offsets=np.concatenate([[0], np.cumsum(sizes)]), word_starts=starts)
+
+
+@lean_kernel
+def find_long_words(data, bounds, longest, result):
+    """Set result[text] where more than `longest` bytes follow each other without white space of ASCII."""
+    for text in range(bounds.size - 1):
+        run = 0
+        for place in range(bounds[text], bounds[text + 1]):
+            byte = data[place]
+            run = 0 if byte == 32 or 9 <= byte <= 13 else run + 1
+            if run > longest:
+                result[text] = True
+                break

@@ -11,7 +11,7 @@ Cost: two passes, the first counts.
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from mlm_data.tokens.bits import inlined, lean_kernel
+from mlm_data.kernels import inlined, lean_kernel
 from mlm_data.tokens.emit import code_point
 
 MARK = 0x2581

@@ -33,16 +33,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Int64
 from tokenizers import Tokenizer
 
 from mlm_data.config import SpecialTokens
 from mlm_data.errors import TokenizerError
-from mlm_data.stores.folder import open_input
+from mlm_data.tokens.files import Note, read_files
 from mlm_data.types import Roles
 
 ROLES = ("cls", "sep", "pad", "mask", "unk")
@@ -72,6 +72,7 @@ class Reference:
     where: str = ""  # path, for messages
     markers: tuple[str, ...] = ()  # tokens that stay whole in a raw text, sorted
     mask_markers: bool = False  # whether they may be hidden
+    notes: tuple[Note, ...] = ()  # how it came to be so, for the plan
 
     @cached_property
     def special_ids(self) -> Int64[np.ndarray, " specials"]:
@@ -155,31 +156,24 @@ def load_tokenizer(
     *,
     markers: Sequence[str] = (),
     mask_markers: bool = False,
+    lowercase: bool | None = None,
+    strip_accents: bool | None = None,
 ) -> Reference:
-    """Read a tokenizer.json (or a folder that holds one), or a BERT vocab.txt.
+    """Read a tokenizer: a tokenizer.json, a vocab.txt, a sentencepiece model, or a folder; see `files.py`.
 
     Args:
         markers: tokens of its vocabulary that stay whole where a raw text spells them. The canonical bytes hold them as
             added tokens that are not special, so that whoever loads those keeps them whole, too.
         mask_markers: whether markers may be masking targets.
-
-    A vocab.txt doesn't say whether it is cased: it is if any of its ordinary tokens has a capital letter.
+        lowercase, strip_accents: for a vocab.txt, which says neither; None: what lies beside it or in it decides.
 
     Raises:
         InputError: if the file can't be read.
         TokenizerError: if it is no tokenizer, can't be repeated (dropout), or has no mask or no pad.
     """
-    where = os.fspath(path)
-    if "://" not in where and os.path.isdir(where):
-        where = os.path.join(where, "tokenizer.json")
-    with open_input(where) as stream:
-        try:
-            data = bytes(stream.read())
-        except (OSError, pa.ArrowInvalid) as error:
-            raise TokenizerError(f"{where}: can't read the tokenizer: {error}") from error
-    if where.endswith(".txt"):
-        return _reference(_from_vocabulary(data, where), special, where, markers, mask_markers)
-    return from_bytes(data, special, markers=markers, mask_markers=mask_markers, where=where)
+    found = read_files(os.fspath(path), special, lowercase=lowercase, strip_accents=strip_accents)
+    settings = _parse(found.json_bytes, found.where)
+    return _reference(settings, special, found.where, markers, mask_markers, found.roles, found.notes)
 
 
 def from_bytes(
@@ -226,7 +220,13 @@ def special_tokens(data: bytes, roles: Mapping[str, int], *, where: str = "token
 
 
 def _reference(
-    settings: dict[str, Any], special: SpecialTokens, where: str, markers: Sequence[str], mask_markers: bool
+    settings: dict[str, Any],
+    special: SpecialTokens,
+    where: str,
+    markers: Sequence[str],
+    mask_markers: bool,
+    said: Mapping[str, str] = MappingProxyType({}),
+    notes: tuple[Note, ...] = (),
 ) -> Reference:
     settings["truncation"] = settings["padding"] = None
     _add_markers(settings, markers, where)
@@ -245,7 +245,7 @@ def _reference(
     tokens = [""] * vocab_size
     for token, number in ids.items():
         tokens[number] = token
-    roles = _find_roles(settings, ids, special, where)
+    roles = _find_roles(settings, ids, special, where, said)
     specials = {token["content"] for token in settings["added_tokens"] if token.get("special")}
     with_role = {tokens[getattr(roles, role)]: role for role in ROLES if getattr(roles, role) >= 0}
     for marker in markers:
@@ -264,6 +264,7 @@ def _reference(
         where=where,
         markers=tuple(sorted(markers)),
         mask_markers=mask_markers,
+        notes=notes,
     )
 
 
@@ -310,8 +311,9 @@ def without_specials(settings: dict[str, Any], specials: set[str]) -> dict[str, 
         return settings
     names = {token: f"{UNSPEAKABLE}{token}" for token in specials if token in model["vocab"]}
     limit = model.get("max_input_chars_per_word", 0)
-    if names and limit >= len(UNSPEAKABLE):
-        names = {token: name + "\0" * limit for token, name in names.items()}
+    if names and limit >= len(UNSPEAKABLE) and not (settings.get("normalizer") or {}).get("clean_text"):
+        # BERT's cleaning leaves no NUL. Where there is none, and words may be as long as one likes, a million must do.
+        names = {token: name + "\0" * min(limit, 1 << 20) for token, name in names.items()}
     model["vocab"] = {names.get(token, token): number for token, number in model["vocab"].items()}
     if model.get("unk_token") in names:
         model["unk_token"] = names[model["unk_token"]]
@@ -368,69 +370,10 @@ def _renumbering(tokenizer: Tokenizer, tokens: tuple[str, ...]) -> Int64[np.ndar
     return None if np.array_equal(result, np.arange(size)) else result
 
 
-def _from_vocabulary(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        lines = data.decode().split("\n")
-    except UnicodeDecodeError as error:
-        raise TokenizerError(f"{where}: not a vocab.txt: byte {error.start} is not UTF-8") from error
-    tokens = [line.rstrip("\r") for line in lines]
-    while tokens and not tokens[-1]:
-        tokens.pop()
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    if "[UNK]" not in vocabulary:
-        raise TokenizerError(f"{where}: not a BERT vocab.txt: no line is [UNK]: use a tokenizer.json")
-    specials = [name for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if name in vocabulary]
-    cased = any(token != token.lower() and not re.fullmatch(r"\[.*\]", token) for token in tokens)
-    return bert_settings(vocabulary, specials, lowercase=not cased)
-
-
-def bert_settings(vocabulary: dict[str, int], specials: list[str], *, lowercase: bool) -> dict[str, Any]:
-    """The tokenizer.json of a BERT WordPiece vocabulary (Devlin et al. 2019, appendix A.2, and its code)."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    settings: dict[str, Any] = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": vocabulary[name], "content": name, **flags} for name in specials],
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "strip_accents": None,
-            "lowercase": lowercase,
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": around(vocabulary) if {"[CLS]", "[SEP]"} <= set(specials) else None,
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        "model": {
-            "type": "WordPiece",
-            "unk_token": "[UNK]",
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100,
-            "vocab": vocabulary,
-        },
-    }
-    return settings
-
-
-def around(vocabulary: dict[str, int]) -> dict[str, Any]:
-    """The post-processor that puts [CLS] before and [SEP] after a text."""
-
-    def one(name: str, type_id: int) -> dict[str, Any]:
-        kind = "Sequence" if len(name) == 1 else "SpecialToken"
-        return {kind: {"id": name, "type_id": type_id}}
-
-    return {
-        "type": "TemplateProcessing",
-        "single": [one("[CLS]", 0), one("A", 0), one("[SEP]", 0)],
-        "pair": [one("[CLS]", 0), one("A", 0), one("[SEP]", 0), one("B", 1), one("[SEP]", 1)],
-        "special_tokens": {
-            name: {"id": name, "ids": [vocabulary[name]], "tokens": [name]} for name in ("[CLS]", "[SEP]")
-        },
-    }
-
-
-def _find_roles(settings: dict[str, Any], ids: dict[str, int], special: SpecialTokens, where: str) -> Roles:
+def _find_roles(
+    settings: dict[str, Any], ids: dict[str, int], special: SpecialTokens, where: str, said: Mapping[str, str]
+) -> Roles:
+    """Which token plays which role: configured, what the model does, what the files beside it say, a known name."""
     found, how = {}, []
     template = _from_post_processor(settings.get("post_processor"))
     for role in ROLES:
@@ -443,6 +386,8 @@ def _find_roles(settings: dict[str, Any], ids: dict[str, int], special: SpecialT
             name, source = template.get(role), "its template"
         elif name is None and role == "unk" and _unknown(settings["model"]) is not None:
             name, source = _unknown(settings["model"]), "its model"
+        elif name is None and said.get(role) in ids:
+            name, source = said[role], "the files beside it"
         elif name is None:
             name, source = next((known for known in KNOWN_NAMES[role] if known in ids), None), "by its name"
         found[role] = -1 if name is None else ids.get(name, -1)
@@ -470,7 +415,9 @@ def _unknown(model: dict[str, Any]) -> str | None:
 
 def _from_post_processor(processor: dict[str, Any] | None) -> dict[str, str | None] | None:
     """The specials that a post-processor puts around one text; None if it doesn't concern itself with that."""
-    kind = (processor or {}).get("type")
+    if processor is None:
+        return None
+    kind = processor.get("type")
     if kind == "Sequence":
         found = (_from_post_processor(inner) for inner in processor["processors"])
         return next((inner for inner in found if inner is not None), None)

@@ -18,7 +18,7 @@ characters are taken eight at a time. Source: Radford et al. 2019, sec. 2.2 and 
 
 import numpy as np
 
-from mlm_data.tokens.bits import inlined, leading_zeros, lean_kernel, load64, num_ones, range_mask, trailing_zeros
+from mlm_data.kernels import inlined, leading_zeros, lean_kernel, load_uint64, num_ones, range_mask, trailing_zeros
 from mlm_data.tokens.classes import BLANK, LETTER, NUMBER, OTHER, UNKNOWN
 from mlm_data.tokens.emit import (
     DOCUMENT,
@@ -46,7 +46,7 @@ TRUSTED = np.uint64((1 << (FAR + 1)) - 1)
 @inlined
 def letter_run(data, place):
     """How many of the next eight bytes, from the first on, are ASCII letters."""
-    word = load64(data, place)
+    word = load_uint64(data, place)
     folded = (word & LOW) | CASE
     letter = (folded + ONES * np.uint64(128 - 97)) & ~(folded + ONES * np.uint64(128 - 123)) & ~word
     return trailing_zeros(~letter & HIGH) >> 3

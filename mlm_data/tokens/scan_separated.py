@@ -15,7 +15,7 @@ Cost: letters and digits, or what is visible in ASCII, are taken eight at a time
 
 import numpy as np
 
-from mlm_data.tokens.bits import inlined, lean_kernel, load64, trailing_zeros
+from mlm_data.kernels import inlined, lean_kernel, load_uint64, trailing_zeros
 from mlm_data.tokens.classes import CLINGS, HOLDS, ISOLATED, SPACE, UNKNOWN, WORD
 from mlm_data.tokens.emit import DOCUMENT, MATCH, NUM_HOLES, NUM_IDS, PLACE, SLACK, UNKNOWN_POINT, code_point, emit
 from mlm_data.tokens.table import WORD_START
@@ -30,7 +30,7 @@ KIND = 7  # mask of a class without its flags
 @inlined
 def alphanumeric_run(data, place):
     """How many of the next eight bytes, from the first on, are ASCII letters or digits."""
-    word = load64(data, place)
+    word = load_uint64(data, place)
     low = word & LOW
     folded = low | CASE
     letter = (folded + ONES * np.uint64(128 - 97)) & ~(folded + ONES * np.uint64(128 - 123))
@@ -41,7 +41,7 @@ def alphanumeric_run(data, place):
 @inlined
 def visible_run(data, place):
     """How many of the next eight bytes, from the first on, are visible ASCII (0x21 to 0x7E)."""
-    word = load64(data, place)
+    word = load_uint64(data, place)
     low = word & LOW
     visible = (low + ONES * np.uint64(128 - 0x21)) & ~(low + ONES * np.uint64(128 - 0x7F))
     return trailing_zeros(~(visible & ~word) & HIGH) >> 3

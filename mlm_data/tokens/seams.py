@@ -47,7 +47,7 @@ class Seams:
 
     def normalize(self, word: UInt8[np.ndarray, " bytes"]) -> bytearray:
         """The normalized bytes of valid UTF-8 without white space."""
-        data, result, start = memoryview(word), bytearray(), 0
+        data, result, start = word.data, bytearray(), 0
         while start < len(data):
             end = self._seam(data, start + PART_BYTES)
             part = bytes(data[start:end]).decode()
@@ -83,7 +83,7 @@ class Seams:
             current = step.normalize_str(current)
             if ord(character) in SYLLABLES and current == unicodedata.normalize("NFD", character):
                 continue  # jamo, but the first one joins nothing before it and the last one no syllable after it
-            first, *rest = current or " "
+            first, rest = current[:1] or " ", current[1:]
             if not _is_free(first) or not all(_is_free(c) or unicodedata.category(c)[0] == "M" for c in rest):
                 return False
         return True

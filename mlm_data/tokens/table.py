@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt32, UInt64
 
-from mlm_data.tokens.bits import acquire, folded, inlined, lean_kernel, load64, prefetch, release
+from mlm_data.kernels import acquire, folded, inlined, lean_kernel, load_uint64, prefetch, release
 
 SHORT_KEY = 15  # bytes that fit into a slot
 LONGEST_KEY = 255  # a longer piece is asked anew each time
@@ -57,7 +57,7 @@ def piece_key(data, start, length):
     short = np.uint64(min(length, SHORT_KEY))
     if start + 16 <= data.size:
         # Without a branch on the length, which no processor could predict.
-        return load64(data, start) & FIRST_MASK[short], load64(data, start + 8) & SECOND_MASK[short] | tag
+        return load_uint64(data, start) & FIRST_MASK[short], load_uint64(data, start + 8) & SECOND_MASK[short] | tag
     k0 = np.uint64(0)
     k1 = tag
     for i in range(min(length, SHORT_KEY)):
@@ -83,7 +83,7 @@ def piece_hash(data, start, length, k0, k1):
     while i < end:
         word = np.uint64(0)
         if i + 8 <= data.size:
-            word = load64(data, i)
+            word = load_uint64(data, i)
             if end - i < 8:
                 word &= ALL >> np.uint64(64 - 8 * (end - i))
         else:

@@ -16,6 +16,7 @@ Cost: 16 look-ups per character of the distinct words to begin with, then about 
 """
 
 import math
+from collections.abc import Set
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64, UInt64
@@ -31,21 +32,21 @@ IMPOSSIBLE = -1e30
 
 
 def train_unigram(
-    words: list[str], counts: Int64[np.ndarray, " words"], *, num_pieces: int, largest_alphabet: int
+    words: list[str], counts: Int64[np.ndarray, " words"], *, num_pieces: int, alphabet: Set[str]
 ) -> list[tuple[str, float]]:
     """Pieces and their log probabilities, best first, at most `num_pieces`.
 
     Args:
         words: distinct, sorted, not empty; the mark of a word's start is a part of them.
         counts: how often each occurs.
-        largest_alphabet: characters that get a piece of their own, the most frequent.
+        alphabet: characters that get a piece of their own, at most `num_pieces`.
     """
     text = np.frombuffer("".join(words).encode("utf-32-le"), np.uint32).astype(np.int64)
     lengths = np.array([len(word) for word in words], np.int64)
     bounds = np.concatenate([[0], np.cumsum(lengths)])
     weights = np.repeat(counts, lengths)
     room = np.repeat(bounds[1:], lengths) - np.arange(len(text))  # characters up to the word's end
-    edges, starts, sizes, scores = _seeds(text, weights, room, SEEDS_PER_TOKEN * num_pieces, largest_alphabet)
+    edges, starts, sizes, scores = _seeds(text, weights, room, SEEDS_PER_TOKEN * num_pieces, alphabet)
     alive = np.ones(len(starts), bool)
     wanted = max(int(1.1 * num_pieces), int((sizes == 1).sum()))
     while True:
@@ -74,7 +75,7 @@ def _seeds(
     weights: Int64[np.ndarray, " characters"],
     room: Int64[np.ndarray, " characters"],
     most: int,
-    largest_alphabet: int,
+    alphabet: Set[str],
 ) -> tuple[
     Int32[np.ndarray, " characters 16"],
     Int64[np.ndarray, " pieces"],
@@ -98,7 +99,7 @@ def _seeds(
         counts = np.bincount(inverse, weights=weights[places]).astype(np.int64)
         keep = np.flatnonzero(counts >= 2) if size > 1 else np.arange(len(values))
         if size == 1:
-            keep = np.sort(keep[np.lexsort((text[places[first]], -counts))][:largest_alphabet])
+            keep = np.flatnonzero(np.isin(text[places[first]], [ord(character) for character in alphabet]))
         if not len(keep):
             break  # what isn't repeated at one length isn't at the next
         found_hashes.append(values[keep])

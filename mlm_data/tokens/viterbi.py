@@ -19,8 +19,8 @@ import json
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from mlm_data.kernels import inlined, lean_kernel
 from mlm_data.tokens.ask import Answers, frozen
-from mlm_data.tokens.bits import inlined, lean_kernel
 from mlm_data.tokens.reference import Reference
 from mlm_data.tokens.table import WORD_START
 

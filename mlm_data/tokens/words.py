@@ -11,7 +11,7 @@ import threading
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Int64, UInt8
 
 from mlm_data.tokens.ask import Answers, buffers
 from mlm_data.tokens.emit import (
@@ -27,7 +27,7 @@ from mlm_data.tokens.emit import (
     splice,
 )
 from mlm_data.tokens.families import Family, Prepared
-from mlm_data.tokens.huggingface import HuggingFaceEngine
+from mlm_data.tokens.huggingface import HuggingFaceEngine, interleaved
 from mlm_data.tokens.reference import Reference, id_type
 from mlm_data.tokens.table import LONGEST_KEY, WordTable
 from mlm_data.types import Encoded
@@ -64,7 +64,7 @@ class WordsEngine:
         certain = self.encode(texts.filter(pc.invert(left)))
         others = self._certain.encode(texts.filter(left))
         self.num_left += len(others.offsets) - 1
-        return _interleaved(certain, others, prepared.left)
+        return interleaved(certain, others, prepared.left)
 
     def _scan(self, prepared: Prepared) -> Encoded:
         data, bounds = buffers(prepared.texts)
@@ -133,14 +133,3 @@ def _longer(array: np.ndarray, used: int, room: int) -> np.ndarray:
     result = np.empty(room, array.dtype)
     result[:used] = array[:used]
     return result
-
-
-def _interleaved(certain: Encoded, others: Encoded, left: Bool[np.ndarray, " texts"]) -> Encoded:
-    """Two parts of a batch in the batch's order."""
-    sizes = np.empty(len(left), np.int64)
-    sizes[~left], sizes[left] = np.diff(certain.offsets), np.diff(others.offsets)
-    mask = np.repeat(left, sizes)
-    ids, starts = np.empty(len(mask), certain.ids.dtype), np.empty(len(mask), bool)
-    ids[~mask], ids[mask] = certain.ids, others.ids
-    starts[~mask], starts[mask] = certain.word_starts, others.word_starts
-    return Encoded(ids=ids, offsets=np.concatenate([[0], np.cumsum(sizes)]), word_starts=starts)

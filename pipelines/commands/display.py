@@ -2,12 +2,14 @@
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mlm_data.build.units import Plan
 from mlm_data.console import Terminal
+from mlm_data.tokens.engine import Reference
 from pipelines import metrics
 from pipelines.build import Watcher
 
@@ -32,6 +34,13 @@ class Display(Watcher):
             self._terminal.say(f"warning: {warning}", style="yellow")
         if self._trains:
             self._stack.enter_context(self._terminal.status("training the tokenizer, or finding it"))
+
+    def found_tokenizer(self, reference: Reference, warnings: Sequence[str]) -> None:
+        self._stack.close()
+        for note in reference.notes:
+            self._terminal.say(f"{note.name}: {note.text}")
+        for warning in warnings:
+            self._terminal.say(f"warning: {warning}", style="yellow")
 
     def running(self, plan: Plan) -> None:
         self._stack.close()

@@ -66,6 +66,8 @@ def show(config: "BuildConfig", found: "Estimate", terminal: "Terminal") -> None
     elif found.reference is not None:
         facts.add_row("tokenizer", f"{found.reference.vocab_size} ids, sha256 {found.reference.sha256[:12]}")
         facts.add_row("roles", found.reference.roles.how)
+    for note in found.notes:
+        facts.add_row(note.name, note.text)
     facts.add_row("engine", f"{found.engine.name}: {found.engine.why}")
     trial = " (with a tokenizer trained on the probe alone)" if found.reference is None else ""
     facts.add_row(
@@ -95,6 +97,7 @@ def summary(config: "BuildConfig", found: "Estimate") -> dict[str, Any]:
         "units": len(found.plan.units),
         "unit_bytes": found.plan.unit_bytes,
         "tokenizer": found.reference and found.reference.sha256,
+        "tokenizer_notes": {note.name: note.text for note in found.notes},
         "engine": found.engine.name,
         "expected_tokens": found.num_tokens,
         "expected_rows": _num_rows(config, found),

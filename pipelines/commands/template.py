@@ -20,8 +20,9 @@ inputs:
   #   keep_fields: [date, licence]  # optional: likewise
 
 tokenizer:
-  train: {kind: wordpiece, vocab_size: 8192, lowercase: true}   # wordpiece | bpe | unigram
-  # path: tokenizer.json            # or bring your own (tokenizer.json, or BERT's vocab.txt)
+  train: {kind: wordpiece, vocab_size: 8192, lowercase: true}   # wordpiece | bpe | unigram | characters
+  #                                 # strip_accents: false, coverage: 0.9995 (of the text, by characters with a token)
+  # path: tokenizer.json            # or bring your own (tokenizer.json, vocab.txt, a .model, or their folder)
   # special: {mask: "<mask>"}       # which token plays which role, where it can't be seen
   # engine: auto                    # auto | words | huggingface: the same ids, at another speed
 

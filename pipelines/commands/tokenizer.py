@@ -20,7 +20,7 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.config import load_config
     from mlm_data.console import Terminal
     from mlm_data.stores.folder import Folder
-    from mlm_data.tokens.train import train_tokenizer
+    from mlm_data.tokens.train import train
 
     limit_tokenizer_threads()
     config = load_config(options.config, options.set)
@@ -31,12 +31,15 @@ def _run(options: argparse.Namespace) -> int:
         )
     plan = make_plan(config)
     with Terminal(stderr=True).status("training the tokenizer"):
-        data = train_tokenizer(training_texts(config, plan.units), config.tokenizer.train)
+        trained = train(training_texts(config, plan.units), config.tokenizer.train)
     out = Path(options.out)
-    written = Folder(out.parent).write(out.name, data)
+    written = Folder(out.parent).write(out.name, trained.json_bytes)
     if options.json:
-        Terminal().data({"path": str(out), "sha256": written.sha256})
+        alphabet = None if trained.alphabet is None else str(trained.alphabet)
+        Terminal().data({"path": str(out), "sha256": written.sha256, "alphabet": alphabet})
     else:
+        if trained.alphabet is not None:
+            Terminal().say(f"alphabet: {trained.alphabet}")
         Terminal().say(f"wrote {out}  sha256 {written.sha256}")
     return 0
 

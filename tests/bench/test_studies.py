@@ -34,7 +34,7 @@ from trainer.studies.evaluate import Score, score
 from trainer.studies.peers import one_document_per_row
 from trainer.training import machine as mc
 from trainer.training import runs
-from trainer.training.data import Tensors, pieces
+from trainer.training.data import Tensors, target_chunks
 from trainer.training.optim import Optimizer
 from trainer.training.schedule import factor
 from trainer.training.step import Forward, Stepper
@@ -304,7 +304,7 @@ def flat(batch: dict[str, torch.Tensor]) -> Tensors:
     places = torch.nonzero(labels >= 0)[:, 0]
     ids = batch["input_ids"].reshape(-1).int()
     whole = Tensors(ids, positions.reshape(-1).int(), borders.int(), places.int(), labels[places])
-    places, truths = next(pieces(whole, rows * length // 2))  # filled up: one shape for all batches
+    places, truths = next(target_chunks(whole, rows * length // 2))  # filled up: one shape for all batches
     return whole._replace(target_places=places, target_ids=truths)
 
 

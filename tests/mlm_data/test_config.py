@@ -239,3 +239,44 @@ def test_the_digest_sees_what_changes_the_bytes(values):
 @given(st.lists(st.floats(0.001, 0.95), min_size=1, max_size=8))
 def test_rates_are_one_for_each_plane(rates):
     assert MaskSettings(planes=len(rates), rate=tuple(rates)).rates == tuple(rates)
+
+
+@pytest.mark.parametrize(
+    ("train", "problem"),
+    [
+        ({"kind": "bpe", "strip_accents": True}, "strip_accents is for wordpiece, and kind is bpe"),
+        ({"kind": "characters", "strip_accents": True}, "strip_accents is for wordpiece, and kind is characters"),
+        ({"kind": "bpe", "coverage": 0.99}, "coverage is 0.99, and kind bpe spells every text"),
+        ({"coverage": 0}, "train.coverage: input should be greater than 0, got 0"),
+        ({"coverage": 1.5}, "train.coverage: input should be less than or equal to 1, got 1.5"),
+        ({"kind": "chars"}, "characters"),
+    ],
+)
+def test_training_that_contradicts_itself(train, problem):
+    with pytest.raises(ConfigError, match=problem):
+        parse(tokenizer={"train": train})
+
+
+@pytest.mark.parametrize(
+    ("train", "coverage"),
+    [({}, 0.9995), ({"kind": "unigram"}, 0.9995), ({"kind": "characters"}, 1.0), ({"coverage": 0.9}, 0.9)],
+)
+def test_the_coverage_follows_the_kind(train, coverage):
+    training = parse(tokenizer={"train": train}).tokenizer.train
+    assert training.alphabet_coverage == coverage
+    assert training.strip_accents is False
+
+
+@pytest.mark.parametrize("setting", ["lowercase", "strip_accents"])
+def test_case_and_accents_of_a_vocab_txt_are_in_its_digest_already(setting):
+    own = {"path": "vocab.txt"}
+    assert semantic(parse(tokenizer=own | {setting: False})) == semantic(parse(tokenizer=own))
+    assert setting not in semantic(parse(tokenizer=own))["tokenizer"]
+    with pytest.raises(ConfigError, match=rf"{setting} is for a vocab.txt, .*: set train.{setting}"):
+        parse(tokenizer={"train": {}, setting: True})
+
+
+def test_the_digest_of_a_byte_level_tokenizer_is_as_ever():
+    known = {"kind", "vocab_size", "lowercase", "sample_bytes"}
+    assert set(semantic(parse(tokenizer={"train": {"kind": "bpe"}}))["tokenizer"]["train"]) == known
+    assert set(semantic(parse())["tokenizer"]["train"]) == known | {"strip_accents", "coverage"}

@@ -17,7 +17,8 @@ from mlm_data.dataset.manifest import load_manifest
 from mlm_data.errors import BuildError
 from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
-from mlm_data.tokens.reference import bert_settings, from_bytes
+from mlm_data.tokens.bert import bert_settings
+from mlm_data.tokens.reference import from_bytes
 from pipelines.build import build, construct
 from tests.pipelines.small_corpus import kill_midway, prepared_units, settings, text, write_jsonl
 

@@ -12,11 +12,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from mlm_data.config import SpecialTokens
 from mlm_data.errors import CheckpointError, InputError, PremaskError, StorageError, TokenizerError
-from mlm_data.tokens.reference import Reference, bert_settings, from_bytes, load_tokenizer
+from mlm_data.tokens.bert import bert_settings
+from mlm_data.tokens.reference import Reference, from_bytes, load_tokenizer
 from tests.synthetic import make_dataset
 from tests.trainer.precision import both_precisions, tolerance
 from trainer.config import ModelSettings, resolve
 from trainer.export import export_hf, from_hf, hf_config, import_hf, shape_of, to_hf, tokenizer_files
+from trainer.kernels.norm import norms_for
+from trainer.kernels.products import products_for
 from trainer.model.attention import make_attention
 from trainer.model.encoder import PADDED_BIAS, Encoder
 from trainer.model.loss import plain_target_loss
@@ -73,9 +76,16 @@ def encoder(
     kind: str = "reference",
     compute: torch.dtype = torch.float32,
 ) -> Encoder:
-    """An encoder with every parameter drawn at STD: norms around 1, decoder bias and all matrices around 0."""
+    """An encoder with every parameter drawn at STD: norms around 1, decoder bias and all matrices around 0.
+
+    With `segments` for attention it has this machine's own kernels elsewhere, too.
+    """
     attention = make_attention(kind, rows=rows, length=length, window=shape.window)
-    model = Encoder(shape, vocab_size, length=length, attention=attention, compute=compute)
+    kernels = {}
+    if kind == "segments":
+        cpu = torch.device("cpu")
+        kernels = {"products": products_for(cpu, compute), "norms": norms_for(cpu, compute)}
+    model = Encoder(shape, vocab_size, length=length, attention=attention, compute=compute, **kernels)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -3,7 +3,8 @@
 torch calls MKL for float32 products on x86 CPUs. On Intel's it is at the peak. On two cores of an EPYC (Zen 3) it does
 110 to 150 GFLOP/s at the shapes of a step, where `products.cpp` does 150 to 178 (docs/lab-notes.md): activations of
 thousands of rows times weights that fit a cache. Sums over places, the gradients of weights, stay with MKL. The choice
-follows from the processor's maker, never from a measurement: a run that goes on computes as it began.
+follows from the processor's maker, never from a measurement: a run that goes on computes as it began. In bfloat16 all
+products are the library's, and only what lies between them in a feed-forward layer is ours (`geglu_bf16.cpp`).
 
     x_TI W_OI^T           forward            gradients    g_TO W_OI    and    g_TO^T x_TI
 """

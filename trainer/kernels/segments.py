@@ -14,6 +14,8 @@ processor.
 Legend: T places; L positions; H heads; K head dimension.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -83,13 +85,13 @@ def _(
     return torch.empty_like(qkv, memory_format=torch.contiguous_format)
 
 
-def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.window = inputs
     ctx.save_for_backward(*tensors, *output)
     ctx.mark_non_differentiable(output[1])
 
 
-def _differentiate(ctx: torch.autograd.function.FunctionCtx, grad: Tensor, _: Tensor | None) -> tuple:
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple:
     qkv, cos, sin, borders, out, lse = ctx.saved_tensors
     grad_qkv = attend_segments_backward(grad, qkv, cos, sin, borders, ctx.window, out, lse)
     return grad_qkv, None, None, None, None

@@ -88,9 +88,7 @@ inline Word* words(void* p) { return static_cast<Word*>(p); }
 void interleave(Int rows, Int width, const Half* from, Word* to) {
     for (Int i = 0; i < rows; i += 2, from += 2 * width, to += width)
         for (Int d = 0; d < width; d += LANES) {
-            const Words one = __builtin_convertvector(*reinterpret_cast<const Halves*>(from + d), Words);
-            const Words two = __builtin_convertvector(*reinterpret_cast<const Halves*>(from + width + d), Words);
-            *reinterpret_cast<Words*>(to + d) = one | two << 16;
+            *reinterpret_cast<Words*>(to + d) = load_words(from + d) | load_words(from + width + d) << 16;
         }
 }
 

@@ -20,7 +20,7 @@ of the same row and, in local layers, |i - j| <= window.
 Legend: T places = B rows x L; H heads; K head dimension.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -108,7 +108,7 @@ class Varlen(_Turned):
     def __init__(self, *, length: int, window: int) -> None:
         from torch.nn.attention.varlen import varlen_attn
 
-        self._attend = varlen_attn
+        self._attend: Any = varlen_attn  # of its results a tensor alone, as nothing else is asked for
         self._length, self._window = length, window
 
     def layout(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Layout:
@@ -237,12 +237,12 @@ def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor) -> tuple[Tensor,
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
-def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     q, k, v, _ = inputs
     ctx.save_for_backward(q, k, v, output[1])
 
 
-def _differentiate(ctx: torch.autograd.function.FunctionCtx, grad: Tensor, _: Tensor | None) -> tuple:
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple:
     return (*attend_backward(grad, *ctx.saved_tensors), None)
 
 

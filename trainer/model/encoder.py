@@ -43,6 +43,11 @@ def padded_vocabulary(vocab_size: int) -> int:
 class Encoder(nn.Module):
     """ids and positions [T] -> hidden states [T, D] in the compute precision."""
 
+    cos_global: Tensor
+    sin_global: Tensor
+    cos_local: Tensor
+    sin_local: Tensor
+
     def __init__(
         self,
         shape: ModelSettings,
@@ -92,7 +97,8 @@ class Encoder(nn.Module):
         layout = self.attention.layout(position_ids_T, cu_seqlens)
         global_tables = self.attention.turns(self.cos_global, self.sin_global, position_ids_T)
         local_tables = self.attention.turns(self.cos_local, self.sin_local, position_ids_T)
-        x_TD, delta_TD = self.embed(input_ids_T), None
+        x_TD = self.embed(input_ids_T)
+        delta_TD: Tensor | None = None
         for layer, block in enumerate(self.blocks, 1):
             tables = local_tables if block.local else global_tables
             chosen = places_N if layer == len(self.blocks) else None
@@ -100,6 +106,7 @@ class Encoder(nn.Module):
                 x_TD, delta_TD = checkpoint(block, x_TD, delta_TD, *tables, layout, chosen, use_reentrant=False)
             else:
                 x_TD, delta_TD = block(x_TD, delta_TD, *tables, layout, chosen)
+        assert delta_TD is not None, "a model has at least one layer"
         return x_TD + delta_TD
 
     def embed(self, input_ids_T: Tensor) -> Tensor:
@@ -157,6 +164,7 @@ class Block(nn.Module):
         if self.attention_norm is None:  # the first block, whose input has just been normed
             normed_TD = x_TD
         else:
+            assert delta_TD is not None, "only the first block is given one summand"
             x_TD, normed_TD = self.attention_norm.after(x_TD, delta_TD)
         qkv_T3HK = self.qkv(normed_TD).unflatten(-1, (3, self.heads, -1))
         mixed_TD = self.attention.mix(qkv_T3HK, cos, sin, layout, local=self.local).flatten(1)

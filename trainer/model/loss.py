@@ -98,9 +98,9 @@ class _TargetLoss(torch.autograd.Function):
             loss_C, hit_C = kernel(d_CV, bias_V, target_C)
             losses.append(loss_C.sum())
             hits.append(hit_C.sum())
-            if gradient:
+            if back is not None:
                 dx.append(products.multiply(d_CV, back))
-                if dweight_VD is None:
+                if dweight_VD is None or dbias_V is None:
                     dweight_VD, dbias_V = torch.mm(d_CV.t(), x_CD).float(), d_CV.sum(0, dtype=torch.float32)
                     continue
                 if compute == torch.float32:

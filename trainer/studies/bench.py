@@ -1,14 +1,16 @@
 """Speed against peers, and where the time goes: ratios measured in one process, all peers taking turns.
 
 Each round every peer does the same number of whole training steps (forward, backward, AdamW), one after the other, on
-the same documents, with the same allocator. What counts is useful tokens per second: places that are not [PAD], [CLS]
-or [SEP]. A ratio is the median over rounds of ratios within a round, so that a machine that is busy elsewhere slows all
-peers of a round alike.
+the same documents, with the same allocator, and right before each this trainer does, too. What counts is useful tokens
+per second: places that are not [PAD], [CLS] or [SEP]. A ratio is the median over rounds of ratios to this trainer's
+steps right before, so that a machine that is busy elsewhere slows both alike: a round of all peers takes a minute, and
+what else runs changes within seconds.
 
 The share of the peak is useful operations (products of places in segments, pairs that see each other, the head at
 targets; three times the forward pass) by seconds, over the fastest square product that was measured before and after.
 """
 
+import gc
 import os
 import statistics
 import time
@@ -62,15 +64,11 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: Sequen
     for peer in every:
         for number in range(WARM):
             peer.step(number)
+    gc.collect()
+    gc.freeze()  # of compilation a million objects are left: to look through them takes a second, in anyone's turn
     for number in range(rounds):
-        for peer in every:
-            seconds = []
-            for step in range(STEPS):
-                start = time.perf_counter()
-                peer.step(number * STEPS + step)
-                _wait(machine)
-                seconds.append(time.perf_counter() - start)
-            peer.seconds.append(seconds)
+        take_turns(every, number, lambda: _wait(machine))
+    gc.unfreeze()
     peak = max(peak_before, mc.measured_peak(machine.precision, machine.device))
     flops = [_flops(dataset, settings, batch) for batch in batches]
     shares = []
@@ -81,21 +79,42 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: Sequen
         "precision": str(machine.precision).removeprefix("torch."),
         "gemm_peak_gflops": peak / 1e9,
         "share_of_peak": statistics.median(shares),
-        "peers": [_line(peer, ours, settings.batch_rows * dataset.manifest.sequence_length) for peer in every],
+        "peers": [_line(peer, settings.batch_rows * dataset.manifest.sequence_length) for peer in every],
         "waterfall": _waterfall({peer.name: peer for peer in every}, ours),
         "time": where_time_goes(lambda: ours.step(0), machine.device),
         "loader_wait": waited,
     }
 
 
-def _line(peer: Peer, ours: Peer, places: int) -> dict[str, Any]:
+def take_turns(every: Sequence[Peer], number: int, wait: Callable[[], None]) -> None:
+    """One round: the first is this trainer, and does its steps before each of the others, too."""
+
+    def seconds(peer: Peer) -> list[float]:
+        found = []
+        for step in range(STEPS):
+            start = time.perf_counter()
+            peer.step(number * STEPS + step)
+            wait()
+            found.append(time.perf_counter() - start)
+        return found
+
+    ours, *others = every
+    for peer in others:
+        peer.beside.append(seconds(ours))
+        peer.seconds.append(seconds(peer))
+    beside = [peer.beside[number] for peer in others] or [seconds(ours)]
+    ours.seconds.append(sorted(beside, key=sum)[len(beside) // 2])
+    ours.beside.append(ours.seconds[number])
+
+
+def _line(peer: Peer, places: int) -> dict[str, Any]:
     rounds = range(len(peer.seconds))
     return {
         "name": peer.name,
         "useful_tokens_per_second": statistics.median(peer.rate(number) for number in rounds),
         "useful_share": statistics.mean(peer.useful) / places,
         "best": max(peer.rate(number) for number in rounds),
-        "ours_is_faster_by": statistics.median(ours.rate(number) / peer.rate(number) for number in rounds),
+        "ours_is_faster_by": statistics.median(peer.lead(number) for number in rounds),
     }
 
 
@@ -110,7 +129,8 @@ def _waterfall(peers: dict[str, Peer], ours: Peer) -> list[dict[str, Any]]:
     ladder = [(what, peers[name]) for what, name in LADDER if name in peers]
     ladder.append(("this trainer: its kernels, loss, last layer", ours))
     for (_, before), (what, peer) in pairwise(ladder):
-        ratios = [peer.rate(number) / before.rate(number) for number in range(len(ours.seconds))]
+        rounds = range(len(ours.seconds))
+        ratios = [before.lead(number) / peer.lead(number) for number in rounds]
         lines.append({"what": what, "factor": statistics.median(ratios)})
     return lines
 
@@ -134,7 +154,7 @@ def _ours(dataset: Dataset, settings: RunSettings, machine: mc.Machine, batches:
         stepper.run([tensors[number % len(tensors)]], 0.01)
         stepper.read()
 
-    return Peer(name="premask", step=step, useful=useful)
+    return Peer(name="premask", step=step, useful=useful, ours=useful)
 
 
 def _flops(dataset: Dataset, settings: RunSettings, batch: Any) -> float:

@@ -34,7 +34,8 @@ def pseudo_log_likelihoods(trained: Trained, texts: Sequence[str]) -> Float64[np
     model, tokenizer = trained.model, trained.tokenizer
     roles = tokenizer.roles
     around = [role for role in (roles.cls, roles.sep) if role >= 0]
-    copies, owners, places, truths = [], [], [], []
+    copies: list[np.ndarray] = []
+    owners, places, truths = [], [], []
     for number, text in enumerate(texts):
         ids = tokenizer.encode_masked(text)
         if ids.size > model.length:

@@ -72,14 +72,22 @@ class Peer:
     name: str
     step: Callable[[int], None]  # the n-th batch
     useful: list[int]  # useful tokens of each batch
+    ours: list[int]  # this trainer's
     seconds: list[list[float]] = field(default_factory=list)  # rounds x steps
+    beside: list[list[float]] = field(default_factory=list)  # this trainer's, right before
 
     def rate(self, number: int) -> float:
         """Useful tokens per second in a round."""
-        return self._tokens(number) / sum(self.seconds[number])
+        return _tokens(self.useful, number) / sum(self.seconds[number])
 
-    def _tokens(self, number: int) -> int:
-        return sum(self.useful[(number * STEPS + step) % len(self.useful)] for step in range(STEPS))
+    def lead(self, number: int) -> float:
+        """How many times as fast this trainer was right before it in a round."""
+        return _tokens(self.ours, number) / sum(self.beside[number]) / self.rate(number)
+
+
+def _tokens(useful: list[int], number: int) -> int:
+    """Of a round."""
+    return sum(useful[(number * STEPS + step) % len(useful)] for step in range(STEPS))
 
 
 def make_peers(
@@ -106,7 +114,7 @@ def make_peers(
         ) from error
     manifest, length = dataset.manifest, dataset.manifest.sequence_length
     shape, roles = settings.model, manifest.roles
-    common = {
+    common: dict[str, Any] = {
         "vocab_size": -(-manifest.vocab_size // 64) * 64,
         "hidden_size": shape.width,
         "num_hidden_layers": shape.layers,
@@ -115,7 +123,12 @@ def make_peers(
         "pad_token_id": roles.pad,
         "max_position_embeddings": max(512, length),
     }
-    specials = {"cls_token_id": roles.cls, "sep_token_id": roles.sep, "bos_token_id": None, "eos_token_id": None}
+    specials: dict[str, Any] = {
+        "cls_token_id": roles.cls,
+        "sep_token_id": roles.sep,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
 
     def model(kind: Kind) -> torch.nn.Module:
         if kind.bert:
@@ -140,7 +153,7 @@ def make_peers(
         as_people_do = not kind.compiled and machine.device.type == "cpu"
         found = (collated if as_people_do else ready)(full if kind.full else padded)
         step = _training(model(kind).to(machine.device), found, machine, low=low and kind.low, compiled=kind.compiled)
-        return Peer(name=name, step=step, useful=useful if kind.full else useful_padded)
+        return Peer(name=name, step=step, useful=useful if kind.full else useful_padded, ours=useful)
 
     names = [name for name in KINDS if low or name != EAGER_LOW]
     chosen = [name for name in names if not wanted or any(text in name for text in wanted)]

@@ -91,7 +91,11 @@ def probe(
     if tuning is not None:
         from trainer.studies.finetune import EPOCHS, finetune
 
-        options = {"epochs": EPOCHS if tuning.epochs is None else tuning.epochs, "lr": tuning.lr, "say": say}
+        options: dict[str, Any] = {
+            "epochs": EPOCHS if tuning.epochs is None else tuning.epochs,
+            "lr": tuning.lr,
+            "say": say,
+        }
         found = finetune(trained, tuning.machine, segments, y, test, hashes, start, **options)
         finetuned = float((found == y[test]).mean())
     return Probe(

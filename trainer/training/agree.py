@@ -118,6 +118,8 @@ def _named(budget: BudgetSettings) -> str:
 def _take_dataset(folder: Path, record: RunRecord, fresh: RunRecord) -> RunRecord:
     """The record of a run that goes on with another dataset, from its beginning, if the settings say so."""
     old, new, data = record.dataset, fresh.dataset, record.settings.data
+    assert old is not None, "a run that has a dataset to change"
+    assert new is not None, "a run that begins has a dataset"
     if fresh.settings.changed_data != "take":
         raise CheckpointError(
             f"{folder}: was trained on dataset {old[:16]}, this is {new[:16]}: go on with the old one "

@@ -183,9 +183,10 @@ def find(run: Path, which: str = "newest") -> tuple[Checkpoint, list[str]]:
     if not there:
         raise CheckpointError(f"{run}: no checkpoint yet: let it train for a while")
     found, notes = latest(run)
+    assert found is not None, "there are checkpoints, and `latest` raises where none is whole"
     if which == "newest":
         return found, notes
-    best = (found.state.get("run") or {}).get("best")
+    best: Any = (found.state.get("run") or {}).get("best")
     if which == "best" and best is None:
         raise CheckpointError(f"{run}: no validation yet, so no best checkpoint: use the newest")
     wanted = best["step"] if which == "best" else int(which) if which.isdecimal() else None

@@ -141,9 +141,11 @@ def documents_of_step(record: RunRecord, step: int) -> pa.Table:
     """
     settings = record.settings
     sizes = dict(zip(record.ramp, record.rows_per_step, strict=True))
-    data, digest, begin = settings.data, record.dataset, 0
+    data, begin = settings.data, 0
+    digest = record.dataset
+    assert digest is not None, "a run that has made steps has a dataset"
     for part in reversed(record.former):  # datasets that others have taken the place of, the last one first
-        if step > part.until:
+        if part.until is not None and step > part.until:
             begin = max(begin, part.until)
         else:
             data, digest = part.data, part.dataset
@@ -152,13 +154,13 @@ def documents_of_step(record: RunRecord, step: int) -> pa.Table:
         return sizes[max(first for first in sizes if first <= number)]
 
     first, count = sum(rows(number) for number in range(begin, step - 1)), rows(step - 1)
-    options = {"planes": settings.planes, "batch_rows": settings.batch_rows, "seed": settings.seed}
+    options: dict[str, Any] = {"planes": settings.planes, "batch_rows": settings.batch_rows, "seed": settings.seed}
     dataset = open_dataset(pinned(data, digest))
     if not settings.mix:
         return Loader(dataset, **options).documents_between(first, count)
     parts = [(dataset, 1.0)]
-    for number, part in enumerate(settings.mix):
-        parts.append((open_dataset(pinned(part.data, record.mix[number])), part.weight))
+    for number, other in enumerate(settings.mix):
+        parts.append((open_dataset(pinned(other.data, record.mix[number])), other.weight))
     loaders = [Loader(one, **options) for one, _ in parts]
     units = _units([weight for _, weight in parts], [0] * len(parts), settings.batch_rows)
     tables = []

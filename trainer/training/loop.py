@@ -16,9 +16,10 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from mlm_data.errors import ConfigError
 from mlm_data.loading.loader import evaluation
@@ -71,7 +72,7 @@ def train(
     """
     with pl.joined(settings) as parallel:
         if not parallel.leads:
-            say = watch = lambda _: None
+            say, watch = (lambda _: None), (lambda _: None)
         result: dict[str, Any] = {}
         phases = phases_of(with_import(settings))
         for number, phase in enumerate(phases):
@@ -101,7 +102,7 @@ class _Run:
         self.record, self.state = begun.record, begun.state
         self.model, self.optimizer, self.average = begun.model, begun.optimizer, begun.average
         self.stream, self.stepper = begun.stream, begun.stepper
-        self._validate = begun.forward.module if parallel.kind == "ddp" else begun.forward
+        self._validate = cast(nn.Module, begun.forward.module) if parallel.kind == "ddp" else begun.forward
         self._saver = ck.Saver()
         self._saved = begun.saved
         self._log = Log(self.folder, self.state.step, wandb=settings.wandb) if parallel.leads else None
@@ -137,8 +138,8 @@ class _Run:
                 "versions": self.record.versions,
             },
         )
-        best = self.state.best and self.state.best["step"]
-        self._saver.save(self.folder, checkpoint, keep=self.settings.keep, best=best)
+        best_step = self.state.best["step"] if self.state.best else None
+        self._saver.save(self.folder, checkpoint, keep=self.settings.keep, best=best_step)
 
     # The number of steps: see horizon.py.
 
@@ -295,7 +296,7 @@ class _Run:
         if device.type != "cuda":
             return mc.measured_peak(self.machine.precision, device)
         stated = peak_of(torch.cuda.get_device_name(device))
-        return stated and stated.flops
+        return stated.flops if stated else None
 
     @property
     def _base_rate(self) -> float:

@@ -3,6 +3,7 @@
 import os
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -131,7 +132,7 @@ def measured_peak(precision: torch.dtype, device: torch.device, *, size: int | N
 def prepare(machine: Machine) -> None:
     """Settings of the whole process."""
     torch.use_deterministic_algorithms(machine.deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a pass per allocation
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs a pass per allocation
     if machine.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         if machine.deterministic:
@@ -140,11 +141,12 @@ def prepare(machine: Machine) -> None:
 
 def compile_parts(model: Encoder) -> None:
     """Compile embedding, blocks and head, each without graph breaks. Blocks of one kind share their code."""
-    options: dict[str, object] = {"fullgraph": True, "dynamic": False}
+    options: dict[str, Any] = {"fullgraph": True, "dynamic": False}
     for block in model.blocks:
-        block.forward = torch.compile(block.forward, **options)  # without the module's hooks: FSDP's stay outside
-    model.embed = torch.compile(model.embed, **options)
-    model.features = torch.compile(model.features, **options)
+        # Without the module's hooks: FSDP's stay outside.
+        block.forward = torch.compile(block.forward, **options)
+    model.embed = torch.compile(model.embed, **options)  # type: ignore[method-assign]
+    model.features = torch.compile(model.features, **options)  # type: ignore[method-assign]
     if model.decoder_bias.is_cuda:
         from trainer.kernels.triton_loss import softmax_gradient  # Triton comes with torch for CUDA only
 

@@ -20,12 +20,16 @@ norm is summed over ranks.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from trainer.config import OptimizerSettings
 from trainer.training.parallel import ALONE, Parallel, join_shards, own_shard
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # Jordan et al.: steepest at zero, while staying near 1
 ITERATIONS = 5
@@ -69,7 +73,7 @@ class Optimizer:
 
     def _shard(self, parameter: nn.Parameter) -> nn.Parameter:
         """This rank's part of a parameter, sharing its memory."""
-        return nn.Parameter(parameter.detach().to_local()) if self._sharded else parameter
+        return nn.Parameter(cast("DTensor", parameter.detach()).to_local()) if self._sharded else parameter
 
     def keep_gradients(self) -> None:
         """From now on gradients are cleared in place, so that their addresses stay: what CUDA graphs need."""
@@ -79,7 +83,7 @@ class Optimizer:
 
     def gradients(self) -> list[Tensor]:
         """The gradients' own tensors, in the parameters' order."""
-        return [parameter.grad for parameter in self._whole.values()]
+        return [_gradient(parameter) for parameter in self._whole.values()]
 
     def zero_grad(self) -> None:
         if self._kept:
@@ -92,8 +96,8 @@ class Optimizer:
         """This rank's gradients, summed over all ranks' targets."""
         if self._sharded:
             for key, parameter in self._whole.items():
-                self.parameters[key].grad = parameter.grad.to_local()
-        grads = [parameter.grad for parameter in self.parameters.values()]
+                self.parameters[key].grad = cast("DTensor", parameter.grad).to_local()
+        grads = [_gradient(parameter) for parameter in self.parameters.values()]
         if self._parallel.world > 1:
             torch._foreach_mul_(grads, self._parallel.scale)
         return grads
@@ -115,7 +119,7 @@ class Optimizer:
             self.muon.step(factor, skip)
         for group in self.adamw.param_groups:
             group["lr"] = self._base_lr * factor
-        self.adamw.found_inf, self.adamw.grad_scale = skip, None
+        self.adamw.found_inf, self.adamw.grad_scale = skip, None  # type: ignore[attr-defined]  # as GradScaler does
         self.adamw.step()
         return norm, skip
 
@@ -242,21 +246,26 @@ class Muon:
         """One update of every matrix; `skip` = 1 leaves everything as it is."""
         lr, skipped = self.lr * factor, skip > 0
         for (rows, columns), members in self._stacks.items():
-            parameters = [parameter for parameter, _, _ in members]
+            parameters: list[Tensor] = [parameter for parameter, _, _ in members]
             buffers = [buffer for _, buffer, _ in members]
             grads = [
-                torch.where(skipped, buffer, parameter.grad)
+                torch.where(skipped, buffer, _gradient(parameter))
                 for parameter, buffer in zip(parameters, buffers, strict=True)
             ]
             torch._foreach_lerp_(buffers, grads, 1 - self.momentum)  # a skipped step moves towards itself
             nesterov = torch._foreach_lerp(grads, buffers, self.momentum)
             stack = torch.cat([update.view(-1, rows, columns) for update in nesterov])
             stack = orthogonalize(stack.to(self.precision)).to(parameters[0].dtype) * (1 - skip)
-            updates = torch.split(stack, [parts for _, _, parts in members])
+            parts = torch.split(stack, [parts for _, _, parts in members])
             shrink = 1 - (1 - skip) * (lr * self.weight_decay)
             torch._foreach_mul_(parameters, shrink)
-            updates = [update.reshape(parameter.shape) for update, parameter in zip(updates, parameters, strict=True)]
+            updates = [update.reshape(parameter.shape) for update, parameter in zip(parts, parameters, strict=True)]
             torch._foreach_add_(parameters, updates, alpha=-lr * max(1.0, rows / columns) ** 0.5)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None, "every parameter takes part in the loss"
+    return parameter.grad
 
 
 def orthogonalize(x_GRC: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -140,7 +140,7 @@ def wrap(model: nn.Module, blocks: nn.ModuleList, parallel: Parallel) -> nn.Modu
 def without_sync(wrapped: nn.Module, parallel: Parallel) -> Any:
     """A context in which gradients are only accumulated: for all micro-batches but the last."""
     if parallel.kind == "ddp":
-        return wrapped.no_sync()
+        return cast(nn.parallel.DistributedDataParallel, wrapped).no_sync()
     return nullcontext()
 
 
@@ -155,13 +155,16 @@ def join_shards(local: Tensor, like: Tensor) -> Tensor:
     """The whole of a tensor whose shards lie as those of `like`; every rank must call this."""
     from torch.distributed.tensor import DTensor
 
-    shape = {"shape": like.shape, "stride": like.stride()}
-    return DTensor.from_local(local, like.device_mesh, like.placements, run_check=False, **shape).full_tensor()
+    of = cast(DTensor, like)
+    whole_tensor = DTensor.from_local(
+        local, of.device_mesh, of.placements, run_check=False, shape=of.shape, stride=of.stride()
+    )
+    return whole_tensor.full_tensor()
 
 
 def own_shard(tensor: Tensor, like: Tensor) -> Tensor:
     """This rank's shard of a whole tensor, cut as `like`. The inverse of `join_shards`."""
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
-    tensor = tensor.to(like.device)
-    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None).to_local().clone()
+    of = cast(DTensor, like)
+    return distribute_tensor(tensor.to(of.device), of.device_mesh, of.placements, src_data_rank=None).to_local().clone()

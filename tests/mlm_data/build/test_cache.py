@@ -6,6 +6,8 @@ import pytest
 from mlm_data.build import cache
 from mlm_data.errors import BuildError, FormatError
 from mlm_data.stores.folder import Folder
+from mlm_data.tokens.alphabet import Alphabet
+from mlm_data.tokens.train import Trained
 
 TABLE = pa.table({"x": list(range(1000))})
 
@@ -71,16 +73,17 @@ def test_a_missing_file(work, tmp_path):
 
 def test_a_tokenizer_is_trained_once_and_again_if_it_is_damaged(tmp_path):
     work, times = Folder(tmp_path), []
+    trained = Trained(b'{"model": "\xc3\xa9"}', Alphabet(("a", "é"), 3, 0.9, 1))
 
     def train():
         times.append(1)
-        return b'{"model": "\xc3\xa9"}'
+        return trained
 
     for _ in range(2):
-        assert cache.remember_tokenizer(work, "t", train) == b'{"model": "\xc3\xa9"}'
+        assert cache.remember_tokenizer(work, "t", train) == trained
     assert len(times) == 1
     flip(tmp_path / "tokenizers/t.json", 20)
-    assert cache.remember_tokenizer(work, "t", train) == b'{"model": "\xc3\xa9"}'
+    assert cache.remember_tokenizer(work, "t", train) == trained
     assert len(times) == 2
 
 

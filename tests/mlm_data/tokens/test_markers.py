@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from mlm_data.config import SpecialTokens
 from mlm_data.errors import TokenizerError
+from mlm_data.tokens.bert import bert_settings
 from mlm_data.tokens.engine import make_engine
-from mlm_data.tokens.reference import bert_settings, from_bytes, load_tokenizer, with_added_tokens
+from mlm_data.tokens.reference import from_bytes, load_tokenizer, with_added_tokens
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 MARKERS = ["[DRUG]", "<num>", "[DRUG2]"]

@@ -162,6 +162,8 @@ ODD = {
         "th vanishes, of is a space": normal(replace("th", ""), replace("of", " "), regex(" {2,}", " ")),
         "an accent vanishes": normal(replace("e\u0301", "e"), "NFC"),
         "a joiner vanishes": normal(replace("a\u200d", "a")),
+        "a next line is a letter": normal(replace("\x85", "\uffff"), "NFKC"),
+        "a no-break space is a letter": normal("NFC", replace("\u00a0", "x")),
         "any regex": normal(regex("t(.)", "x")),
         "lowercase": normal("NFD", "Lowercase", "StripAccents", STRIP),
         "strip left": normal({"type": "Strip", "strip_left": True, "strip_right": False}),

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 
 from mlm_data.config import SpecialTokens
 from mlm_data.errors import InputError, TokenizerError
-from mlm_data.tokens.reference import bert_settings, from_bytes, load_tokenizer
+from mlm_data.tokens.bert import bert_settings
+from mlm_data.tokens.reference import from_bytes, load_tokenizer
 
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 

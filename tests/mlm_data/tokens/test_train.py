@@ -13,11 +13,12 @@ import pytest
 
 from mlm_data.config import TokenizerTraining
 from mlm_data.errors import TokenizerError
+from mlm_data.tokens import train as tokenizers
 from mlm_data.tokens import unigram
 from mlm_data.tokens.engine import from_bytes, make_engine
 from mlm_data.tokens.train import SPECIALS, count_characters, train_tokenizer
 
-KINDS = ["wordpiece", "bpe", "unigram"]
+KINDS = ["wordpiece", "bpe", "unigram", "characters"]
 ACCENTS = "Größe naïve façade Ελλάδα Москва 日本語 한국어 ﬁn 👍🏽 \u0301 "
 TEXTS = [*topics.topics.values(), ACCENTS * 3]
 
@@ -31,7 +32,7 @@ texts = list(topics.topics.values())
 if sys.argv[1] == "reversed":
     texts.reverse()
 size = int(sys.argv[2])
-for kind in ("wordpiece", "bpe", "unigram"):
+for kind in ("wordpiece", "bpe", "unigram", "characters"):
     batches = (pa.array(texts[i : i + size], pa.large_string()) for i in range(0, len(texts), size))
     print(hashlib.sha256(train_tokenizer(batches, TokenizerTraining(kind=kind, vocab_size=1500))).hexdigest())
 """
@@ -60,11 +61,11 @@ def test_a_trained_tokenizer_is_whole(kind):
     ref = from_bytes(data)
     assert [ref.tokens[i] for i in range(5)] == SPECIALS
     assert (ref.roles.pad, ref.roles.unk, ref.roles.cls, ref.roles.sep, ref.roles.mask) == (0, 1, 2, 3, 4)
-    assert 1500 < ref.vocab_size <= 2000
+    assert (1500 if kind != "characters" else 50) < ref.vocab_size <= 2000
     assert len(set(ref.tokens)) == ref.vocab_size
     assert len(json.loads(data)["added_tokens"]) == 5
     encoded = make_engine(ref, "huggingface").encode(pa.array(["The function returns a value."], pa.large_string()))
-    assert len(encoded.ids) < 12
+    assert len(encoded.ids) < (12 if kind != "characters" else 30)
     assert not np.isin(encoded.ids, ref.special_ids).any()
     assert ref.encode_masked("a [MASK] b").tolist()[:: len(ref.encode_masked("a [MASK] b")) - 1] == [2, 3]
 
@@ -104,6 +105,61 @@ def test_too_small_a_vocabulary_is_refused():
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
 def test_the_smallest_vocabulary(kind):
     assert from_bytes(train(TEXTS, kind=kind, vocab_size=64)).vocab_size <= 64
+
+
+CHINESE = "".join(map(chr, range(0x4E00, 0x4E00 + 2200)))
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_the_alphabet_has_no_limit_but_the_vocabulary(kind):
+    texts = [CHINESE[i : i + 40] for i in range(0, len(CHINESE), 40)] * 6
+    settings = TokenizerTraining(kind=kind, vocab_size=4000, coverage=1.0)
+    found = tokenizers.train(iter([pa.array(texts, pa.large_string())]), settings)
+    assert found.alphabet[1:] == (2200, 1.0, 0)
+    ref = from_bytes(found.json_bytes)
+    assert set(CHINESE) <= set(ref.tokens)
+    assert not np.isin(make_engine(ref).encode(pa.array(texts, pa.large_string())).ids, [1]).any()
+
+
+@pytest.mark.parametrize(("kind", "room"), [("wordpiece", 295), ("unigram", 294), ("characters", 295)])
+def test_characters_without_room_are_counted(kind, room):
+    texts = pa.array([CHINESE] * 3, pa.large_string())
+    settings = TokenizerTraining(kind=kind, vocab_size=300, coverage=1.0)
+    found = tokenizers.train(iter([texts]), settings)
+    assert len(found.alphabet.characters) == room
+    assert f"no room for {2200 - room:,} more: raise vocab_size" in str(found.alphabet)
+    assert from_bytes(found.json_bytes).vocab_size <= 300
+
+
+def test_what_never_stands_inside_a_word_has_one_token():
+    tokens = from_bytes(train(["字ab, 典cd! " * 9], vocab_size=100)).tokens
+    assert {"字", "典", ",", "!", "a", "##a", "d", "##d"} <= set(tokens)
+    assert not {"##字", "##典", "##,", "##!"} & set(tokens)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_rare_characters_are_left_out(kind):
+    texts = ["aaaa bbbb " * 1000 + "q"]
+    assert "q" not in "".join(from_bytes(train(texts, kind=kind, vocab_size=100)).tokens[5:])
+    assert "q" in "".join(from_bytes(train(texts, kind=kind, vocab_size=100, coverage=1.0)).tokens[5:])
+
+
+def test_byte_level_tokenizers_need_no_alphabet():
+    found = tokenizers.train(iter([pa.array(["ab"], pa.large_string())]), TokenizerTraining(kind="bpe", vocab_size=300))
+    assert found.alphabet is None
+
+
+def test_a_character_of_rare_words_alone_has_its_piece(monkeypatch):
+    monkeypatch.setattr(tokenizers, "MOST_WORDS", 2)
+    texts = ["often " * 50 + "other " * 40 + "xylophone"]
+    tokens = from_bytes(train(texts, kind="unigram", vocab_size=100, coverage=1.0)).tokens
+    assert set("oftenhrxylp") <= set(tokens)
+
+
+def test_pieces_fit_the_word_table():
+    """Longer ones would send every word to HF, whose search takes the cube of a word's length."""
+    ref = from_bytes(train([("\u0e01\u0e02\u0e03" * 66 + " ") * 50], vocab_size=500))
+    assert max(len(token.encode()) for token in ref.tokens) <= 255
 
 
 def test_characters_are_counted():

@@ -129,6 +129,66 @@ def test_wordpiece_is_exact(trained, border_texts, differing, name):
     assert not differing(reference, engine, TEXTS[:8])
 
 
+MARKED = [
+    "की कु नहीं है",
+    "ខ្មែរ ភាសា",
+    "がバぱ",
+    "Tiếng Việt ặệ",
+    "İstanbul ISPARTA",
+    "é e\u0301 É",
+    "\u0301a \u0915\u093c",
+]
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("strip_accents", [True, False])
+def test_case_and_accents_are_two_settings(border_texts, differing, lowercase, strip_accents):
+    """Of a tokenizer that is trained; the words engine and HF agree on marks, too."""
+    texts = [*TEXTS[:20], *MARKED * 9]
+    settings = TokenizerTraining(vocab_size=900, lowercase=lowercase, strip_accents=strip_accents, coverage=1.0)
+    reference = from_bytes(train_tokenizer(iter([pa.array(texts, pa.large_string())]), settings))
+    engine = make_engine(reference, "words")
+    assert not differing(reference, engine, [*MARKED, *border_texts(21, 300, MARKED)])
+    tokens = "".join(reference.tokens[5:])
+    assert any(unicodedata.category(c) == "Mn" for c in unicodedata.normalize("NFD", tokens)) is not strip_accents
+    assert (tokens != tokens.lower()) is not lowercase
+
+
+def test_words_of_any_length_are_cut(differing):
+    """A trained WordPiece has no limit; HF's own search is the oracle up to where it takes too long."""
+    rng = np.random.default_rng(5)
+    dna = ["".join(rng.choice(list("acgt"), 900)) for _ in range(30)]
+    reference = from_bytes(train_tokenizer(iter([strings(*dna)]), TokenizerTraining(vocab_size=300)))
+    engine = make_engine(reference, "words")
+    texts = [text[:n] for text, n in zip(dna, (99, 100, 101, 102, 255, 256, 700, 900), strict=False)]
+    texts += [f"acgt {dna[8]}é{dna[9][:300]} t", f"é{dna[10][:120]}", dna[11][:400].upper(), f"{dna[12]}x", "\0" * 400]
+    assert not differing(reference, engine, texts)
+    encoded = engine.encode(strings(*dna))
+    assert reference.roles.unk not in encoded.ids
+    assert encoded.word_starts.sum() == len(dna)
+
+
+def test_a_very_long_word_of_wordpiece_is_normalized_in_parts(monkeypatch):
+    monkeypatch.setattr(seams, "PART_BYTES", 64)
+    text = "Größeñandú" * 3000
+    settings = TokenizerTraining(vocab_size=300, coverage=1.0)
+    reference = from_bytes(train_tokenizer(iter([strings(text)]), settings))
+    whole = make_engine(reference, "words").encode(strings(text))
+    monkeypatch.setattr(families, "LONG", 100)
+    parts = make_engine(reference, "words").encode(strings(text))
+    assert same(whole, parts)
+    assert reference.roles.unk not in whole.ids
+
+
+def test_the_huggingface_engine_asks_no_long_word_of_hf(trained):
+    """Its search takes the cube of the length: what one kernel answers in a moment would take it a year."""
+    reference = trained("wordpiece")
+    texts = strings("short", "then " + "function" * 40_000, "", "also short", "x" * 999)
+    hf, words = make_engine(reference, "huggingface"), make_engine(reference, "words")
+    assert same(hf.encode(texts), words.encode(texts))
+    assert same(hf.encode(texts.slice(2, 2)), words.encode(texts.slice(2, 2)))
+
+
 @pytest.mark.parametrize("name", BPE)
 def test_byte_level_bpe_is_exact(trained, border_texts, differing, name):
     reference = trained("bpe", BPE[name])

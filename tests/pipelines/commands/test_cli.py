@@ -67,6 +67,39 @@ def test_training_a_tokenizer_twice_gives_the_same_file(folder, tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_what_is_said_of_a_tokenizer(folder, tmp_path, capsys):
+    """Its alphabet, how a vocab.txt is read, and what its normalization takes away."""
+    hindi = [{"text": "\u0939\u0941\u0906 \u0915\u0941\u091b \u0928\u0939\u0940\u0902 " * 9 + str(i)} for i in range(9)]
+    (tmp_path / "hi.jsonl").write_text("\n".join(map(json.dumps, hindi)))
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u0939", "\u0906"]))
+    config = tmp_path / "premask.yaml"
+    values = settings(tmp_path, inputs=[{"path": "hi.jsonl"}], output="out")
+    values["split"], train = {"validation": 0}, {"train": {"vocab_size": 100}}
+    config.write_text(json.dumps(values | {"tokenizer": train}))
+    assert main(["plan", str(config)]) == 0
+    out = capsys.readouterr().out
+    assert "100.00 % of the text" in out.replace("\n", " ")
+    assert "warning" not in out
+    stripped = ["--set", "tokenizer.train.strip_accents=true"]
+    assert main(["build", str(config), *stripped]) == 0
+    out = capsys.readouterr().out
+    assert "alphabet: " in out
+    assert "warning: normalization changes letters of Devanagari, \u0915\u0941 -> \u0915, in 243 of 243" in out.replace(
+        "\n", " "
+    )
+    config.write_text(json.dumps(values | {"tokenizer": {"path": "vocab.txt", "max_unknown": 1}}))
+    assert main(["plan", str(config)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "lowercase (no token has a capital letter), accents stripped (no token has an accent)" in out
+    assert "normalization changes letters of Devanagari" in out
+    assert main(["plan", str(config), "--json", "--set", "tokenizer.strip_accents=false"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["tokenizer_notes"] == {
+        "normalization": "lowercase (no token has a capital letter), accents kept (configured)"
+    }
+    assert not [warning for warning in said["warnings"] if "normalization" in warning]
+
+
 def test_verify_says_that_all_is_well(dataset, capsys):
     capsys.readouterr()
     assert main(["verify", str(dataset)]) == 0
@@ -179,7 +212,7 @@ def test_programs_get_json(folder, dataset, tmp_path, capsys):
 
 
 def test_a_row_is_shown_where_roles_were_configured(tmp_path, capsys):
-    from mlm_data.tokens.reference import bert_settings
+    from mlm_data.tokens.bert import bert_settings
 
     words = sorted({word for number in range(40) for word in text(number).lower().replace(".", " .").split()})
     names = ["[UNK]", "<start>", "<end>", "<hide>", "</s>"]

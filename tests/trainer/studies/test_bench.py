@@ -52,16 +52,37 @@ def test_useful_operations_leave_padding_out(dataset, settings):
 
 def test_the_waterfall_is_the_ratio_of_each_line_to_the_one_before():
     speeds = {pr.EAGER: 100, pr.COMPILED: 150, pr.FULL: 450, pr.SPARSE: 900}
+    rounds = {"seconds": [[1.0, 1.0]] * 3, "beside": [[1.0, 1.0]] * 3}
     peers = {
-        name: pr.Peer(name=name, step=lambda _: None, useful=[speed], seconds=[[1.0, 1.0]] * 3)
+        name: pr.Peer(name=name, step=lambda _: None, useful=[speed], ours=[1800], **rounds)
         for name, speed in speeds.items()
     }
-    ours = pr.Peer(name="premask", step=lambda _: None, useful=[1800], seconds=[[1.0, 1.0]] * 3)
+    ours = pr.Peer(name="premask", step=lambda _: None, useful=[1800], ours=[1800], **rounds)
     lines = bn._waterfall(peers, ours)
     assert [line["factor"] for line in lines] == [1.5, 3, 2, 2]
     assert [line["what"] for line in lines][:3] == ["compilation", "no padding", "head at targets only"]
     assert bn._waterfall({}, ours) == []
     assert bn._waterfall({pr.SPARSE: peers[pr.SPARSE]}, ours) == []
+
+
+def test_each_peer_is_compared_with_this_trainer_right_before_it(monkeypatch):
+    """Another program makes the machine five times as slow in the second half of each round."""
+    now, steps = 0.0, 0
+
+    def step(seconds: float):
+        def act(_: int) -> None:
+            nonlocal now, steps
+            now += seconds * (5 if steps % 8 >= 4 else 1)  # a round: 2 steps of ours, 2 of a peer, and so again
+            steps += 1
+
+        return act
+
+    monkeypatch.setattr(bn.time, "perf_counter", lambda: now)
+    every = [pr.Peer(name=str(n), step=step(n), useful=[100], ours=[100]) for n in (1.0, 2.0, 3.0)]
+    for number in range(3):
+        bn.take_turns(every, number, lambda: None)
+    assert [bn._line(peer, 100)["ours_is_faster_by"] for peer in every] == [1.0, 2.0, 3.0]
+    assert [len(peer.seconds) for peer in every] == [3, 3, 3]
 
 
 def test_the_loader_is_waited_for_less_than_always(dataset, settings):
