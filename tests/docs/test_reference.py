@@ -1,12 +1,13 @@
 """The pages of docs/reference say what the code does: made again, and compared."""
 
 import ast
+import doctest
 import re
 from pathlib import Path
 
 import pytest
 
-from docs.tools import reference
+from docs.tools import pictures, reference
 from mlm_data import errors
 from mlm_data.curation.thresholds import EXACT_DUPLICATE, REASONS
 from mlm_data.text.blocks import TRUNCATED
@@ -18,6 +19,12 @@ REASONS_PAGE = ROOT / "docs/reference/reasons.md"
 @pytest.mark.parametrize("name", ["build-settings.md", "run-settings.md", "formats.md", "commands.md"])
 def test_pages_are_as_the_code_would_make_them(name):
     assert (reference.FOLDER / name).read_text() == reference.pages()[name], "run `make docs`"
+
+
+@pytest.mark.parametrize("module", [reference, pictures], ids=lambda module: module.__name__)
+def test_the_examples_in_the_tools_are_true(module):
+    result = doctest.testmod(module)
+    assert (result.failed, result.attempted > 0) == (0, True)
 
 
 def test_every_error_is_on_the_page():
