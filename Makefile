@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup lint format test test-slow bench demo clean
+.PHONY: setup lint format test test-slow bench docs demo clean
 
 setup: $(STAMP)
 
@@ -22,6 +22,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: setup
 	$(BIN)/ruff check --fix .
@@ -39,8 +40,14 @@ bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m pytest -m bench -s --no-header -q tests/bench
 
+# What is made from the code, and the site from all pages; strict: a dead link or a lost page is an error.
+docs: setup
+	$(BIN)/python -m docs.tools.reference
+	$(BIN)/python -m docs.tools.pictures
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 demo: setup
 	$(BIN)/premask demo
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from mlm_data.settings import Settings, apply_overrides, parse_settings, read_yaml
 
@@ -21,28 +21,66 @@ class InputSettings(Settings):
 
     path: str
     """A file, or a pattern of files (`*`, `?`, `[ab]`; `**` crosses folders). Relative to the configuration's folder;
-    `gs://` and `s3://` work too."""
+    `gs://` and `s3://` work too. A path that exists as it is written is no pattern."""
 
     name: str = ""
     """Put before the files' relative paths. Needed only where two inputs would have equal paths."""
 
-    format: Literal["auto", "text", "jsonl", "parquet", "arrow"] = "auto"
-    """How the files are read. `auto` looks at each file's name and bytes, and `premask plan` shows what it found."""
+    format: Literal["auto", "text", "jsonl", "json", "csv", "tsv", "fasta", "parquet", "arrow"] = "auto"
+    """How the files are read. `auto` looks at each file's bytes and name, and `premask plan` shows what it found and
+    why."""
 
     documents: Literal["file", "line", "paragraph"] = "file"
-    """What one document of a text file is. A paragraph ends at an empty line. Text files only."""
+    """What one document of a text file is. A line ends at LF, CRLF or CR, a paragraph at an empty line. Text files
+    only."""
 
     encoding: str = "utf-8"
     """Of text files, as Python names it. A byte order mark in a file wins over it."""
 
-    text_field: str = "text"
-    """The field or column that holds the text. `a.b` means field b of the object in field a."""
+    text_field: str | tuple[str, ...] = "text"
+    """The field or column that holds the text. Several are joined by a blank line, those that are null or absent left
+    out. `a.b` means field b of the object in field a, here and in the two below; `a[].b` field b of each object in the
+    list in field a. A list of strings is joined by blank lines, too."""
 
     id_field: str | None = None
     """The field that holds your own id, kept beside each document. None: there is none."""
 
     keep_fields: tuple[str, ...] = ()
     """Further fields to keep beside each document, such as a date or a licence. One of them may decide the split."""
+
+    delimiter: str | None = None
+    """What stands between the fields of a CSV or TSV file: one ASCII character. None: a comma, in TSV a tab."""
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n\0'):
+            raise ValueError(f"must be one ASCII character, and no quote or line end, got {value!r}: ';' or '\\t'")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is younger than datasets and caches that are to stay as they are, where it isn't used."""
+        values = serialize(self)
+        if values.get("delimiter") is None:
+            values.pop("delimiter", None)
+        return values
+
+    @field_validator("text_field")
+    @classmethod
+    def _text_field(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(value, str):
+            return value
+        if not value:
+            raise ValueError("name at least one field")
+        if len(set(value)) < len(value):
+            raise ValueError(f"names a field twice: {', '.join(value)}")
+        return value if len(value) > 1 else value[0]
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The fields that make the text, in order."""
+        return (self.text_field,) if isinstance(self.text_field, str) else self.text_field
 
 
 class TokenizerTraining(Settings):
@@ -274,8 +312,13 @@ class BuildConfig(Settings):
     64-bit integer."""
 
     max_quarantined: float = Field(default=0.01, ge=0, le=1)
-    """Share of documents that may be unreadable; above it the build fails. One in a hundred is more than the odd broken
-    file."""
+    """Share of the documents, and of the bytes, that may be unreadable; above it the build fails. One in a hundred is
+    more than the odd broken file."""
+
+    max_truncated: int = Field(default=0, ge=0)
+    """How many files may break off in the middle (compressed ones, arrays of JSON); above it the build fails. Such a
+    file counts as one document, whatever it has lost, so that `max_quarantined` alone would not notice a download that
+    ended early."""
 
     compression: Compression = "none"
     """Of the published files. `none` can be memory-mapped, which makes the loader fast; `zstd` and `lz4` are for cold
@@ -321,7 +364,7 @@ def anchor(config: BuildConfig, folder: Path) -> BuildConfig:
 def semantic(config: BuildConfig) -> dict[str, Any]:
     """The part of a configuration that the dataset's bytes may depend on, as plain JSON types."""
     full = config.model_dump(mode="json")
-    for field in ("name", "output", "cache", "compression", "unit_bytes", "max_quarantined"):
+    for field in ("name", "output", "cache", "compression", "unit_bytes", "max_quarantined", "max_truncated"):
         del full[field]
     for item in full["inputs"]:
         del item["path"]

@@ -1,5 +1,6 @@
 """What the steps hand to each other. Plain, frozen, without behaviour beyond their own checks."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -58,6 +59,35 @@ class Quarantined:
     offset: int  # byte offset or row number in the file
     reason: str  # a stable name: bad_utf8, bad_json, no_text_field, text_not_a_string, truncated, ...
     detail: str = ""  # for people; at most 200 characters, control characters escaped
+    num_bytes: int = 0  # that were read of it
+    lost_bytes: int | None = 0  # that could not be read, behind the break of a stream: an estimate; None: nobody knows
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldCounts:
+    """In how many of the objects or rows that were read each wanted field is there, null or not. Counts add up."""
+
+    num_objects: int = 0
+    present: Mapping[str, int] = field(default_factory=dict)
+    seen: tuple[str, ...] = ()  # names of fields, where a wanted one is in no object: what else it could be
+    as_hex: tuple[str, ...] = ()  # columns of bytes that are written as hexadecimal digits
+
+    def __add__(self, other: "FieldCounts") -> "FieldCounts":
+        names = dict.fromkeys([*self.present, *other.present])
+        return FieldCounts(
+            num_objects=self.num_objects + other.num_objects,
+            present={name: self.present.get(name, 0) + other.present.get(name, 0) for name in names},
+            seen=tuple(dict.fromkeys(self.seen + other.seen)),
+            as_hex=tuple(dict.fromkeys(self.as_hex + other.as_hex)),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON; `from_dict` is its inverse."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "FieldCounts":
+        return cls(**{name: tuple(part) if isinstance(part, list) else part for name, part in value.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +102,7 @@ class Documents:
     table: pa.RecordBatch
     quarantined: tuple[Quarantined, ...] = ()
     num_bytes_read: int = 0  # raw bytes behind this batch
+    fields: FieldCounts = FieldCounts()  # of formats whose documents have fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,14 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mlm_data.config import BuildConfig
-from mlm_data.dataset.check import check_dataset
-from mlm_data.dataset.dataset import Dataset
-from mlm_data.loading.loader import Loader, evaluation
-from mlm_data.settings import parse_settings
-from pipelines.build import build
-from pipelines.demo_corpus import topics
-
 FAMILIES = (
     {"kind": "wordpiece", "vocab_size": 600},
     {"kind": "wordpiece", "vocab_size": 600, "lowercase": False},
@@ -29,6 +21,14 @@ KINDS = ("token", "whole_word", "span", "token")
 
 def warm(folder: Path) -> None:
     """Build, check and read a small dataset for each family of tokenizers and each kind of masks."""
+    from mlm_data.config import BuildConfig
+    from mlm_data.dataset.check import check_dataset
+    from mlm_data.dataset.dataset import Dataset
+    from mlm_data.loading.loader import Loader, evaluation
+    from mlm_data.settings import parse_settings
+    from pipelines.build import build
+    from pipelines.demo_corpus import topics
+
     with (folder / "topics.jsonl").open("w", encoding="utf-8") as file:
         for document in list(topics())[:40]:
             file.write(json.dumps(document) + "\n")
@@ -58,7 +58,7 @@ def warm(folder: Path) -> None:
 
 
 def main() -> int:
-    """Compile, quietly."""
+    """Compile, quietly: Beam warns of clients for services that nobody asked for as soon as it is imported."""
     logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         warm(Path(folder))

@@ -174,7 +174,7 @@ class RunSettings(Settings):
     """One run, whole."""
 
     recipe: str = "tiny"
-    """The recipe that the other settings start from: `tiny`, `small`, `base` or `large`."""
+    """The recipe that the other settings start from: `tiny`, `small`, `base`, `large` or `adapt`."""
 
     data: str
     """A dataset's folder, or `folder@digest` for one version of it."""

@@ -87,6 +87,7 @@ def assemble_unit(prepared: PreparedUnit, copies: np.ndarray, context: Context) 
         key=prepared.key,
         reused=prepared.reused,
         remade=prepared.remade,
+        fields=prepared.fields,
         ledger=ledger,
         shards=tuple(shards),
         signatures=_write_signatures(table, selection, prepared.unit, context),

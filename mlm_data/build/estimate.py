@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,20 +14,22 @@ import pyarrow.compute as pc
 import rfc8785
 
 from mlm_data.build import cache
+from mlm_data.build.fields import absent_fields, add_counts, hexadecimal_fields
 from mlm_data.build.plan import make_context, make_plan, read_tokenizer
 from mlm_data.build.prepare import count_ids, key_parts
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.unknown import Unknown, count_unknown
-from mlm_data.errors import FormatError
+from mlm_data.errors import FormatError, InputError
 from mlm_data.rows.packing import cut_documents, pack
 from mlm_data.rows.unicode_scripts import SCRIPTS, text_scripts
 from mlm_data.stores.folder import Folder
+from mlm_data.text.blocks import TRUNCATED
 from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Engine, Reference, make_engine
 from mlm_data.tokens.train import train_tokenizer
-from mlm_data.types import Encoded
+from mlm_data.types import Encoded, FieldCounts
 
 PROBE_BYTES = 2 * 2**20  # of text that is really tokenized, spread over up to PROBE_UNITS units
 PROBE_UNITS = 8
@@ -72,7 +75,10 @@ def estimate(config: BuildConfig) -> Estimate:
     """
     plan = make_plan(config)
     total = sum(unit.num_bytes for unit in plan.units)
-    texts, sources, read = _probe(config, plan)
+    probe = _probe(config, plan)
+    texts, sources = probe.texts, probe.sources
+    if plan.warnings and not any(map(len, texts)):
+        raise InputError(f"no document that was looked at can be read: {'; '.join(plan.warnings)}")
     used = read_tokenizer(config, lambda settings: train_tokenizer(iter(texts), settings))
     reference = used if config.tokenizer.train is None else None
     engine = make_engine(used, config.tokenizer.engine)
@@ -87,13 +93,20 @@ def estimate(config: BuildConfig) -> Estimate:
         reference=reference,
         engine=engine,
         num_bytes=total,
-        probe_bytes=read,
+        probe_bytes=probe.num_bytes,
         probe_documents=sum(len(batch) for batch in texts),
         probe_tokens=sum(len(item.ids) for item in encoded),
         probe_fullness=_fullness(config, encoded, used.roles.num_specials),
         probe_seconds=seconds,
         probe_unknown=unknown,
-        warnings=(*plan.warnings, *filter(None, told), *_written_out(used, texts), *_disk_warnings(config, total)),
+        warnings=(
+            *plan.warnings,
+            *_field_warnings(config, probe),
+            *probe.broken,
+            *filter(None, told),
+            *_written_out(used, texts),
+            *_disk_warnings(config, total),
+        ),
     )
 
 
@@ -129,23 +142,42 @@ def _parts(work: Folder, key: str) -> dict[str, Any]:
     return facts["parts"] if facts else {}
 
 
-def _probe(config: BuildConfig, plan: Plan) -> tuple[list[pa.LargeStringArray], list[str], int]:
-    """Cleaned texts from all over the inputs in batches, the source of each batch, and the bytes behind them."""
+@dataclass(frozen=True, kw_only=True)
+class _Probe:
+    """A little of the input, read and cleaned."""
+
+    texts: list[pa.LargeStringArray]
+    sources: list[str]  # of each batch of texts
+    num_bytes: int
+    fields: Mapping[int, FieldCounts]  # by the number of the input
+    broken: list[str]  # a line for each compressed file that breaks off
+
+
+def _probe(config: BuildConfig, plan: Plan) -> _Probe:
     step = max(1, len(plan.units) // PROBE_UNITS)
     units = plan.units[::step][:PROBE_UNITS]
     texts: list[pa.LargeStringArray] = []
     sources: list[str] = []
+    fields: list[tuple[int, FieldCounts]] = []
+    broken: list[str] = []
     read = 0
     for unit in units:
         part = 0
+        input_of = {piece.source: piece.input for piece in unit.slices}
         for documents in itertools.islice(read_unit(unit, config, batch_bytes=PROBE_BYTES // len(units)), 8):
             texts.append(normalize(documents.table.column("text"), config.clean))
             sources.append(documents.source)
+            fields.append((input_of[documents.source], documents.fields))
+            broken += [
+                f"{item.source} breaks off: at {item.offset}: {item.detail}: download it again, or set max_truncated"
+                for item in documents.quarantined
+                if item.reason == TRUNCATED
+            ]
             part += documents.num_bytes_read
             if part >= PROBE_BYTES // len(units):
                 break
         read += part
-    return texts, sources, read
+    return _Probe(texts=texts, sources=sources, num_bytes=read, fields=add_counts(fields), broken=broken)
 
 
 def _unknown(texts: list[pa.LargeStringArray], sources: list[str], encoded: list[Encoded], unk: int) -> Unknown:
@@ -174,6 +206,11 @@ def _written_out(reference: Reference, texts: list[pa.LargeStringArray]) -> list
                 f'it whole, set tokenizer.markers: ["{token}"]'
             )
     return found
+
+
+def _field_warnings(config: BuildConfig, probe: _Probe) -> list[str]:
+    absent = absent_fields(config, probe.fields)
+    return [f"{line}, or the build fails (looked at a sample)" for line in absent] + hexadecimal_fields(probe.fields)
 
 
 def _fullness(config: BuildConfig, encoded: list[Any], num_specials: int) -> float:

@@ -11,10 +11,12 @@ import rfc8785
 from mlm_data import seeds
 from mlm_data.build import cache
 from mlm_data.build.context import Context, library_versions
+from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.split import choose_validation
 from mlm_data.build.units import Plan, plan_units
 from mlm_data.config import BuildConfig, TokenizerTraining
 from mlm_data.dataset.manifest import load_manifest, tokenizer_name
+from mlm_data.errors import InputError
 from mlm_data.hashing import hash128, hash_bytes
 from mlm_data.stores.folder import Folder
 from mlm_data.text.normalize import normalize
@@ -92,7 +94,11 @@ def read_tokenizer(config: BuildConfig, train: Callable[[TokenizerTraining], byt
 
 
 def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.LargeStringArray]:
-    """Cleaned texts to train a tokenizer on: all of them, or a share chosen by the documents' hashes."""
+    """Cleaned texts to train a tokenizer on: all of them, or a share chosen by the documents' hashes.
+
+    Raises:
+        InputError: there is no text, since no document has a field that was asked for.
+    """
     wanted = config.tokenizer.train.sample_bytes if config.tokenizer.train else 256 * 2**20
     chosen, num_bytes = [], 0
     for unit in sorted(units, key=_unit_hash):
@@ -102,14 +108,20 @@ def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.
         chosen.append(unit)
         num_bytes += unit.num_bytes
     share = min(1.0, wanted / max(1, num_bytes))
+    fields, has_text = [], False
     for unit in sorted(chosen, key=lambda unit: unit.index):
+        input_of = {piece.source: piece.input for piece in unit.slices}
         for documents in read_unit(unit, config):
+            fields.append((input_of[documents.source], documents.fields))
             texts = normalize(documents.table.column("text"), config.clean)
             if share < 1 and len(texts):
                 key = int(seeds.fold(np.uint64(config.seed), seeds.SAMPLE)) >> 1
                 texts = texts.filter(pa.array(choose_validation(hash128(texts)[:, 0], share=share, seed=key)))
             if len(texts):
+                has_text = True
                 yield texts
+    if not has_text and (absent := absent_fields(config, add_counts(fields))):
+        raise InputError(absent[0])
 
 
 def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining) -> bytes:

@@ -24,7 +24,7 @@ from mlm_data.rows.unicode_scripts import text_scripts
 from mlm_data.shards.format import token_type
 from mlm_data.text import normalize, reading
 from mlm_data.tokens.engine import ALGORITHM_VERSION as TOKENS_VERSION
-from mlm_data.types import Documents, Encoded, Quarantined, Unit
+from mlm_data.types import Documents, Encoded, FieldCounts, Quarantined, Unit
 
 PREPARED_VERSION = 3  # of this file's layout and of the order of its steps
 
@@ -44,6 +44,7 @@ def prepare_unit(unit: Unit, context: Context) -> PreparedUnit:
     is_reused = facts is not None
     if facts is None:
         facts = _write(unit, context, key, parts)
+    inputs = sorted({piece.input for piece in unit.slices})
     return PreparedUnit(
         unit=unit.index,
         num_bytes=unit.num_bytes,
@@ -56,6 +57,7 @@ def prepare_unit(unit: Unit, context: Context) -> PreparedUnit:
         documents_read=facts["documents_read"],
         quarantined=facts["quarantined"],
         tokens_tokenized=facts["tokens_tokenized"],
+        fields=tuple((inputs[place], FieldCounts.from_dict(counts)) for place, counts in facts["fields"]),
     )
 
 
@@ -134,6 +136,9 @@ def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any]) -> cac
     sources = list(dict.fromkeys(piece.source for piece in unit.slices))
     quarantined: list[Quarantined] = []
     counts: Counter[str] = Counter()
+    inputs = sorted({piece.input for piece in unit.slices})
+    input_of = {piece.source: inputs.index(piece.input) for piece in unit.slices}
+    fields_seen: dict[int, FieldCounts] = {}
 
     def fill(sink: Any) -> None:
         with pa.ipc.new_file(sink, schema) as file:
@@ -141,6 +146,9 @@ def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any]) -> cac
                 quarantined.extend(documents.quarantined)
                 counts["bytes_read"] += documents.num_bytes_read
                 counts["documents_read"] += documents.table.num_rows + len(documents.quarantined)
+                if documents.fields.num_objects:
+                    place = input_of[documents.source]
+                    fields_seen[place] = fields_seen.get(place, FieldCounts()) + documents.fields
                 if documents.table.num_rows:
                     batch = _prepare_batch(documents, sources.index(documents.source), schema, context, forbidden)
                     counts["tokens_tokenized"] += len(batch.column("tokens").values)
@@ -155,6 +163,7 @@ def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any]) -> cac
             "tokens_tokenized": counts["tokens_tokenized"],
             "quarantined": dict(Counter(item.reason for item in quarantined)),
             "quarantine": [asdict(item) for item in quarantined],
+            "fields": [[place, found.to_dict()] for place, found in sorted(fields_seen.items())],
         }
 
     return cache.write_unit(context.work, key, fill, facts)

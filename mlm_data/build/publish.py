@@ -1,7 +1,8 @@
 """PUBLISH: add everything up, and make the version visible only if it adds up.
 
-The gates, in order: too much quarantined; a ledger that does not balance; an audit of the masks that fails; an empty
-split. A build that stops at one of them changes nothing that a reader can see.
+The gates, in order: a field that no document has; compressed files that break off; too much quarantined; a ledger that
+does not balance; an audit of the masks that fails; an empty split. A build that stops at one of them changes nothing
+that a reader can see.
 """
 
 import datetime
@@ -13,8 +14,9 @@ from typing import Any
 
 from mlm_data.build import cache
 from mlm_data.build.context import Context
+from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.records import AssembledUnit
-from mlm_data.config import semantic
+from mlm_data.config import BuildConfig, semantic
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import build_manifest, latest
 from mlm_data.dataset.publish import publish
@@ -23,6 +25,7 @@ from mlm_data.errors import BuildError, FormatError
 from mlm_data.rows.audit import judge
 from mlm_data.shards.format import SPLITS
 from mlm_data.shards.planes import planes_of
+from mlm_data.text.blocks import TRUNCATED
 
 
 def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
@@ -33,7 +36,10 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
     """
     results = sorted(results, key=lambda item: item.unit)
     ledger = sum((item.ledger for item in results), Ledger())
-    _check_quarantine(ledger, results, context)
+    if absent := absent_fields(context.config, add_counts(pair for item in results for pair in item.fields)):
+        raise BuildError(absent[0])
+    quarantine = list(_quarantine(results, context))
+    check_quarantine(ledger, quarantine, context.config)
     if problems := ledger.problems():
         raise BuildError(f"{context.config.output}: the ledger does not balance: {problems[0]}")
     unknown = sum((item.unknown for item in results), Unknown())
@@ -63,7 +69,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
         files,
         tokenizer=reference.json_bytes,
         side=_side(manifest.digest, context),
-        attachments=_attachments(results, context),
+        attachments=_attachments(quarantine),
     )
     cache.write_last(
         context.work,
@@ -77,18 +83,41 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
     return manifest.digest
 
 
-def _check_quarantine(ledger: Ledger, results: Sequence[AssembledUnit], context: Context) -> None:
-    limit = context.config.max_quarantined
-    if ledger.num_quarantined > limit * ledger.documents_read:
-        share = ledger.num_quarantined / ledger.documents_read
-        first = next(_quarantine(results, context))
-        reasons = ", ".join(f"{reason} {number}" for reason, number in ledger.documents_quarantined.items())
+def check_quarantine(ledger: Ledger, quarantine: Sequence[Mapping[str, Any]], config: BuildConfig) -> None:
+    """Refuse a build that has lost more than it may.
+
+    Args:
+        ledger: of all units.
+        quarantine: every `Quarantined` as a dict, in reading order.
+
+    Raises:
+        BuildError: names the first place of what was lost, and the remedy.
+    """
+    broken = [item for item in quarantine if item["reason"] == TRUNCATED]
+    if len(broken) > config.max_truncated:
+        files = "1 file breaks" if len(broken) == 1 else f"{len(broken)} files break"
         raise BuildError(
-            f"{ledger.num_quarantined} of {ledger.documents_read} documents ({share:.1%}) can't be read ({reasons}), "
-            f"more than max_quarantined = {limit:g} allows; the first: {first['source']} at {first['offset']}: "
-            f"{first['reason']} {first['detail']}".rstrip()
-            + ": mend the input or raise max_quarantined"
+            f"{files} off, more than max_truncated = {config.max_truncated} allows; {_first(broken)}: download it "
+            f"again, or set max_truncated: {len(broken)} to go on with what can be read"
         )
+    lost = sum(item["lost_bytes"] or 0 for item in quarantine)
+    counts = {
+        "documents": (ledger.num_quarantined, ledger.documents_read),
+        "bytes": (sum(item["num_bytes"] for item in quarantine) + lost, ledger.bytes_read + lost),
+    }
+    limit = config.max_quarantined
+    for what, (number, total) in counts.items():
+        if number > limit * total:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in ledger.documents_quarantined.items())
+            raise BuildError(
+                f"{number} of {total} {what} ({number / total:.1%}) can't be read ({reasons}), more than "
+                f"max_quarantined = {limit:g} allows; {_first(quarantine)}: mend the input or raise max_quarantined"
+            )
+
+
+def _first(quarantine: Sequence[Mapping[str, Any]]) -> str:
+    first = quarantine[0]
+    return f"the first: {first['source']} at {first['offset']}: {first['reason']} {first['detail']}".rstrip()
 
 
 def _audit(results: Sequence[AssembledUnit], context: Context) -> dict[str, Any]:
@@ -122,9 +151,9 @@ def _quarantine(results: Sequence[AssembledUnit], context: Context) -> Iterator[
             yield from facts["quarantine"]
 
 
-def _attachments(results: Sequence[AssembledUnit], context: Context) -> dict[str, bytes]:
+def _attachments(quarantine: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
     """Every quarantined document, with its place and reason, one JSON line each."""
-    lines = [json.dumps(item) + "\n" for item in _quarantine(results, context)]
+    lines = [json.dumps(item) + "\n" for item in quarantine]
     return {"quarantine.jsonl": "".join(lines).encode()} if lines else {}
 
 

@@ -13,6 +13,7 @@ from mlm_data.dataset.unknown import Unknown
 from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.rows.packing import PackingStatistics
 from mlm_data.shards.writer import ShardRecord, SignaturesRecord
+from mlm_data.types import FieldCounts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +31,16 @@ class PreparedUnit:
     documents_read: int  # quarantined ones included
     quarantined: Mapping[str, int]  # by reason
     tokens_tokenized: int
+    fields: tuple[tuple[int, FieldCounts], ...]  # with the number of the input
 
     def to_bytes(self) -> bytes:
         """JSON; `from_bytes` is its inverse."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(asdict(self) | {"fields": _plain(self.fields)}).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "PreparedUnit":
         value = json.loads(data)
-        return cls(**{**value, "sources": tuple(value["sources"])})
+        return cls(**{**value, "sources": tuple(value["sources"]), "fields": _counts(value["fields"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class AssembledUnit:
     key: str  # of the prepared unit
     reused: bool
     remade: bool
+    fields: tuple[tuple[int, FieldCounts], ...]
     ledger: Ledger
     shards: tuple[ShardRecord, ...]
     signatures: SignaturesRecord | None
@@ -63,6 +66,7 @@ class AssembledUnit:
             "key": self.key,
             "reused": self.reused,
             "remade": self.remade,
+            "fields": _plain(self.fields),
             "ledger": self.ledger.to_dict(),
             "shards": [shard.to_dict() for shard in self.shards],
             "signatures": self.signatures and self.signatures.to_dict(),
@@ -80,6 +84,7 @@ class AssembledUnit:
             key=value["key"],
             reused=value["reused"],
             remade=value["remade"],
+            fields=_counts(value["fields"]),
             ledger=Ledger.from_dict(value["ledger"]),
             shards=tuple(ShardRecord.from_dict(shard) for shard in value["shards"]),
             signatures=value["signatures"] and SignaturesRecord.from_dict(value["signatures"]),
@@ -87,3 +92,11 @@ class AssembledUnit:
             packing={split: PackingStatistics.from_dict(counts) for split, counts in value["packing"].items()},
             unknown=Unknown.from_dict(value["unknown"]),
         )
+
+
+def _plain(fields: tuple[tuple[int, FieldCounts], ...]) -> list[list[Any]]:
+    return [[number, counts.to_dict()] for number, counts in fields]
+
+
+def _counts(value: list[list[Any]]) -> tuple[tuple[int, FieldCounts], ...]:
+    return tuple((number, FieldCounts.from_dict(counts)) for number, counts in value)

@@ -23,7 +23,7 @@ from mlm_data.errors import InputError
 from mlm_data.hashing import hash_bytes
 from mlm_data.text.formats import FORMATS
 from mlm_data.text.identify import InputFile
-from mlm_data.text.inputs import find_files
+from mlm_data.text.inputs import find_files, some
 from mlm_data.types import Slice, Unit
 
 UNITS_WANTED = 64
@@ -53,15 +53,20 @@ def plan_units(config: BuildConfig, *, unit_bytes: int | None = None, group_modu
 
     Raises:
         ConfigError: two files with one source, an unknown encoding.
-        InputError: no file matches, none can be read, or all are empty.
+        InputError: no file matches, none can be read, all are empty, or more compressed files than may lack their end.
     """
     files, warnings = find_files(config)
     full = [file for file in files if file.num_bytes and file.parts]
     empty = [file.source for file in files if not (file.num_bytes and file.parts)]
     if not full:
-        raise InputError(f"nothing to read: {_some(empty)} {'is' if len(empty) == 1 else 'are'} empty")
+        raise InputError(f"nothing to read: {some(empty)} {'is' if len(empty) == 1 else 'are'} empty")
     if empty:
-        warnings = [*warnings, f"{len(empty)} empty file{'s' * (len(empty) > 1)} skipped: {_some(empty)}"]
+        warnings = [*warnings, f"{len(empty)} empty file{'s' * (len(empty) > 1)} skipped: {some(empty)}"]
+    if cut := [file.path for file in full if file.is_cut]:
+        message = f"{some(cut)} {'lacks its' if len(cut) == 1 else 'lack their'} end: download it again"
+        if len(cut) > config.max_truncated:
+            raise InputError(f"{message}, or set max_truncated: {len(cut)} to go on with what can be read")
+        warnings = [*warnings, message]
     if unit_bytes is None:
         total = sum(file.num_bytes for file in full)
         unit_bytes = config.unit_bytes or min(MAX_UNIT_BYTES, max(MIN_UNIT_BYTES, total // UNITS_WANTED))
@@ -124,7 +129,3 @@ def _slice(file: InputFile, start: int, end: int | None) -> Slice:
         num_bytes=num_bytes,
         identity=file.identity,
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -70,11 +70,7 @@ def check_output(folder: Folder) -> None:
     Raises:
         StorageError: if the folder holds something else, or is a file.
     """
-    try:
-        names = folder.names()
-    except OSError as error:
-        raise StorageError(f"{folder.location}: not a folder: choose another output folder") from error
-    strange = [name for name in names if name not in OURS and not name.startswith(".")]
+    strange = [name for name in folder.names() if name not in OURS and not name.startswith(".")]
     if strange:
         raise StorageError(
             f"{folder.location}: holds {strange[0]!r}, which is no part of a Premask dataset: choose another folder"

@@ -1,4 +1,4 @@
-"""Format version 1: the schemas and constants that docs/format.md specifies.
+"""Format version 1: the schemas and constants that docs/reference/format.md specifies.
 
 All tables are Arrow IPC files. `L` is the sequence length, `K` the number of training planes.
 """

@@ -100,7 +100,18 @@ class Folder:
         return Folder(f"{self.location.rstrip('/')}/{name}")
 
     def exists(self, name: str = "") -> bool:
-        return self._fs.get_file_info(self.path(name)).type != pyarrow.fs.FileType.NotFound
+        """Whether there is a file or a folder of this name.
+
+        Raises:
+            StorageError: if the place can't be looked at, as a bucket to which access is denied.
+        """
+        return self._info(name).type != pyarrow.fs.FileType.NotFound
+
+    def _info(self, name: str) -> pyarrow.fs.FileInfo:
+        try:
+            return self._fs.get_file_info(self.path(name))
+        except OSError as error:
+            raise explain(error, f"{self.location}/{name}".rstrip("/"), "look at") from error
 
     def read_ahead(self, name: str) -> None:
         """Let the kernel begin to read a local file into its page cache; elsewhere, and if it is absent, nothing."""
@@ -114,15 +125,22 @@ class Folder:
         Raises:
             StorageError: if it is not there.
         """
-        info = self._fs.get_file_info(self.path(name))
+        info = self._info(name)
         if info.type != pyarrow.fs.FileType.File:
             raise StorageError(f"{self.location}/{name}: no such file")
         return info.size
 
     def names(self, folder: str = "") -> list[str]:
-        """Names of the files directly in a sub-folder, sorted; temporary ones are left out; [] if absent."""
+        """Names of the files directly in a sub-folder, sorted; temporary ones are left out; [] if absent.
+
+        Raises:
+            StorageError: if it is a file, or can't be listed.
+        """
         selector = pyarrow.fs.FileSelector(self.path(folder), allow_not_found=True)
-        found = (info.base_name for info in self._fs.get_file_info(selector))
+        try:
+            found = [info.base_name for info in self._fs.get_file_info(selector)]
+        except OSError as error:
+            raise explain(error, f"{self.location}/{folder}".rstrip("/"), "list") from error
         return sorted(name for name in found if not name.startswith(TEMPORARY))
 
     def open(self, name: str) -> pa.NativeFile:
@@ -248,8 +266,12 @@ def explain(error: OSError, place: str, verb: str) -> StorageError:
         errno.EACCES: "permission denied: check the owner and the mode",
         errno.EROFS: "the file system is read-only: choose another folder",
         errno.ENOENT: "no such file or folder",
-        errno.ENOTDIR: "a part of the path is a file, not a folder",
-    }.get(number or 0, str(error))
+        errno.ENOTDIR: "a part of the path is a file, not a folder: choose another",
+    }.get(number or 0)
+    if reason is None:
+        said = " ".join(str(error).split())
+        is_denied = any(word in said.upper().replace(" ", "_") for word in ("ACCESS_DENIED", "PERMISSION_DENIED"))
+        reason = f"access denied: check the credentials and the bucket's policy ({said})" if is_denied else said
     return StorageError(f"{place}: can't {verb}: {reason}")
 
 

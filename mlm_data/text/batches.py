@@ -7,7 +7,7 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from mlm_data.config import InputSettings
-from mlm_data.types import Documents, Quarantined, Slice
+from mlm_data.types import Documents, FieldCounts, Quarantined, Slice
 
 
 def other_fields(settings: InputSettings) -> tuple[str, ...]:
@@ -35,6 +35,7 @@ def batch(
     text: pa.LargeStringArray | None = None,
     offsets: Int64[np.ndarray, " documents"] | None = None,
     others: Sequence[pa.Array] | None = None,
+    fields: FieldCounts = FieldCounts(),
 ) -> Documents:
     """A batch of documents; without `text`, of none; without `others`, with nulls in all other fields."""
     text = pa.array([], pa.large_string()) if text is None else text
@@ -42,12 +43,11 @@ def batch(
     names = other_columns(settings)
     others = [pa.nulls(len(text), pa.string())] * len(names) if others is None else others
     columns |= {name: values.cast(pa.string()) for name, values in zip(names, others, strict=True)}
-    return Documents(
-        source=piece.source, table=pa.RecordBatch.from_pydict(columns), quarantined=bad, num_bytes_read=num_bytes
-    )
+    table = pa.RecordBatch.from_pydict(columns)
+    return Documents(source=piece.source, table=table, quarantined=bad, num_bytes_read=num_bytes, fields=fields)
 
 
-def quarantined(piece: Slice, offset: int, reason: str, detail: str) -> Quarantined:
-    """A document that can't be read; the detail is cut to 200 characters, control characters escaped."""
+def quarantined(piece: Slice, offset: int, reason: str, detail: str, num_bytes: int = 0) -> Quarantined:
+    """A document of `num_bytes` that can't be read; the detail is cut to 200 characters, control characters escaped."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in detail)
-    return Quarantined(source=piece.source, offset=offset, reason=reason, detail=shown[:200])
+    return Quarantined(source=piece.source, offset=offset, reason=reason, detail=shown[:200], num_bytes=num_bytes)

@@ -1,6 +1,7 @@
 """A slice of text, in blocks of whole lines or paragraphs, each made into a batch by the format that reads it."""
 
 from collections.abc import Iterator
+from dataclasses import replace as change
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ from mlm_data.text.batches import batch, quarantined
 from mlm_data.text.borders import Block, Places, find_lines, find_paragraphs, line_blocks, paragraph_blocks
 from mlm_data.text.encodings import find_encoding
 from mlm_data.text.streams import ByteStream
-from mlm_data.types import Documents, Slice
+from mlm_data.types import Documents, Quarantined, Slice
 
 TRUNCATED = "truncated"
 
@@ -50,17 +51,25 @@ def read_blocks(
         cut = paragraph_blocks if by_paragraph else line_blocks
         for block in cut(stream, units, piece.start, end, batch_bytes):
             find = find_paragraphs if by_paragraph else find_lines
-            starts, ends = find(units.narrow(block.data))
+            starts, ends = find(units.narrow(block.data), has_returns=b"\r" in block.data)
             starts, ends = starts * units.width, ends * units.width
             if by_paragraph and end is not None:
                 # A first line begins with the mark before it.
                 mine = starts + np.where(starts + block.offset == len(units.mark), 0, block.offset) < end
                 starts, ends = starts[mine], ends[mine]
             yield read(piece, settings, block, (starts, ends), codec, replace, account.up_to(block.end))
-        broken = (quarantined(piece, stream.broken_at, TRUNCATED, stream.damage),) if stream.damage else ()
+        broken = (truncated(piece, stream, stream.broken_at),) if stream.damage else ()
         rest = account.rest(stream.at)
     if broken or rest:
         yield batch(piece, settings, broken, rest)
+
+
+def truncated(piece: Slice, stream: ByteStream, offset: int) -> Quarantined:
+    """All that a compressed stream should have held from `offset` on."""
+    lost = stream.lost_bytes
+    amount = "how much is lost can't be told" if lost is None else f"about {lost} bytes behind it are lost"
+    item = quarantined(piece, offset, TRUNCATED, f"{stream.damage}; {amount}", stream.at - offset)
+    return change(item, lost_bytes=lost)
 
 
 class _Account:

@@ -1,13 +1,15 @@
 r"""Where lines and paragraphs begin and end, and which slice they belong to.
 
-A *line* ends at "\n"; a "\r" before it is no part of it. A line of nothing but white space (space, \t, \v, \f, \r) is
-blank and no document. A *paragraph* is a run of lines that are not blank, from the first byte of the first line to the
-last byte of the last one. Both belong to the slice that holds their first byte:
+A *line* ends at "\n", "\r\n" or "\r", which is no part of it; one file may mix them. JSON Lines too: no JSON string
+holds a "\r" as it is. A line of nothing but white space (space, \t, \v, \f) is blank and no document. A *paragraph* is
+a run of lines that are not blank, from the first byte of the first line to the last byte of the last one. Both belong
+to the slice that holds their first byte:
 
     slice [0, 4) | slice [4, 9)            "ab\ncd\n\nef"      lines: ab, cd | ef        paragraphs: ab-cd | ef
 
 A reader of [4, 9) starts at byte 3, drops what it finds up to the first line end ("cd" is the other slice's), and reads
-on behind byte 9 until its last document ends. So any split of a file gives the same documents.
+on behind byte 9 until its last document ends. So any split of a file gives the same documents. A split between "\r" and
+"\n" makes no second line end: whoever meets the "\r" looks at what follows it.
 
 Everything here counts code units of 1, 2 or 4 bytes (UTF-8 and its like, UTF-16, UTF-32). Only files of 1-byte units
 start elsewhere than at 0. Cost: a search from each block's end and one pass of a kernel, whatever a line's length.
@@ -22,8 +24,11 @@ from jaxtyping import Int64, UInt8
 from mlm_data.kernels import copy_bytes, kernel, load_uint64, trailing_zeros, zero_bytes
 from mlm_data.text.streams import ByteStream
 
-SPACES = b" \t\r\v\f"
+SPACES = b" \t\v\f"
 OVERHANG = 64 << 10  # bytes at a time behind a slice's end: most documents end soon
+
+_FEEDS, _RETURNS = np.uint64(0x0A0A0A0A0A0A0A0A), np.uint64(0x0D0D0D0D0D0D0D0D)
+_SIXTEENS, _HIGHS = np.uint64(0x1010101010101010), np.uint64(0x8080808080808080)
 
 Places = Int64[np.ndarray, " documents"]
 
@@ -40,6 +45,10 @@ class CodeUnits:
     def codec(self) -> str:
         """Python's name of the encoding; of width 1, any encoding that keeps ASCII."""
         return "utf-8" if self.width == 1 else f"utf-{8 * self.width}-{'be' if self.big_endian else 'le'}"
+
+    def unit(self, character: str) -> bytes:
+        """The bytes of an ASCII character."""
+        return character.encode(self.codec)
 
     def narrow(self, data: bytes) -> UInt8[np.ndarray, " units"]:
         """One byte for each code unit, the same where it is ASCII; a cut unit at the end is left out."""
@@ -70,14 +79,13 @@ def line_blocks(
     The stream must stand at max(0, start - 1). `beyond`: go on to the end of the file, in small steps behind `end`.
     Of a damaged stream the unfinished last line is left out, and `stream.broken_at` says where it began.
     """
-    newline = "\n".encode(units.codec)
     parts: list[bytes] = []
     base = start
-    for at, piece in _pieces(stream, units, newline, start, end, size):
+    for at, piece in _pieces(stream, units, start, end, size):
         if not parts:
             base = at
         is_last = end is not None and not beyond and at + len(piece) >= end
-        cut = _find(piece, newline, max(0, end - 1 - at)) if is_last else _rfind(piece, newline)
+        cut = _behind_next_end(piece, units, max(0, end - 1 - at)) if is_last else _behind_last_end(piece, units)
         if cut < 0:
             parts.append(piece)
             continue
@@ -126,17 +134,20 @@ def paragraph_blocks(stream: ByteStream, units: CodeUnits, start: int, end: int 
         yield _join(parts)
 
 
-def find_lines(data: UInt8[np.ndarray, " units"]) -> tuple[Places, Places]:
-    """First and one-past-last unit of each line that is not blank, without its line end (LF or CR LF)."""
-    starts = np.empty(int(np.count_nonzero(data == 10)) + 1, np.int64)
-    ends = np.empty_like(starts)
-    num_lines = _lines(data, starts, ends)
+def find_lines(data: UInt8[np.ndarray, " units"], *, has_returns: bool = True) -> tuple[Places, Places]:
+    """First and one-past-last unit of each line that is not blank, without its line end.
+
+    `has_returns` False says that there is no CR in `data`: LF is then the only unit to look for.
+    """
+    most = int(_count_ends(data) if has_returns else np.count_nonzero(data == 10)) + 1
+    starts, ends = np.empty(most, np.int64), np.empty(most, np.int64)
+    num_lines = (_lines if has_returns else _lines_of_feeds)(data, starts, ends)
     return starts[:num_lines], ends[:num_lines]
 
 
-def find_paragraphs(data: UInt8[np.ndarray, " units"]) -> tuple[Places, Places]:
-    """First and one-past-last unit of each paragraph."""
-    starts, ends = find_lines(data)
+def find_paragraphs(data: UInt8[np.ndarray, " units"], *, has_returns: bool = True) -> tuple[Places, Places]:
+    """First and one-past-last unit of each paragraph; `has_returns` as in `find_lines`."""
+    starts, ends = find_lines(data, has_returns=has_returns)
     kept = _merge_lines(data, starts, ends)
     return starts[:kept], ends[:kept]
 
@@ -153,10 +164,11 @@ def gather(
 
 
 def _pieces(
-    stream: ByteStream, units: CodeUnits, newline: bytes, start: int, end: int | None, size: int
+    stream: ByteStream, units: CodeUnits, start: int, end: int | None, size: int
 ) -> Iterator[tuple[int, bytes]]:
-    """(place, bytes) from the first line of [start, end) on, in whole code units."""
+    """(place, bytes) from the first line of [start, end) on, in whole code units; none parts a CR from its LF."""
     is_skipping = start > 0
+    carriage_return = units.unit("\r")
     left = b""
     while True:
         step = size if end is None else min(size, end - stream.at) if stream.at < end - 1 else OVERHANG
@@ -164,11 +176,13 @@ def _pieces(
         if not piece:
             break
         piece = left + piece if left else piece
-        left = piece[len(piece) - len(piece) % units.width :]
-        piece = piece[: len(piece) - len(left)]
+        whole = len(piece) - len(piece) % units.width
+        if piece[whole - units.width : whole] == carriage_return:
+            whole -= units.width
+        piece, left = (piece[:whole], piece[whole:]) if whole < len(piece) else (piece, b"")
         at = stream.at - len(left) - len(piece)
         if is_skipping:
-            cut = _find(piece, newline, 0)
+            cut = _behind_next_end(piece, units, 0)
             if cut < 0:
                 continue
             is_skipping = False
@@ -181,20 +195,34 @@ def _pieces(
         yield stream.at - len(left), left
 
 
-def _find(data: bytes, newline: bytes, start: int) -> int:
-    """Behind the first newline at or after `start`, or -1."""
-    place = data.find(newline, start)
-    while place >= 0 and place % len(newline):
-        place = data.find(newline, place + 1)
-    return place if place < 0 else place + len(newline)
+def _behind_next_end(data: bytes, units: CodeUnits, start: int) -> int:
+    """Behind the first line end at or after `start`, or -1."""
+    feed = _find(data, units.unit("\n"), start, len(data))
+    place = _find(data, units.unit("\r"), start, feed if feed >= 0 else len(data))
+    if place < 0 or place + units.width == feed:
+        place = feed
+    return place if place < 0 else place + units.width
 
 
-def _rfind(data: bytes, newline: bytes) -> int:
-    """Behind the last newline, or -1."""
-    place = data.rfind(newline)
-    while place >= 0 and place % len(newline):
-        place = data.rfind(newline, 0, place + len(newline) - 1)
-    return place if place < 0 else place + len(newline)
+def _behind_last_end(data: bytes, units: CodeUnits) -> int:
+    """Behind the last line end, or -1."""
+    feed = _rfind(data, units.unit("\n"), 0)
+    place = max(feed, _rfind(data, units.unit("\r"), feed + 1))
+    return place if place < 0 else place + units.width
+
+
+def _find(data: bytes, unit: bytes, start: int, end: int) -> int:
+    place = data.find(unit, start, end)
+    while place >= 0 and place % len(unit):
+        place = data.find(unit, place + 1, end)
+    return place
+
+
+def _rfind(data: bytes, unit: bytes, start: int) -> int:
+    place = data.rfind(unit, start)
+    while place >= 0 and place % len(unit):
+        place = data.rfind(unit, start, place + len(unit) - 1)
+    return place
 
 
 def _without_mark(base: int, data: bytes, units: CodeUnits) -> Block:
@@ -208,27 +236,64 @@ def _join(blocks: list[Block]) -> Block:
 
 def _follows_blank_line(stream: ByteStream, units: CodeUnits, place: int) -> bool:
     """Whether the line before the one that begins at `place` is blank, or there is none."""
-    end = place - 1  # its newline
+    end = place - (2 if stream.peek_back(max(0, place - 2), place) == b"\r\n" else 1)
     while end > 0:
         start = max(0, end - 4096)
         before = stream.peek_back(start, end).rstrip(SPACES)
         if before:
-            return before.endswith(b"\n") or (start == 0 and before == units.mark)
+            return before.endswith((b"\n", b"\r")) or (start == 0 and before == units.mark)
         end = start
     return True
 
 
 @kernel
 def _is_space(unit):
-    return unit == 32 or (9 <= unit <= 13 and unit != 10)
+    return unit == 32 or unit == 9 or unit == 11 or unit == 12
 
 
 @kernel
-def _newline_from(data, i):
-    """The first line feed at or after i, or the length: eight bytes at a time."""
+def _is_end(unit):
+    return unit == 10 or unit == 13
+
+
+@kernel
+def _count_ends(data):
+    """How many LF and CR there are: at least the number of line ends."""
+    count = 0
+    for i in range(len(data)):
+        count += (data[i] == 10) | (data[i] == 13)
+    return count
+
+
+@kernel
+def _end_from(data, i):
+    """The first LF or CR at or after i, or the length: eight bytes at a time."""
     n = len(data)
     while i + 8 <= n:
-        found = zero_bytes(load_uint64(data, i) ^ np.uint64(0x0A0A0A0A0A0A0A0A))
+        word = load_uint64(data, i)
+        # Both are below 16, as little else of a text is: one test for most words.
+        if (word - _SIXTEENS) & ~word & _HIGHS:
+            found = zero_bytes(word ^ _FEEDS) | zero_bytes(word ^ _RETURNS)
+            if found:
+                return i + (trailing_zeros(found) >> 3)
+        i += 8
+    while i < n and not _is_end(data[i]):
+        i += 1
+    return i
+
+
+@kernel
+def _behind_end(data, i):
+    """Behind the line end that begins at i: CR LF is one."""
+    return i + 2 if data[i] == 13 and i + 1 < len(data) and data[i + 1] == 10 else i + 1
+
+
+@kernel
+def _feed_from(data, i):
+    """The first LF at or after i, or the length: eight bytes at a time."""
+    n = len(data)
+    while i + 8 <= n:
+        found = zero_bytes(load_uint64(data, i) ^ _FEEDS)
         if found:
             return i + (trailing_zeros(found) >> 3)
         i += 8
@@ -238,20 +303,39 @@ def _newline_from(data, i):
 
 
 @kernel
-def _lines(data, starts, ends):
+def _lines_of_feeds(data, starts, ends):
+    """`_lines` where no unit is CR."""
     count = 0
     i = 0
     n = len(data)
     while i < n:
-        end = _newline_from(data, i)
+        end = _feed_from(data, i)
         first = i
         while first < end and _is_space(data[first]):
             first += 1
         if first < end:
             starts[count] = i
-            ends[count] = end - 1 if end < n and data[end - 1] == 13 else end
+            ends[count] = end
             count += 1
         i = end + 1
+    return count
+
+
+@kernel
+def _lines(data, starts, ends):
+    count = 0
+    i = 0
+    n = len(data)
+    while i < n:
+        end = _end_from(data, i)
+        first = i
+        while first < end and _is_space(data[first]):
+            first += 1
+        if first < end:
+            starts[count] = i
+            ends[count] = end
+            count += 1
+        i = _behind_end(data, end)
     return count
 
 
@@ -261,9 +345,9 @@ def _merge_lines(data, starts, ends):
     count = 0
     for i in range(len(starts)):
         if count > 0:
-            before = ends[count - 1]
-            before += data[before] == 13
-            if before + 1 == starts[i]:
+            end = ends[count - 1]
+            gap = starts[i] - end
+            if gap == 1 or (gap == 2 and data[end] == 13 and data[end + 1] == 10):
                 ends[count - 1] = ends[i]
                 continue
         starts[count] = starts[i]
@@ -281,22 +365,27 @@ def _first_blank_line(data):
         end = i
         while end < n and _is_space(data[end]):
             end += 1
-        if end == n or data[end] == 10:
+        if end == n or _is_end(data[end]):
             return i
-        i = _newline_from(data, end) + 1
+        end = _end_from(data, end)
+        if end == n:
+            break
+        i = _behind_end(data, end)
     return n
 
 
 @kernel
 def _behind_last_blank_line(data):
-    """Behind the newline of the last blank line, or 0."""
+    """Behind the line end of the last blank line, or 0."""
     end = len(data)
     while end > 0:
-        if data[end - 1] == 10:
+        if _is_end(data[end - 1]):
             first = end - 1
+            if first > 0 and data[first] == 10 and data[first - 1] == 13:
+                first -= 1
             while first > 0 and _is_space(data[first - 1]):
                 first -= 1
-            if first == 0 or data[first - 1] == 10:
+            if first == 0 or _is_end(data[first - 1]):
                 return end
             end = first
         else:

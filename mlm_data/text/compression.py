@@ -10,6 +10,7 @@ from typing import Any
 
 import zstandard
 
+CORRUPT = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError)  # what decoders raise
 LONGEST_WINDOW = 1 << 31  # what `zstd --long=31` needs
 
 
@@ -29,7 +30,7 @@ CODECS = {
         Codec(
             name="gzip",
             extension="gz",
-            magic=re.compile(rb"\x1f\x8b"),
+            magic=re.compile(rb"\x1f\x8b\x08"),
             decoder=lambda: zlib.decompressobj(wbits=31),
         ),
         Codec(
@@ -38,7 +39,12 @@ CODECS = {
             magic=re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),  # the second: a frame to be skipped
             decoder=lambda: zstandard.ZstdDecompressor(max_window_size=LONGEST_WINDOW).decompressobj(),
         ),
-        Codec(name="bzip2", extension="bz2", magic=re.compile(rb"BZh"), decoder=bz2.BZ2Decompressor),
+        Codec(
+            name="bzip2",
+            extension="bz2",
+            magic=re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
+            decoder=bz2.BZ2Decompressor,
+        ),
         Codec(
             name="xz",
             extension="xz",
@@ -48,6 +54,22 @@ CODECS = {
     )
 }
 BY_EXTENSION = {codec.extension: codec.name for codec in CODECS.values()}
+
+
+def decompressed_head(raw: bytes, name: str, size: int) -> bytes:
+    """What the first bytes of a compressed file hold, up to about `size`; less where they are damaged."""
+    out, left = b"", raw
+    while left and len(out) < size:
+        decoder = CODECS[name].decoder()
+        # Small steps: a few bytes may hold gigabytes, and what lies before damage is wanted.
+        while left and len(out) < size and not decoder.eof:
+            try:
+                out += decoder.decompress(left[:64])
+            except CORRUPT:
+                return out[:size]
+            left = left[64:]
+        left = getattr(decoder, "unused_data", b"") + left
+    return out[:size]
 
 
 def by_magic(head: bytes) -> str:

@@ -8,7 +8,10 @@ import pyarrow as pa
 from mlm_data.errors import ConfigError
 from mlm_data.text.batches import large_strings
 from mlm_data.text.borders import CodeUnits, Places, gather
-from mlm_data.text.utf8 import are_utf8
+from mlm_data.text.utf8 import GARBAGE, TEXT, check_texts, is_no_text
+
+BAD_UTF8, NOT_TEXT = "bad_utf8", "not_text"
+NOT_TEXT_DETAIL = "NULs, and control characters for more than a tenth: UTF-16 or UTF-32 without a mark, or no text"
 
 # Longest first: the mark of UTF-32 LE begins with that of UTF-16 LE.
 _MARKS = (
@@ -56,30 +59,38 @@ def check_encoding(encoding: str) -> str:
 
 def decode(
     data: bytes, starts: Places, ends: Places, codec: str, replace: bool
-) -> tuple[pa.LargeStringArray, Places, list[tuple[int, str]]]:
-    """(texts, which pieces they are, (piece, detail) of those that can't be decoded)."""
+) -> tuple[pa.LargeStringArray, Places, list[tuple[int, str, str]]]:
+    """(texts, which pieces they are, (piece, reason, detail) of those that can't be decoded, or are no text)."""
     if codec == "utf-8":
         view = np.frombuffer(data, np.uint8)
-        is_good = are_utf8(view, starts, ends)
-        fast = np.flatnonzero(is_good)
+        kinds = check_texts(view, starts, ends)
+        fast = np.flatnonzero(kinds == TEXT)
         if len(starts) == 1 and len(fast) == 1:
             values, offsets = pa.py_buffer(data), np.array([starts[0], ends[0]])
         else:
             values, offsets = gather(view, starts[fast], ends[fast])
         texts = large_strings(values, offsets)
     else:
+        kinds = np.full(len(starts), TEXT, np.int8)
         fast, texts = np.empty(0, np.int64), large_strings(b"", np.zeros(1, np.int64))
     if len(fast) == len(starts):
         return texts, fast, []
     # Rare on UTF-8, and the plain way for all other encodings.
     slow, slow_texts, problems = [], [], []
     for i in np.setdiff1d(np.arange(len(starts)), fast).tolist():
-        piece = data[starts[i] : ends[i]]
+        if kinds[i] == GARBAGE:
+            problems.append((i, NOT_TEXT, NOT_TEXT_DETAIL))
+            continue
         try:
-            slow_texts.append(piece.decode(codec, "replace" if replace else "strict"))
-            slow.append(i)
+            text = data[starts[i] : ends[i]].decode(codec, "replace" if replace else "strict")
         except UnicodeDecodeError as error:
-            problems.append((i, f"{error.reason} at byte {error.start} of the document"))
+            problems.append((i, BAD_UTF8, f"{error.reason} at byte {error.start} of the document"))
+            continue
+        if "\0" in text and is_no_text(text.encode(errors="replace")):
+            problems.append((i, NOT_TEXT, NOT_TEXT_DETAIL))
+            continue
+        slow_texts.append(text)
+        slow.append(i)
     places = np.concatenate([fast, np.array(slow, np.int64)])
     order = np.argsort(places)
     texts = pa.concat_arrays([texts, pa.array(slow_texts, pa.large_string())])

@@ -207,6 +207,13 @@ def _skip_value(data, i, end):
 
 
 @kernel
+def _kind_of(first_byte):
+    if first_byte == 123 or first_byte == 91:
+        return CONTAINER
+    return NULL if first_byte == 110 else BARE
+
+
+@kernel
 def _find_key(data, first, last, keys, key_ends):
     """Which wanted name this key is, or -1."""
     start = 0
@@ -254,7 +261,7 @@ def _scan_line(data, i, end, keys, key_ends, line, kinds, firsts, lasts):
             i = last = _skip_value(data, i, end)
             if i < 0:
                 return False
-            kind = CONTAINER if c == 123 or c == 91 else NULL if c == 110 else BARE
+            kind = _kind_of(c)
         if wanted >= 0:
             kinds[wanted, line] = kind
             firsts[wanted, line] = first
@@ -278,6 +285,8 @@ def scan_lines(data, starts, ends, keys, key_ends, is_sure, kinds, firsts, lasts
 
 @kernel
 def _copy_unescaped(data, i, end, out, at):
+    """(behind what was written, was a NUL among it)."""
+    has_nul = False
     while i < end:
         if i + 8 <= end:
             word = load_uint64(data, i)
@@ -305,11 +314,12 @@ def _copy_unescaped(data, i, end, out, at):
             if 0xD800 <= code < 0xDC00:
                 code = 0x10000 + ((code - 0xD800) << 10) + (_hex4(data, i + 2, end) - 0xDC00)
                 i += 6
+            has_nul |= code == 0
             at = put_code_point(code, out, at)
             continue
         out[at] = 10 if c == 110 else 9 if c == 116 else 13 if c == 114 else 8 if c == 98 else 12 if c == 102 else c
         at += 1
-    return at
+    return at, has_nul
 
 
 @kernel
@@ -338,15 +348,83 @@ def _copy_compact(data, i, end, out, at):
 
 
 @kernel
-def copy_values(data, kinds, firsts, lasts, offsets, out):
-    """Write one wanted field's values as text, and their offsets; `out` is as long as the values are written."""
+def copy_values(data, kinds, firsts, lasts, offsets, out, has_nul):
+    """Write one wanted field's values as text, their offsets, and which of them hold a NUL that was written escaped.
+
+    `out` is as long as the values are written.
+    """
     at = np.int64(0)
     for line in range(len(kinds)):
         kind = kinds[line]
         if kind in (PLAIN, BARE):
             at = copy_bytes(data, firsts[line], lasts[line], out, at)
         elif kind == ESCAPED:
-            at = _copy_unescaped(data, firsts[line], lasts[line], out, at)
+            at, has_nul[line] = _copy_unescaped(data, firsts[line], lasts[line], out, at)
         elif kind == CONTAINER:
             at = _copy_compact(data, firsts[line], lasts[line], out, at)
         offsets[line + 1] = at
+
+
+@kernel
+def scan_items(data, kinds, firsts, lasts, is_list, owners, item_kinds, item_firsts, item_lasts, is_lone):
+    """Open the lists among values that `scan_lines` or this kernel found, and note their items; the others stay.
+
+    With empty arrays for the items they are only counted. `is_lone`: the item is a string with a lone surrogate.
+    """
+    count = 0
+    fill = len(owners) > 0
+    for v in range(len(kinds)):
+        if not is_list[v]:
+            if fill:
+                owners[count] = v
+                item_kinds[count] = kinds[v]
+                item_firsts[count] = firsts[v]
+                item_lasts[count] = lasts[v]
+            count += 1
+            continue
+        end = lasts[v]
+        i = _skip_space(data, firsts[v] + 1, end)
+        while data[i] != 93:
+            first = i
+            lone = False
+            if data[i] == 34:
+                first = i + 1
+                last, has_escape, lone = _string_end(data, first, end)
+                i = last + 1
+                kind = ESCAPED if has_escape else PLAIN
+            else:
+                kind = _kind_of(data[i])
+                i = last = _skip_value(data, i, end)
+            if fill:
+                owners[count] = v
+                item_kinds[count] = kind
+                item_firsts[count] = first
+                item_lasts[count] = last
+                is_lone[count] = lone
+            count += 1
+            i = _skip_space(data, i, end)
+            if data[i] == 44:
+                i = _skip_space(data, i + 1, end)
+    return count
+
+
+@kernel
+def join_parts(data, kinds, firsts, lasts, part_offsets, offsets, out):
+    """Write the parts of each document with a blank line between them, and the documents' offsets.
+
+    `out` is as long as the parts are written, and two bytes longer for each.
+    """
+    at = np.int64(0)
+    for document in range(len(offsets) - 1):
+        start = at
+        for part in range(part_offsets[document], part_offsets[document + 1]):
+            if firsts[part] == lasts[part]:
+                continue
+            if at > start:
+                out[at] = out[at + 1] = 10
+                at += 2
+            if kinds[part] == ESCAPED:
+                at, _ = _copy_unescaped(data, firsts[part], lasts[part], out, at)
+            else:
+                at = copy_bytes(data, firsts[part], lasts[part], out, at)
+        offsets[document + 1] = at

@@ -7,9 +7,10 @@ r"""Read a unit's slices as documents, in batches of about 8 MiB of text, whatev
 byte order mark wins over the configured encoding. What can't be read becomes a `Quarantined` with its place:
 
     bad_utf8           bytes that are not of the file's encoding, or a lone surrogate written as \ud800 in JSON
+    not_text           NULs, and many control characters: a wide encoding without a mark, or no text (see `utf8`)
     bad_json           a line that `json.loads` refuses, or that holds no object
-    no_text_field      an object without the text field
-    text_not_a_string  a text field that holds null, a number, ...
+    no_text_field      an object without the text field, or with none of the parts that make the text
+    text_not_a_string  a text field that holds null, or a part of the text that is a number, an object, ...
     truncated          all that a compressed stream should have held behind the place where it breaks
 
 Blank lines of text and JSON Lines are no documents. Strings of other fields are kept as they are.
@@ -23,7 +24,7 @@ from mlm_data.stores.folder import file_info, stat_identity
 from mlm_data.text.formats import FORMATS
 from mlm_data.types import Documents, Slice, Unit
 
-ALGORITHM_VERSION = 1  # enters cache keys: count up when other documents come out of the same bytes
+ALGORITHM_VERSION = 2  # enters cache keys: count up when other documents come out of the same bytes
 
 BATCH_BYTES = 8 << 20
 

@@ -2,10 +2,12 @@
 
 A compressed stream that ends early or is corrupt is no error here: what was read before the break stays, and `damage`
 says what happened. Gzip members and Zstandard frames (skippable ones too) that follow each other read as one stream.
+
+What the break took is estimated: where the bytes behind it are there but can't be read, as many times their number as
+was read before from each compressed byte; where a Zstandard frame says how long it is, the rest of it. Of a download
+that simply ends nothing is known.
 """
 
-import lzma
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +16,11 @@ import zstandard
 
 from mlm_data.errors import InputError
 from mlm_data.stores.folder import explain, open_input
-from mlm_data.text.compression import CODECS
+from mlm_data.text.compression import CODECS, CORRUPT
 from mlm_data.types import Slice
 
 FEED = 64 << 10  # compressed bytes at a time: what a corrupt stream can lose of the good data before the break
 AIM = 4 << 20  # decompressed bytes at a time; the feed shrinks where text is packed very densely
-_CORRUPT = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError)
 
 
 class ByteStream:
@@ -33,11 +34,12 @@ class ByteStream:
         self.source = piece.source
         self.at = start
         self.damage = ""  # why the stream ended early; empty while all is well
+        self.lost_bytes: int | None = 0  # decompressed bytes behind the damage, as estimated; None: nobody knows
         self.broken_at = start  # where the first document begins that the damage took; set by who cuts documents
         self._path = piece.path
         self._ahead = b""
         self._file = open_input(piece.path)
-        self._decoder = _Decoder(piece.compression, self._read_raw) if piece.compression else None
+        self._decoder = _Decoder(piece.compression, self._read_raw, piece.end) if piece.compression else None
         assert start == 0 or self._decoder is None, "a compressed file has no places to start from"
         if start:
             self._guard(lambda: self._file.seek(start))
@@ -77,7 +79,7 @@ class ByteStream:
         if self._decoder is None:
             return self._read_raw(size)
         data = self._decoder.read(size)
-        self.damage = self._decoder.damage
+        self.damage, self.lost_bytes = self._decoder.damage, self._decoder.lost_bytes
         return data
 
     def _read_raw(self, size: int) -> bytes:
@@ -94,8 +96,13 @@ class ByteStream:
 class _Decoder:
     """One codec's members or frames, one after another, as one stream."""
 
-    def __init__(self, compression: str, read_raw: Callable[[int], bytes]) -> None:
+    def __init__(self, compression: str, read_raw: Callable[[int], bytes], num_bytes: int) -> None:
         self.damage = ""
+        self.lost_bytes: int | None = 0
+        self._num_bytes = num_bytes  # of the compressed file
+        self._consumed = 0  # compressed bytes that were read without an error
+        self._produced = 0
+        self._frame_end: int | None = None  # `_produced` at the end of this member, where that is known
         self._make = CODECS[compression].decoder
         self._name = compression
         self._read_raw = read_raw
@@ -119,7 +126,7 @@ class _Decoder:
         if not raw:
             self._done = True
             if self._decoder is not None:
-                self.damage = f"the {self._name} stream ends too early"
+                self._break("ends too early", None)
             return b""
         if self._decoder is None:
             # Padding after the last member, as tar and tapes leave it, is not data.
@@ -128,20 +135,40 @@ class _Decoder:
                 return b""
             self._decoder = self._make()
             self._members += 1
+            size = _content_size(raw) if self._name == "zstd" else None
+            self._frame_end = None if size is None else self._produced + size
         try:
             out = self._decoder.decompress(raw)
-        except _CORRUPT as error:
+        except CORRUPT as error:
             self._done = True
-            self.damage = f"the {self._name} stream is corrupt: {error}"
+            rest = self._num_bytes - self._consumed
+            self._break(f"is corrupt: {error}", self._produced * rest // self._consumed if self._produced else None)
             return b""
+        self._consumed += len(raw)
+        self._produced += len(out)
         if self._decoder.eof:
+            self._consumed -= len(self._decoder.unused_data)
             self._left = memoryview(self._decoder.unused_data + self._left)
             self._decoder = None
         self._feed = max(64, min(FEED, len(raw) * AIM // max(1, len(out))))
         return out
+
+    def _break(self, why: str, lost_bytes: int | None) -> None:
+        self.damage = f"the {self._name} stream {why}"
+        known = None if self._frame_end is None else self._frame_end - self._produced
+        self.lost_bytes = max((lost for lost in (known, lost_bytes) if lost is not None), default=None)
 
     def _next_raw(self) -> memoryview:
         if not self._left:
             self._left = memoryview(self._read_raw(1 << 20))
         raw, self._left = self._left[: self._feed], self._left[self._feed :]
         return raw
+
+
+def _content_size(head: memoryview) -> int | None:
+    """How long a Zstandard frame says its content is; None where it doesn't say (RFC 8878, section 3.1.1.1)."""
+    try:
+        size = zstandard.frame_content_size(bytes(head[:18]))
+    except zstandard.ZstdError:
+        return None
+    return size if size >= 0 else None

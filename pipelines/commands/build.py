@@ -29,6 +29,8 @@ def _run(options: argparse.Namespace) -> int:
 
     from mlm_data.config import load_config
     from mlm_data.console import Terminal, size
+    from mlm_data.dataset.missing import missing_values
+    from mlm_data.stores.folder import Folder
     from pipelines.build import build
     from pipelines.commands.display import Display
     from pipelines.commands.funnel import show_funnel, summary
@@ -55,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         facts |= summary(built.manifest)
         Terminal().data(facts | ({"whole": estimate} if sample < 1 else {}))
         return 0
-    show_funnel(built.manifest, terminal)
+    show_funnel(built.manifest, terminal, missing=missing_values(Folder(built.output), built.manifest))
     reused = f", {built.num_reused} of them reused" if built.num_reused else ""
     remade = f", {built.num_remade} damaged in the cache and made again" if built.num_remade else ""
     parts = ", ".join(f"{kind} {size(value)}" for kind, value in disk.items())

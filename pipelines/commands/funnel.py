@@ -1,5 +1,6 @@
 """What became of every document and token of a dataset, as tables for people."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.text import Text
@@ -8,14 +9,20 @@ from mlm_data.console import Terminal, table
 from mlm_data.dataset.manifest import Manifest
 
 
-def show_funnel(manifest: Manifest, terminal: Terminal) -> None:
-    """Documents by fate, tokens by fate, how full the rows are, and what the audit warned of."""
+def show_funnel(manifest: Manifest, terminal: Terminal, *, missing: Mapping[str, int]) -> None:
+    """Documents by fate, tokens by fate, how full the rows are, and what the audit warned of.
+
+    Args:
+        missing: kept documents without a value, by field.
+    """
     documents, tokens = manifest.ledger["documents"], manifest.ledger["tokens"]
     lines = table("", "documents", "", title="what became of the documents")
     lines.columns[2].justify = "left"
     for name, count in _documents(documents):
         bar = "█" * round(40 * count / max(1, documents["read"])) or ("▏" if count else "")
         lines.add_row(name, f"{count:,}", Text(bar, style="green" if name == "kept" else "dim"))
+    for name, count in missing.items():
+        lines.add_row(Text(f"  kept without {name}"), f"{count:,}", "")
     terminal.print(lines)
     terminal.say()
     lines = table("", "tokens", title="and of the tokens")

@@ -24,6 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from mlm_data.console import Terminal
     from mlm_data.dataset.dataset import Dataset
+    from mlm_data.dataset.missing import missing_values
     from pipelines.commands.funnel import show_funnel, summary
 
     dataset, terminal = Dataset.open(options.dataset), Terminal()
@@ -44,7 +45,7 @@ def _run(options: argparse.Namespace) -> int:
         f"rows of {manifest.sequence_length}, {manifest.vocab_size} ids, {manifest.num_planes} planes: "
         f"{masks['kind']}, rates {masks['rate']}\n"
     )
-    show_funnel(manifest, terminal)
+    show_funnel(manifest, terminal, missing=missing_values(dataset.folder, manifest))
     terminal.say(f"\nnext: premask inspect {options.dataset} --row 0")
     return 0
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mlm_data.build.estimate import Estimate
     from mlm_data.config import BuildConfig
     from mlm_data.console import Terminal
+    from mlm_data.text.inputs import Group
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +47,12 @@ def _run(options: argparse.Namespace) -> int:
 def show(config: "BuildConfig", found: "Estimate", terminal: "Terminal") -> None:
     """Files, formats, units, engine, expected tokens, disk, warnings."""
     from mlm_data.console import size, table
+    from mlm_data.text.inputs import group_by_reason
 
-    files = table("format", "files", "size", title="inputs")
-    for name, sizes in _formats(found).items():
-        files.add_row(name, str(len(sizes)), size(sum(sizes)))
+    files = table("format", "files", "size", "why", title="inputs")
+    files.columns[3].justify = "left"
+    for group in group_by_reason(found.plan.files):
+        files.add_row(_name(group), str(group.num_files), size(group.num_bytes), group.why)
     terminal.print(files)
     terminal.say()
 
@@ -84,8 +87,10 @@ def show(config: "BuildConfig", found: "Estimate", terminal: "Terminal") -> None
 
 def summary(config: "BuildConfig", found: "Estimate") -> dict[str, Any]:
     """The same for programs, as plain types."""
+    from mlm_data.text.inputs import group_by_reason
+
     return {
-        "formats": {name: {"slices": len(sizes), "bytes": sum(sizes)} for name, sizes in _formats(found).items()},
+        "formats": [group.to_dict() for group in group_by_reason(found.plan.files)],
         "files": _num_files(found),
         "units": len(found.plan.units),
         "unit_bytes": found.plan.unit_bytes,
@@ -100,14 +105,8 @@ def summary(config: "BuildConfig", found: "Estimate") -> dict[str, Any]:
     }
 
 
-def _formats(found: "Estimate") -> dict[str, list[int]]:
-    """Bytes of every slice by format, in the formats' order."""
-    kinds: dict[str, list[int]] = {}
-    for unit in found.plan.units:
-        for piece in unit.slices:
-            name = piece.format + (f" ({piece.compression})" if piece.compression else "")
-            kinds.setdefault(name, []).append(piece.num_bytes)
-    return dict(sorted(kinds.items()))
+def _name(group: "Group") -> str:
+    return group.format + (f" ({group.compression})" if group.compression else "")
 
 
 def _num_files(found: "Estimate") -> int:

@@ -15,7 +15,7 @@ inputs:
     documents: file                 # of text files: file | line | paragraph
     # encoding: utf-8               # a byte order mark wins over it
   # - path: web/*.jsonl.zst
-  #   text_field: text
+  #   text_field: text              # or [title, abstract]; meta.text; messages[].content: parts, a blank line between
   #   id_field: url                 # optional: stands beside each document
   #   keep_fields: [date, licence]  # optional: likewise
 
@@ -47,6 +47,7 @@ mask:
 split: {validation: 0.01, by: document}   # document | source | one of keep_fields
 
 # seed: 0
-# max_quarantined: 0.01             # share of unreadable documents at which the build fails
+# max_quarantined: 0.01             # share of unreadable documents, or bytes, above which the build fails
+# max_truncated: 0                  # compressed files that may break off in the middle
 # compression: none                 # none can be memory-mapped; zstd or lz4 for cold storage
 """

@@ -2,10 +2,13 @@
 
 import pytest
 
-import trainer.config  # noqa: F401, its classes are subclasses of Settings, too
-from mlm_data.settings import Settings
+from docs.tools.reference import classes
+from mlm_data.config import BuildConfig
+from trainer.config import RunSettings
 
-KINDS = sorted(Settings.__subclasses__(), key=lambda kind: (kind.__module__, kind.__name__))
+KINDS = sorted(
+    {kind for whole in (BuildConfig, RunSettings) for _, kind in classes(whole)}, key=lambda kind: kind.__name__
+)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -120,10 +121,66 @@ def test_a_truncated_gz(folder, capsys):
     assert not built(folder)
     # What came before the break is kept when that is asked for.
     changes["inputs"][0]["path"] = str(folder / "in/*")
-    assert main(["build", write_config(folder, max_quarantined=0.5, deduplicate={"exact": False}, **changes)]) == 0
+    assert (
+        main(
+            [
+                "build",
+                write_config(folder, max_quarantined=0.5, max_truncated=1, deduplicate={"exact": False}, **changes),
+            ]
+        )
+        == 0
+    )
     documents = load_manifest(Folder(folder / "out")).ledger["documents"]
     assert documents["quarantined"] == {"truncated": 1}
     assert documents["kept"] > 40
+
+
+def test_a_download_that_broke_off_is_too_much(folder, capsys):
+    """However small its part of the documents, and though nobody knows what it has lost."""
+    data = gzip.compress("".join(json.dumps({"text": text(i)}) + "\n" for i in range(2000)).encode())
+    (folder / "in/big.jsonl.gz").write_bytes(data[: len(data) // 2] + bytes(4))
+    changes = {"inputs": [{"path": str(folder / "in/*")}], "max_quarantined": 0.5}
+    line = refused(capsys, "build", write_config(folder, **changes))
+    assert "1 file breaks off, more than max_truncated = 0 allows; the first: big.jsonl.gz at " in line
+    assert "download it again, or set max_truncated: 1" in line
+    assert not built(folder)
+
+
+def test_a_compressed_file_without_its_end_is_refused_before_anything_is_read(folder, capsys):
+    data = lzma.compress((folder / "in/a.jsonl").read_bytes())
+    (folder / "in/b.jsonl.xz").write_bytes(data[:-5])
+    changes = {"inputs": [{"path": str(folder / "in/*")}]}
+    line = refused(capsys, "plan", write_config(folder, **changes))
+    assert "b.jsonl.xz lacks its end: download it again, or set max_truncated: 1" in line
+    assert main(["plan", write_config(folder, max_truncated=1, **changes)]) == 0
+    assert "b.jsonl.xz lacks its end" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"id_field": "uri"}, "inputs.0.id_field: none of 40 documents has the field 'uri': did you mean 'url'?"),
+        (
+            {"text_field": "content"},
+            "has the field 'content': did you mean 'text'? There are: text, url. Set text_field",
+        ),
+    ],
+)
+def test_a_field_that_no_document_has(folder, capsys, changes, told):
+    line = refused(capsys, "build", write_config(folder, inputs=[{"path": str(folder / "in/a.jsonl")} | changes]))
+    assert told in line
+    assert not built(folder)
+
+
+def test_documents_without_a_kept_field_are_counted_in_the_funnel(folder, capsys):
+    with (folder / "in/a.jsonl").open("a") as file:
+        file.write(json.dumps({"text": text(41)}) + "\n")
+    inputs = [{"path": str(folder / "in/a.jsonl"), "keep_fields": ["url"], "id_field": "url"}]
+    for command in (["build", write_config(folder, inputs=inputs)], ["inspect", str(folder / "out")]):
+        assert main(command) == 0
+        told = capsys.readouterr().out
+        assert "kept without url" in told
+        assert "kept without id_field" in told
 
 
 def test_a_file_without_read_permission(folder, capsys):

@@ -2,7 +2,7 @@
 
 Errors of bf16 are judged by a yardstick: plain attention in bf16 against plain attention in float32. Flash attention,
 compiled, must stay within twice that error, the criterion of flash attention's own tests (Dao et al. 2022, their
-repository). docs/gpu.md says how to run this in one command.
+repository). docs/how-to/gpu.md says how to run this in one command.
 """
 
 import shutil
@@ -29,7 +29,7 @@ from trainer.training.step import Forward, Stepper
 pytestmark = [
     pytest.mark.skipif(
         not torch.cuda.is_available(),
-        reason="needs an NVIDIA GPU, torch.cuda.is_available() is False here: docs/gpu.md says how to run it on one",
+        reason="needs an NVIDIA GPU, torch.cuda.is_available() is False here: docs/how-to/gpu.md says how to run it",
     ),
     pytest.mark.filterwarnings("default"),  # those of drivers and compilers that we have not seen are no failures
 ]

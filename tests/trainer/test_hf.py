@@ -142,6 +142,8 @@ def hf_folder(request, tmp_path_factory) -> Path:
     ("kind", "length", "lengths"),
     [
         ("reference", 256, [[150, 70, 36], [256]]),
+        ("segments", 256, [[150, 70, 36], [156, 100]]),
+        ("segments", 512, [[330, 3, 179], [512]]),
         ("batched", 256, [[150, 70, 36], [156, 100]]),
         ("batched", 512, [[330, 3, 179], [512]]),  # local layers in blocks of the window
     ],

@@ -1,7 +1,7 @@
 """Who multiplies matrices: torch's library, or our own kernel where that one is faster.
 
 torch calls MKL for float32 products on x86 CPUs. On Intel's it is at the peak. On two cores of an EPYC (Zen 3) it does
-110 to 150 GFLOP/s at the shapes of a step, where `products.cpp` does 150 to 178 (docs/benchmarks.md): activations of
+110 to 150 GFLOP/s at the shapes of a step, where `products.cpp` does 150 to 178 (docs/lab-notes.md): activations of
 thousands of rows times weights that fit a cache. Sums over places, the gradients of weights, stay with MKL. The choice
 follows from the processor's maker, never from a measurement: a run that goes on computes as it began.
 
@@ -21,6 +21,7 @@ from trainer.kernels import native
 from trainer.kernels.native import numbers, pointer
 
 GATED_UNIT = 32  # columns that `gated.cpp` takes at once, on processors with the widest vectors
+GEGLU_LEAST = 16  # columns of one vector there, which `geglu_bf16.cpp` needs
 
 
 class Packed(NamedTuple):
@@ -107,11 +108,22 @@ class Own:
             return out_MN
 
 
-TORCH, OWN = Torch(), Own()
+class Gated(Torch):
+    """Torch's products around `geglu_bf16.cpp`: bfloat16 on a CPU."""
+
+    def feed_forward(self, x_TD: Tensor, in_ED: Tensor, out_DF: Tensor) -> Tensor:
+        if out_DF.shape[1] < GEGLU_LEAST:
+            return super().feed_forward(x_TD, in_ED, out_DF)
+        return _GatedFeedForward.apply(x_TD, in_ED, out_DF)
+
+
+TORCH, OWN, GATED = Torch(), Own(), Gated()
 
 
 def products_for(device: torch.device, precision: torch.dtype) -> Products:
     """The faster products for a device in the precision of the products."""
+    if device.type == "cpu" and precision == torch.bfloat16 and native.problem("geglu_bf16") is None:
+        return GATED
     return OWN if device.type == "cpu" and precision == torch.float32 and problem() is None else TORCH
 
 
@@ -139,6 +151,18 @@ def gated(x_TD: Tensor, in_ED: Tensor, u_TE: Tensor, h_TF: Tensor) -> None:
 def gated_backward(grad_TD: Tensor, out_DF: Tensor, u_TE: Tensor, du_TE: Tensor, h_TF: Tensor) -> None:
     """Write the gradient of u where that of h W_out^T is `grad`, and h again; all contiguous float32."""
     _call("gated", "premask_gated_backward", (grad_TD, out_DF, u_TE), (*grad_TD.shape, h_TF.shape[1]), (du_TE, h_TF))
+
+
+@native.operation("geglu(Tensor u, Tensor(a!) h) -> ()")
+def fused_geglu(u_TE: Tensor, h_TF: Tensor) -> None:
+    """Write h = gelu(value) gate of the halves of u; both contiguous bfloat16."""
+    _call("geglu_bf16", "premask_geglu", (u_TE,), h_TF.shape, (h_TF,))
+
+
+@native.operation("geglu_backward(Tensor dh, Tensor u, Tensor(a!) du, Tensor(b!) h) -> ()")
+def fused_geglu_backward(dh_TF: Tensor, u_TE: Tensor, du_TE: Tensor, h_TF: Tensor) -> None:
+    """Write the gradient of u where that of h is `dh`, and h again; all contiguous bfloat16."""
+    _call("geglu_bf16", "premask_geglu_backward", (dh_TF, u_TE), h_TF.shape, (du_TE, h_TF))
 
 
 def _call(
@@ -190,3 +214,23 @@ class _FeedForward(torch.autograd.Function):
         dx_TD = torch.empty_like(x_TD)
         product(du_TE, in_ED, False, dx_TD)
         return dx_TD, torch.mm(du_TE.t(), x_TD), torch.mm(grad_TD.t(), h_TF)
+
+
+class _GatedFeedForward(torch.autograd.Function):
+    """As torch differentiates the three operations, but of what lies between the products only u is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x_TD: Tensor, in_ED: Tensor, out_DF: Tensor) -> Tensor:
+        u_TE = torch.mm(x_TD, in_ED.t())
+        h_TF = u_TE.new_empty(u_TE.shape[0], out_DF.shape[1])
+        fused_geglu(u_TE, h_TF)
+        ctx.save_for_backward(x_TD, in_ED, out_DF, u_TE)
+        return torch.mm(h_TF, out_DF.t())
+
+    @staticmethod
+    def backward(ctx: Any, grad_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x_TD, in_ED, out_DF, u_TE = ctx.saved_tensors
+        dh_TF = torch.mm(grad_TD, out_DF)
+        du_TE, h_TF = torch.empty_like(u_TE), torch.empty_like(dh_TF)
+        fused_geglu_backward(dh_TF, u_TE, du_TE, h_TF)
+        return torch.mm(du_TE, in_ED), torch.mm(du_TE.t(), x_TD), torch.mm(grad_TD.t(), h_TF)

@@ -13,9 +13,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <new>
 
+#include "scratch.h"
 #include "tiles.h"
 
 namespace {
@@ -43,28 +42,6 @@ struct Task {
     Int width;                         // of a row in scratch: dim up to a multiple of COLUMNS, and a gap
     float scale;
 };
-
-// Memory of one thread, kept from call to call.
-struct Scratch {
-    float* memory = nullptr;
-    Int room = 0, used = 0;
-    ~Scratch() { std::free(memory); }
-    void begin(Int floats) {
-        if (floats > room) {
-            std::free(memory);
-            room = up(floats, 1 << 16);
-            memory = static_cast<float*>(std::aligned_alloc(64, room * sizeof(float)));
-            if (memory == nullptr) throw std::bad_alloc();
-        }
-        used = 0;
-    }
-    float* take(Int floats) {
-        float* result = memory + used;
-        used += up(floats, 16);
-        return result;
-    }
-};
-thread_local Scratch scratch;
 
 // Rows of one head with a gap of 16 between them, so that a column's lines don't fall into one set of the cache.
 inline Int gapped(Int n) { return up(n, COLUMNS) + 16; }
@@ -164,10 +141,10 @@ void scores(const Task& task, Int n, Int first, Int rows, Range range, const flo
 
 void forward_unit(const Task& task, Int start, Int n, Int head, float* out, float* lse) {
     const Int wide = up(n, COLUMNS), ld = gapped(n), columns = up(task.dim, COLUMNS);
-    scratch.begin(3 * wide * task.width + task.dim * ld + BLOCK * (ld + task.width) + 256);
-    float *q = scratch.take(wide * task.width), *k = scratch.take(wide * task.width);
-    float *v = scratch.take(wide * task.width), *k_columns = scratch.take(task.dim * ld);
-    float *s = scratch.take(BLOCK * ld), *block = scratch.take(BLOCK * task.width);
+    scratch.begin(4 * (3 * wide * task.width + task.dim * ld + BLOCK * (ld + task.width) + 256));
+    float *q = scratch.take<float>(wide * task.width), *k = scratch.take<float>(wide * task.width);
+    float *v = scratch.take<float>(wide * task.width), *k_columns = scratch.take<float>(task.dim * ld);
+    float *s = scratch.take<float>(BLOCK * ld), *block = scratch.take<float>(BLOCK * task.width);
     gather(task, start, n, head, 0, task.scale, q);
     gather(task, start, n, head, 1, 1.f, k);
     gather(task, start, n, head, 2, 1.f, v);
@@ -208,13 +185,13 @@ void forward_unit(const Task& task, Int start, Int n, Int head, float* out, floa
 void backward_unit(const Task& task, Int start, Int n, Int head, const float* grad, const float* out, const float* lse,
                    float* grad_qkv) {
     const Int wide = up(n, COLUMNS), ld = gapped(n), columns = up(task.dim, COLUMNS);
-    scratch.begin(5 * wide * task.width + 2 * task.dim * ld + BLOCK * (2 * ld + task.width) + wide + 512);
-    float *q = scratch.take(wide * task.width), *k = scratch.take(wide * task.width);
-    float *g = scratch.take(wide * task.width);
-    float *dk = scratch.take(wide * task.width), *dv = scratch.take(wide * task.width);
-    float *k_columns = scratch.take(task.dim * ld), *v_columns = scratch.take(task.dim * ld);
-    float *s = scratch.take(BLOCK * ld), *ds = scratch.take(BLOCK * ld), *dq = scratch.take(BLOCK * task.width);
-    float* shared = scratch.take(wide);  // sum(dO out) of each query
+    scratch.begin(4 * (5 * wide * task.width + 2 * task.dim * ld + BLOCK * (2 * ld + task.width) + wide + 512));
+    float *q = scratch.take<float>(wide * task.width), *k = scratch.take<float>(wide * task.width);
+    float *g = scratch.take<float>(wide * task.width);
+    float *dk = scratch.take<float>(wide * task.width), *dv = scratch.take<float>(wide * task.width);
+    float *k_columns = scratch.take<float>(task.dim * ld), *v_columns = scratch.take<float>(task.dim * ld);
+    float *s = scratch.take<float>(BLOCK * ld), *ds = scratch.take<float>(BLOCK * ld), *dq = scratch.take<float>(BLOCK * task.width);
+    float* shared = scratch.take<float>(wide);  // sum(dO out) of each query
     gather(task, start, n, head, 0, task.scale, q);
     gather(task, start, n, head, 1, 1.f, k);
     gather(task, start, n, head, 2, 1.f, dv);  // turned over at once

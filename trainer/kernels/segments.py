@@ -1,4 +1,5 @@
-"""Rotary attention inside segments on CPUs: `segments.cpp`, built when it is first wanted, as two torch operations.
+"""Rotary attention inside segments on CPUs: `segments.cpp` for float32 and `segments_bf16.cpp` for bfloat16, built when
+they are first wanted, as two torch operations.
 
 The kernel works on the segments as they lie in the batch: it reads the packed qkv that a matrix product wrote, turns
 queries and keys on the way in and gradients on the way out, makes scores only where a query sees a key, and keeps
@@ -7,7 +8,8 @@ the masks, the pairs in other segments, the [L, L] probabilities, and the copies
 
     a row of 256 places, segments of 100, 120 and 36: 25,696 of 65,536 pairs are made, fewer still in local layers
 
-`native` compiles the kernel for this processor.
+In bfloat16, scores and all sums are float32, and what products take is rounded. `native` compiles the kernels for this
+processor.
 
 Legend: T places; L positions; H heads; K head dimension.
 """
@@ -20,14 +22,17 @@ from trainer.kernels import native
 WHOLE = -1  # a window that hides nothing
 
 
-def problem() -> str | None:
-    """Why the kernel can't be had here, in a few words; None if it is ready to be called."""
-    return native.problem("segments")
+LIBRARIES = {torch.float32: "segments", torch.bfloat16: "segments_bf16"}
+
+
+def problem(precision: torch.dtype = torch.float32) -> str | None:
+    """Why the kernel can't be had here in a precision, in a few words; None if it is ready to be called."""
+    return native.problem(LIBRARIES[precision])
 
 
 def _call(name: str, qkv: Tensor, cos: Tensor, sin: Tensor, borders: Tensor, window: int, *others: Tensor) -> None:
     heads, dim = qkv.shape[2:]
-    getattr(native.library("segments"), name)(
+    getattr(native.library(LIBRARIES[qkv.dtype]), name)(
         *map(native.pointer, (qkv, cos, sin, borders)),
         *native.numbers(borders.numel() - 1, heads, dim, window, torch.get_num_threads()),
         *map(native.pointer, others),
@@ -39,17 +44,17 @@ def attend_segments(qkv: Tensor, cos: Tensor, sin: Tensor, borders: Tensor, wind
     """Attention of every place over its segment, and the logarithm of each sum of exponentials.
 
     Args:
-        qkv: float32 [T, 3, H, K], not turned yet.
+        qkv: float32 or bfloat16 [T, 3, H, K], not turned yet.
         cos, sin: float32 [L, K / 2], by position in the segment.
         borders: int32, ascending, from 0 to T: where segments begin and the last one ends; empty ones are allowed.
         window: place i sees j in its segment iff |i - j| <= window; WHOLE: all.
 
     Returns:
-        float32 [T, H, K] and [T, H].
+        [T, H, K] in the precision of qkv, and float32 [T, H].
     """
     qkv, borders = qkv.contiguous(), borders.contiguous()
     places, _, heads, dim = qkv.shape
-    out, lse = qkv.new_empty(places, heads, dim), qkv.new_empty(places, heads)
+    out, lse = qkv.new_empty(places, heads, dim), cos.new_empty(places, heads)
     _call("premask_forward", qkv, cos, sin, borders, window, out, lse)
     return out, lse
 
@@ -57,7 +62,7 @@ def attend_segments(qkv: Tensor, cos: Tensor, sin: Tensor, borders: Tensor, wind
 @attend_segments.register_fake
 def _(qkv: Tensor, cos: Tensor, sin: Tensor, borders: Tensor, window: int) -> tuple[Tensor, Tensor]:
     places, _, heads, dim = qkv.shape
-    return qkv.new_empty(places, heads, dim), qkv.new_empty(places, heads)
+    return qkv.new_empty(places, heads, dim), cos.new_empty(places, heads)
 
 
 @torch.library.custom_op("premask::attend_segments_backward", mutates_args=(), device_types="cpu")

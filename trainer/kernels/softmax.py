@@ -1,4 +1,4 @@
-"""`softmax_gradient` of trainer/model/loss.py for float32 logits on a CPU, in C++: `softmax.cpp`."""
+"""`softmax_gradient` of trainer/model/loss.py on a CPU in C++, float32 and bfloat16: `softmax.cpp`."""
 
 import torch
 from torch import Tensor
@@ -14,9 +14,13 @@ def problem() -> str | None:
 def softmax_gradient(logits_CV: Tensor, bias_V: Tensor, target_C: Tensor) -> tuple[Tensor, Tensor]:
     """As `trainer.model.loss.softmax_gradient`, in one pass over memory; `logits` are contiguous."""
     assert logits_CV.is_contiguous()
-    assert logits_CV.dtype == torch.float32
-    loss_C, hit_C = (logits_CV.new_empty(target_C.numel()) for _ in range(2))
-    native.library("softmax").premask_softmax_gradient(
+    library = native.library("softmax")
+    kernels = {
+        torch.float32: library.premask_softmax_gradient,
+        torch.bfloat16: library.premask_softmax_gradient_bf16,
+    }
+    loss_C, hit_C = (bias_V.new_empty(target_C.numel()) for _ in range(2))
+    kernels[logits_CV.dtype](
         *map(native.pointer, (logits_CV, bias_V.contiguous(), target_C.contiguous())),
         *native.numbers(*logits_CV.shape),
         *map(native.pointer, (loss_C, hit_C)),

@@ -72,16 +72,23 @@ inline Vec exponential(Vec x) {
     return result;
 }
 
+// Over the lanes, half of them at a time: a chain of as many additions as there are lanes takes longer than a row's rest.
 inline float sum(Vec x) {
-    float total = 0;
-    for (int i = 0; i < LANES; ++i) total += x[i];
-    return total;
+    float lanes[LANES];
+    store(lanes, x);
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+    return lanes[0];
 }
 
 inline float greatest(Vec x) {
-    float top = x[0];
-    for (int i = 1; i < LANES; ++i) top = x[i] > top ? x[i] : top;
-    return top;
+    float lanes[LANES];
+    store(lanes, x);
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) lanes[i] = lanes[i + half] > lanes[i] ? lanes[i + half] : lanes[i];
+    return lanes[0];
 }
 
 }  // namespace

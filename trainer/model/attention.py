@@ -11,8 +11,8 @@ of the same row and, in local layers, |i - j| <= window.
     i = 4     . . . x x x x .      global        . . . x x x . .      local
 
 - `Varlen` (CUDA): `torch.nn.attention.varlen.varlen_attn` over cu_seqlens: flash attention, nothing [L, L] in memory.
-- `Segments` (CPU, float32): our own kernel over the segments as they lie in the batch, rotation included.
-- `Batched` (CPU, bfloat16 or without a C++ compiler): two batched products and a softmax per layer, with a backward
+- `Segments` (CPU): our own kernel over the segments as they lie in the batch, rotation included.
+- `Batched` (CPU without a C++ compiler): two batched products and a softmax per layer, with a backward
   pass of four products; the probabilities are saved. Cost per head: 12 L^2 K flops. Local layers from L = 512 on work
   on blocks of `window` queries x 3 `window` keys instead: 36 L window K flops.
 - `Reference`: `scaled_dot_product_attention` with a dense mask; the oracle of the tests.
@@ -53,7 +53,7 @@ def attention_kind(device: torch.device, precision: torch.dtype) -> str:
     """The fastest attention that can be had on a device, in the precision of the products."""
     if device.type == "cuda":
         return "varlen"
-    return "segments" if precision == torch.float32 and problem() is None else "batched"
+    return "segments" if problem(precision) is None else "batched"
 
 
 def make_attention(kind: str, *, rows: int, length: int, window: int) -> Attention:
@@ -73,7 +73,7 @@ def segment_numbers(position_ids_T: Tensor) -> Tensor:
 
 
 class Segments:
-    """Our CPU kernel; float32. See kernels/segments.py."""
+    """Our CPU kernel. See kernels/segments.py."""
 
     def __init__(self, *, window: int) -> None:
         self.window = window

@@ -13,7 +13,7 @@ making the gradient in the forward pass is Liger's (Hsu et al. 2024, sec. 3.2).
 
 `F.linear_cross_entropy` of torch 2.13 returns a bf16 loss for bf16 input, so we have our own.
 
-The kernel is plain torch (`softmax_gradient`), Triton on GPUs, C++ for float32 on CPUs (kernels/softmax.py), or the
+The kernel is plain torch (`softmax_gradient`), Triton on GPUs, C++ on CPUs (kernels/softmax.py), or the
 plain one compiled by Inductor.
 """
 
@@ -29,6 +29,7 @@ from trainer.kernels.products import TORCH, Products
 
 CHUNK = 2048  # targets at a time: 64 MiB of logits at a vocabulary of 8,192
 CPU_CHUNK = 256  # on a CPU: what fits into its caches is passed over three times without touching memory
+CPU_CHUNK_LOW = 512  # in bfloat16: each chunk's gradient of the decoder is rounded, and added in a pass of its own
 
 # (logits_CV, bias_V, target_C) -> (loss_C, hit_C); logits are replaced by their gradient in their own precision
 Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -91,7 +92,7 @@ class _TargetLoss(torch.autograd.Function):
         decoder, back = products.pack(weight.t()), products.pack(weight) if gradient else None
         losses, hits, dx = [], [], []
         dweight_VD = dbias_V = None
-        chunk = CHUNK if x_ND.is_cuda else CPU_CHUNK
+        chunk = CHUNK if x_ND.is_cuda else CPU_CHUNK if compute == torch.float32 else CPU_CHUNK_LOW
         for x_CD, target_C in zip(x_ND.split(chunk), target_N.split(chunk), strict=True):
             d_CV = products.multiply(x_CD, decoder)
             loss_C, hit_C = kernel(d_CV, bias_V, target_C)

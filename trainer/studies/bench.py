@@ -150,7 +150,7 @@ def _flops(dataset: Dataset, settings: RunSettings, batch: Any) -> float:
 GROUPS = {
     "matrix products": ("aten::mm", "aten::addmm", "mkldnn", "premask::product", "premask::multiply", "premask::gated"),
     "attention": ("aten::bmm", "aten::baddbmm", "aten::_softmax", "premask::attend"),
-    "fused kernels": ("Call CompiledFxGraph", "premask::norm"),
+    "fused kernels": ("Call CompiledFxGraph", "premask::norm", "premask::geglu"),
     "optimizer": ("_fused_adam", "_foreach", "linalg_vector_norm"),
 }
 GPU_GROUPS = {  # by names of kernels

@@ -300,7 +300,7 @@ def usual_segments(dataset: Dataset, batch_rows: int) -> int:
 
     The loader's own bound is what every row could have at once, several times as much. Flash attention starts
     programs for every segment that there might be: on an H100, a layer of 32 rows of 1,024, one segment each, takes
-    1.8 ms with borders for 32 segments and 2.4 ms with borders for 1,024 (docs/gpu.md).
+    1.8 ms with borders for 32 segments and 2.4 ms with borders for 1,024 (docs/lab-notes.md).
     """
     facts, most = dataset.manifest.splits[TRAIN], batch_rows * dataset.manifest.max_segments
     mean = batch_rows * (facts["num_segments"] / facts["num_rows"] + 1)  # and a padding at each row's end

@@ -58,8 +58,8 @@ def choose(settings: RunSettings, *, precision: str | None = None, parallel: Par
             raise ConfigError("compile: on needs a C++ compiler: install the package g++ (Debian, Ubuntu) or gcc-c++")
         notes.append("no C++ compiler: running eagerly, about 1.3 times slower; install the package g++ (or gcc-c++)")
         compiled = False
-    elif device.type == "cpu" and wanted == "float32" and segments.problem():
-        notes.append(f"attention by products over whole rows, the slower way: {segments.problem()}")
+    elif device.type == "cpu" and (problem := segments.problem(getattr(torch, wanted))):
+        notes.append(f"attention by products over whole rows, the slower way: {problem}")
     deterministic = settings.deterministic if settings.deterministic is not None else device.type == "cpu"
     return Machine(
         device=device,
@@ -149,7 +149,7 @@ def compile_parts(model: Encoder) -> None:
         from trainer.kernels.triton_loss import softmax_gradient  # Triton comes with torch for CUDA only
 
         model.loss_kernel = softmax_gradient
-    elif model.compute == torch.float32 and softmax.problem() is None:
+    elif model.compute in (torch.float32, torch.bfloat16) and softmax.problem() is None:
         model.loss_kernel = softmax.softmax_gradient
     else:
         model.loss_kernel = compiled_kernel()

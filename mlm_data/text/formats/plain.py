@@ -6,11 +6,10 @@ import numpy as np
 
 from mlm_data.config import InputSettings
 from mlm_data.text.batches import batch, quarantined
-from mlm_data.text.blocks import TRUNCATED, read_blocks
+from mlm_data.text.blocks import read_blocks, truncated
 from mlm_data.text.borders import Block, Places
 from mlm_data.text.encodings import decode, find_encoding
 from mlm_data.text.formats.record import Format
-from mlm_data.text.json_lines import BAD_UTF8
 from mlm_data.text.streams import ByteStream
 from mlm_data.types import Documents, Slice
 
@@ -30,11 +29,11 @@ def _read_whole(piece: Slice, settings: InputSettings, replace: bool) -> Documen
         data = stream.read_all()
     units, codec = find_encoding(data[:4], settings.encoding)
     if stream.damage:
-        return batch(piece, settings, (quarantined(piece, 0, TRUNCATED, stream.damage),), len(data))
+        return batch(piece, settings, (truncated(piece, stream, 0),), len(data))
     ends = np.array([len(data) - len(units.mark)])
     body = data[len(units.mark) :]
     text, kept, problems = decode(body, np.zeros(1, np.int64), ends, codec, replace)
-    bad = tuple(quarantined(piece, 0, BAD_UTF8, detail) for _, detail in problems)
+    bad = tuple(quarantined(piece, 0, reason, detail, len(data)) for _, reason, detail in problems)
     return batch(piece, settings, bad, len(data), text, np.full(len(kept), len(units.mark), np.int64))
 
 
@@ -49,7 +48,8 @@ def _text_batch(
 ) -> Documents:
     text, kept, problems = decode(block.data, *places, codec, replace)
     offsets = places[0] + block.offset
-    bad = tuple(quarantined(piece, int(offsets[i]), BAD_UTF8, detail) for i, detail in problems)
+    sizes = places[1] - places[0]
+    bad = tuple(quarantined(piece, int(offsets[i]), reason, detail, int(sizes[i])) for i, reason, detail in problems)
     return batch(piece, settings, bad, num_bytes, text, offsets[kept])
 
 

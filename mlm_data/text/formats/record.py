@@ -35,6 +35,20 @@ class CountParts(Protocol):
     def __call__(self, stream: pa.NativeFile, settings: InputSettings, path: str) -> int: ...
 
 
+class CheckHead(Protocol):
+    """Looks at the first bytes of a file, decompressed.
+
+    Raises:
+        InputError: the file has not what the settings want, a column for example.
+    """
+
+    def __call__(self, head: bytes, settings: InputSettings, path: str) -> None: ...
+
+
+def _accept(head: bytes, settings: InputSettings, path: str) -> None:
+    del head, settings, path
+
+
 def _never(settings: InputSettings) -> bool:
     del settings
     return False
@@ -50,6 +64,7 @@ class Format:
     settings: frozenset[str]  # fields of InputSettings that mean something here
     takes_compression: bool = True  # whether it can be read through gzip and the like
     count_parts: CountParts | None = None  # None: slices count bytes
+    check_head: CheckHead = _accept
     splits_at_lines: Callable[[InputSettings], bool] = _never  # whether any line end may be a slice's border
     read: Read
 

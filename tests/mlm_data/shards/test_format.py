@@ -1,4 +1,4 @@
-"""The format is what docs/format.md says: golden files, the digest as a literal, and the words' bytes."""
+"""The format is what docs/reference/format.md says: golden files, the digest as a literal, and the words' bytes."""
 
 from pathlib import Path
 

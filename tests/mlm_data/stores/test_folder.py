@@ -2,15 +2,19 @@
 
 import errno
 import hashlib
+import http.server
 import os
 import pickle
 import tempfile
+import threading
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from mlm_data.errors import InputError, StorageError
+from mlm_data.dataset.manifest import load_manifest
+from mlm_data.dataset.publish import check_output
+from mlm_data.errors import InputError, PremaskError, StorageError
 from mlm_data.stores.folder import TEMPORARY, Folder, explain, file_info, open_input, stat_identity
 
 
@@ -209,3 +213,53 @@ def test_flush_covers_what_was_written_and_an_absent_folder(tmp_path):
     folder.write("a/b", b"x")
     folder.flush()
     assert folder.read("a/b") == b"x"
+
+
+class _Denying(http.server.BaseHTTPRequestHandler):
+    """A bucket's server that refuses everything."""
+
+    def _refuse(self):
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.send_response(403)
+        self.send_header("content-type", "application/xml")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _refuse  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def denied():
+    """The address of a bucket to which access is denied."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Denying)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place = f"127.0.0.1:{server.server_address[1]}"
+    yield f"s3://key:secret@bucket/data?endpoint_override={place}&scheme=http&region=us-east-1"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda folder: folder.exists("LATEST"),
+        lambda folder: folder.names(),
+        lambda folder: folder.num_bytes("x"),
+        lambda folder: folder.read("x"),
+        lambda folder: folder.write("x", b"data"),
+        lambda folder: check_output(folder),
+        lambda folder: load_manifest(folder),
+        lambda folder: open_input(folder.location.replace("data?", "data/x?")).read(),
+    ],
+    ids=["exists", "names", "num_bytes", "read", "write", "check_output", "load_manifest", "open_input"],
+)
+def test_a_bucket_that_denies_access_is_one_line(denied, action):
+    with pytest.raises(PremaskError, match="access denied: check the credentials and the bucket's policy") as caught:
+        action(Folder(denied))
+    assert "\n" not in str(caught.value)

@@ -50,8 +50,30 @@ def compact(value):
     return json.dumps(value, ensure_ascii=False)
 
 
+def is_no_text(data):
+    controls = sum(byte < 32 and byte not in b"\t\n\v\f\r\x1b" for byte in data)
+    return 0 in data and controls > len(data) / 10
+
+
+class NotTextError(Exception):
+    """Something else stands where a string should be."""
+
+
+def strings(value):
+    """The strings of a value, by the plain rule."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return [part for item in value for part in strings(item)]
+    if isinstance(value, Raw) or not isinstance(value, str):
+        raise NotTextError
+    return [value]
+
+
 def expected(line):
     """(text, other) of one line, or the reason why it has no text."""
+    if is_no_text(line):
+        return "not_text"
     try:
         value = DECODER.decode(line.decode())
     except UnicodeDecodeError:
@@ -63,10 +85,17 @@ def expected(line):
     if "text" not in value:
         return "no_text_field"
     text, other = value["text"], value.get("x")
-    if not isinstance(text, str) or isinstance(text, Raw):
+    try:
+        parts = strings(text)
+    except NotTextError:
         return "text_not_a_string"
+    if not parts:
+        return "text_not_a_string" if text is None else "no_text_field"
+    text = "\n\n".join(part for part in parts if part)
     if re.search("[\ud800-\udfff]", text):
         return "bad_utf8"
+    if is_no_text(text.encode()):
+        return "not_text"
     if other is not None and (isinstance(other, Raw) or not isinstance(other, str)):
         other = compact(other)
     return text, None if other is None else re.sub("[\ud800-\udfff]", "\ufffd", other)

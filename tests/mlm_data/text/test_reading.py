@@ -8,8 +8,10 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +23,7 @@ from mlm_data.build.units import plan_units
 from mlm_data.config import BuildConfig
 from mlm_data.errors import ConfigError, InputError
 from mlm_data.settings import parse_settings
+from mlm_data.text.borders import find_lines, find_paragraphs
 from mlm_data.text.encodings import check_encoding
 from mlm_data.text.reading import read_slice, read_unit
 from mlm_data.types import Slice, Unit
@@ -78,38 +81,32 @@ def save(path, data):
 
 # --- text -------------------------------------------------------------------------------------------------------
 
-BLANK = b" \t\r\v\f"
+BLANK = b" \t\v\f"
+LINE = re.compile(rb"([^\r\n]*)(\r\n|\r|\n|$)")
 
 
 def lines_twin(data):
-    """(offset, text) of each line, by Python."""
+    """(offset, bytes) of each line, blank ones too, by Python."""
     start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
-    for match in re.finditer(rb"[^\n]*\n|[^\n]+$", data[start:]):
-        line = match[0]
-        if line.strip(BLANK + b"\n"):
-            ended = line[:-1].removesuffix(b"\r") if line.endswith(b"\n") else line
-            yield start + match.start(), ended.decode()
+    return [(match.start(), match[1]) for match in LINE.finditer(data, start) if match[0]]
 
 
-def paragraphs_twin(data):
-    start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
+def documents_by_line(data):
+    return [(offset, line.decode()) for offset, line in lines_twin(data) if line.strip(BLANK)]
+
+
+def documents_by_paragraph(data):
     first = last = None
-    for match in re.finditer(rb"[^\n]*\n|[^\n]+$", data[start:]):
-        line = match[0]
-        if not line.strip(BLANK + b"\n"):
-            if first is not None:
-                yield first, data[first:last].decode()
+    for offset, line in [*lines_twin(data), (len(data), b"")]:
+        if line.strip(BLANK):
+            first, last = offset if first is None else first, offset + len(line)
+        elif first is not None:
+            yield first, data[first:last].decode()
             first = None
-            continue
-        first = start + match.start() if first is None else first
-        ended = line[:-1].removesuffix(b"\r") if line.endswith(b"\n") else line
-        last = start + match.start() + len(ended)
-    if first is not None:
-        yield first, data[first:last].decode()
 
 
 tokens = st.sampled_from(
-    [b"\n", b"\n", b"\n\n", b"\r\n", b"\r", b" ", b"\t\n", b"\v", b"a", b"bc", b"\0", "é漢".encode()]
+    [b"\n", b"\n", b"\n\n", b"\r\n", b"\r\n", b"\r", b"\r", b" ", b"\t\n", b"\v", b"a", b"bc", b"\1", "é漢".encode()]
 )
 bodies = st.lists(tokens, max_size=25).map(b"".join)
 marked = st.tuples(st.sampled_from([b"", b"", b"\xef\xbb\xbf"]), bodies).map(b"".join)
@@ -119,11 +116,66 @@ marked = st.tuples(st.sampled_from([b"", b"", b"\xef\xbb\xbf"]), bodies).map(b""
 @given(marked, st.lists(st.integers(0, 60), max_size=5), st.integers(1, 40), st.sampled_from(["line", "paragraph"]))
 def test_any_split_gives_the_same_documents(scratch, data, cuts, batch_bytes, documents):
     save(scratch, data)
-    twin = lines_twin if documents == "line" else paragraphs_twin
+    twin = documents_by_line if documents == "line" else documents_by_paragraph
     borders = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
     found, bad = read(scratch, borders=borders, documents=documents, batch_bytes=batch_bytes)
     assert found == list(twin(data))
     assert not bad
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "shift_jis", "utf-16-le", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("batch_bytes", [1, 2, 3, 5, 8, 1 << 20])
+def test_any_line_end_in_any_encoding(scratch, newline, encoding, batch_bytes):
+    """U+0D0A and U+0A0D hold the bytes of line ends, and are none."""
+    wide = "\u0d0a\u0a0d" if encoding.startswith("utf") else ""
+    lines = ["one" + wide, "", "two", "three", "", ""]
+    data = newline.join(lines).encode(encoding)
+    save(scratch, data)
+    found, _ = read(scratch, documents="line", encoding=encoding, batch_bytes=batch_bytes)
+    assert [text for _, text in found] == ["one" + wide, "two", "three"]
+    found, _ = read(scratch, documents="paragraph", encoding=encoding, batch_bytes=batch_bytes)
+    assert [text for _, text in found] == ["one" + wide, "two" + newline + "three"]
+    for offset, text in found:
+        assert data[offset:].startswith(text.encode(encoding))
+
+
+@pytest.mark.parametrize("documents", ["line", "paragraph"])
+def test_every_place_to_split_a_file_of_mixed_ends(scratch, documents):
+    data = b"a\r\nb\rc\n\r\n\rd\r\r\ne\n\rf\r\n"
+    twin = documents_by_line if documents == "line" else documents_by_paragraph
+    save(scratch, data)
+    for cut in range(1, len(data)):
+        for batch_bytes in (1, 2, 1 << 20):
+            found, _ = read(scratch, borders=[0, cut, len(data)], documents=documents, batch_bytes=batch_bytes)
+            assert found == list(twin(data)), cut
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([10, 13, 32, 9, 97, 255]), max_size=60).map(lambda units: np.array(units, np.uint8)))
+def test_lines_without_returns_take_the_same_places(data):
+    data = np.where(data == 13, 98, data).astype(np.uint8)
+    for find in (find_lines, find_paragraphs):
+        for slow, fast in zip(find(data), find(data, has_returns=False), strict=True):
+            assert slow.tolist() == fast.tolist()
+
+
+def test_a_return_ends_a_line_of_json(scratch):
+    """No JSON string holds one as it is, so a file of an old Mac is no single bad line."""
+    data = b'{"text": "one"}\r{"text": "a\\rb"}\rbad\r\n{"text": "two"}\r'
+    for borders in (None, *([0, cut, len(data)] for cut in range(1, len(data)))):
+        found, bad = read(save(scratch, data), "jsonl", borders=borders, batch_bytes=10)
+        assert [text for _, text in found] == ["one", "a\rb", "two"]
+        assert bad == [(data.index(b"bad"), "bad_json")]
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"])
+def test_a_break_behind_a_line_end_loses_no_line(scratch, ending):
+    packed = zlib.compressobj(wbits=31)
+    data = packed.compress(b"one" + ending + b"two" + ending) + packed.flush(zlib.Z_SYNC_FLUSH)
+    found, bad = read(save(scratch, data), compression="gzip", documents="line")
+    assert [text for _, text in found] == ["one", "two"]
+    assert [reason for _, reason in bad] == ["truncated"]
 
 
 def test_a_file_is_one_document(scratch):
@@ -424,7 +476,7 @@ def test_other_columns_become_strings(scratch, kind):
         }
     )
     form, parts = write_table(scratch, table, kind)
-    config = configure(id_field="url", keep_fields=("n", "x", "ok", "day", "list", "struct", "lang", "absent", "text"))
+    config = configure(id_field="url", keep_fields=("n", "x", "ok", "day", "list", "struct", "lang", "text"))
     (batch,) = read_slice(piece_of(scratch, form, end=parts), config)
     assert batch.table.drop_columns(["text", "offset"]).to_pydict() == {
         "id_field": ["u1", None],
@@ -435,7 +487,6 @@ def test_other_columns_become_strings(scratch, kind):
         "keep.list": ["[1,null]", None],
         "keep.struct": ['{"a":"\u00fc","b":[1]}', '{"a":null,"b":[]}'],
         "keep.lang": ["en", "de"],
-        "keep.absent": [None, None],
         "keep.text": ["a", "b"],
     }
     assert set(batch.table.schema.types[2:]) == {pa.string()}
@@ -445,7 +496,7 @@ def test_other_columns_become_strings(scratch, kind):
 def test_fields_of_structs(scratch, kind):
     inner = [{"text": "a", "n": 1, "deep": {"x": "y"}}, {"text": None, "n": 2, "deep": None}, None]
     form, parts = write_table(scratch, pa.table({"doc": inner, "doc.z": ["1", "2", "3"]}), kind)
-    config = configure(text_field="doc.text", keep_fields=("doc.n", "doc.deep.x", "doc.z", "doc.none", "doc"))
+    config = configure(text_field="doc.text", keep_fields=("doc.n", "doc.deep.x", "doc.z", "doc"))
     (batch,) = read_slice(piece_of(scratch, form, end=parts), config)
     assert batch.table.to_pydict() == {
         "text": ["a"],
@@ -453,7 +504,6 @@ def test_fields_of_structs(scratch, kind):
         "keep.doc.n": ["1"],
         "keep.doc.deep.x": ["y"],
         "keep.doc.z": ["1"],
-        "keep.doc.none": [None],
         "keep.doc": ['{"text":"a","n":1,"deep":{"x":"y"}}'],
     }
     assert [item.reason for item in batch.quarantined] == ["text_not_a_string"] * 2
@@ -546,7 +596,7 @@ def test_books_by_paragraph_lose_nothing(corpora):
         data = path.read_bytes()
         step = len(data) // 7
         found, bad = read(path, documents="paragraph", borders=[*range(0, 7 * step, step), len(data)])
-        assert found == list(paragraphs_twin(data))
+        assert found == list(documents_by_paragraph(data))
         assert not bad
         assert re.sub(r"\s", "", data.decode("utf-8-sig")) == re.sub(r"\s", "", "".join(text for _, text in found))
 

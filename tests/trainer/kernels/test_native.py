@@ -17,7 +17,8 @@ def test_no_compiler_means_products_over_whole_rows(monkeypatch, tmp_path):
     native.library.cache_clear()
     try:
         assert segments.problem() == "no C++ compiler"
-        assert at.attention_kind(torch.device("cpu"), torch.float32) == "batched"
+        for precision in (torch.float32, torch.bfloat16):
+            assert at.attention_kind(torch.device("cpu"), precision) == "batched"
     finally:
         native.problem.cache_clear()
         native.library.cache_clear()
@@ -57,11 +58,11 @@ def test_who_asks_for_one_library_gets_all_compiled_and_one_that_fails_hurts_no_
     native.library.cache_clear()
     try:
         assert native.problem("norm") is None
-        assert sorted(compiled) == ["norm", "products", "segments", "softmax"]
+        assert sorted(compiled) == ["geglu_bf16", "norm", "products", "segments", "segments_bf16", "softmax"]
         assert native.problem("softmax") is None
         assert native.problem("gated") == "no such register"
-        assert len(compiled) == 4
-        assert len(list((tmp_path / "premask").iterdir())) == 4
+        assert len(compiled) == 6
+        assert len(list((tmp_path / "premask").iterdir())) == 6
     finally:
         native.problem.cache_clear()
         native.library.cache_clear()

@@ -5,7 +5,7 @@ import torch
 
 from trainer.config import ModelSettings
 from trainer.kernels import native, products
-from trainer.kernels.products import OWN, TORCH, products_for
+from trainer.kernels.products import GATED, OWN, TORCH, products_for
 from trainer.model.loss import target_loss
 from trainer.training.machine import Machine
 from trainer.training.runs import make_model
@@ -34,8 +34,8 @@ def matrices(*shapes: tuple[int, int]) -> list[torch.Tensor]:
 
 
 def test_it_is_used_where_torch_is_known_to_be_slower():
-    assert products_for(CPU, torch.bfloat16) is TORCH
-    assert products_for(torch.device("meta"), torch.float32) is TORCH
+    assert products_for(torch.device("meta"), torch.float32) is products_for(CPU, torch.float16) is TORCH
+    assert (products_for(CPU, torch.bfloat16) is GATED) == (native.problem("geglu_bf16") is None)
     assert (products_for(CPU, torch.float32) is OWN) == (products.problem() is None)
 
 
@@ -115,6 +115,64 @@ def test_feed_forward_agrees_in_value_and_gradients_compiled_too(width):
     for found in results[1:]:
         for tensor, wanted in zip(found, results[0], strict=True):
             torch.testing.assert_close(tensor, wanted, rtol=1e-5, atol=5e-4)
+
+
+geglu_here = pytest.mark.skipif(
+    native.problem("geglu_bf16") is not None, reason=f"no kernel on this machine: {native.problem('geglu_bf16')}"
+)
+
+
+@geglu_here
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+@pytest.mark.parametrize("width", [64, 37, 8])  # 8: below a vector, by torch's GeGLU
+def test_feed_forward_in_bfloat16_is_as_near_to_the_exact_one_as_torchs(width):
+    x, w_in, w_out, other = (m.bfloat16() for m in matrices((150, 40), (2 * width, 40), (24, width), (150, 24)))
+    results = []
+
+    def exact(x, w_in, w_out):
+        value, gate = (x @ w_in.t()).chunk(2, -1)
+        return (torch.nn.functional.gelu(value) * gate) @ w_out.t()
+
+    compiled = torch.compile(GATED.feed_forward, fullgraph=True)
+    for feed_forward in (exact, TORCH.feed_forward, GATED.feed_forward, *([compiled] if width == 64 else [])):
+        kind = torch.bfloat16 if results else torch.float64
+        inputs = [tensor.to(kind, copy=True).requires_grad_() for tensor in (x, w_in, w_out)]
+        out = feed_forward(*inputs)
+        out.backward(other.to(kind))
+        results.append([out.detach().double(), *(tensor.grad.double() for tensor in inputs)])
+    wanted, torchs, *ours = results
+    for tensors in ours:
+        for tensor, theirs, right in zip(tensors, torchs, wanted, strict=True):
+            error, usual = (float((one - right).abs().max() / right.abs().max()) for one in (tensor, theirs))
+            assert error <= max(1.5 * usual, 2.0**-8)
+
+
+@geglu_here
+def test_geglu_in_bfloat16_is_exact_but_for_one_rounding_and_does_not_depend_on_threads(on_threads):
+    values = torch.linspace(-13, 13, 150 * 37, dtype=torch.float64).view(150, 37).bfloat16()
+    u, dh = torch.cat([values, torch.ones_like(values)], -1), torch.ones_like(values)
+    plain = u.double().requires_grad_()
+    (torch.nn.functional.gelu(plain[:, :37]) * plain[:, 37:]).sum().backward()
+    exact = plain.detach()[:, :37] * torch.erfc(-plain.detach()[:, :37] / 2**0.5) / 2  # torch's gelu is 0 below -8.3
+
+    def both_ways():
+        h, du, again = (torch.full((150, n), torch.nan, dtype=torch.bfloat16) for n in (37, 74, 37))
+        products.fused_geglu(u, h)
+        products.fused_geglu_backward(dh, u, du, again)
+        return torch.cat([h, du, again], -1)
+
+    found = on_threads(both_ways)
+    assert all(torch.equal(one, found[0]) for one in found)
+    h, du, again = found[0].double().split([37, 74, 37], -1)
+    assert torch.equal(h, again)
+    torch.testing.assert_close(h, exact, rtol=2.0**-8, atol=0)
+    torch.testing.assert_close(du[:, :37], plain.grad[:, :37], rtol=2.0**-8, atol=1e-6)
+    assert torch.equal(du[:, 37:], h)
+    h = torch.empty(1, 32, dtype=torch.bfloat16)
+    u = torch.ones(1, 64, dtype=torch.bfloat16)
+    u[0, 3] = torch.nan
+    products.fused_geglu(u, h)
+    assert h.isnan().nonzero().tolist() == [[0, 3]]
 
 
 @here

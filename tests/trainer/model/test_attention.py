@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.trainer.precision import both_precisions, tolerance
 from trainer.kernels import segments
 from trainer.model import attention as at
 from trainer.model.attention import make_attention, segment_numbers
@@ -39,6 +40,7 @@ def test_the_reference_sees_what_the_rule_says():
             assert seen.for_local[0, 0, i, j] == (same and abs(i - j) <= 1)
 
 
+@both_precisions
 @pytest.mark.parametrize("local", [False, True])
 @pytest.mark.parametrize(
     ("rows", "length", "window", "blocks_from"),
@@ -49,21 +51,26 @@ def test_the_reference_sees_what_the_rule_says():
         ([[64], [64]], 64, 24, 64),  # the window does not divide the row: whole rows
     ],
 )
-def test_batched_agrees_with_sdpa_in_values_and_gradients(monkeypatch, rows, length, window, blocks_from, local):
+def test_batched_agrees_with_sdpa_in_values_and_gradients(
+    monkeypatch, rows, length, window, blocks_from, local, precision
+):
     monkeypatch.setattr(at, "BLOCKS_FROM", blocks_from)
     positions, borders = layout(rows)
     results = []
     for kind in ("reference", "batched"):
         attention = make_attention(kind, rows=len(rows), length=length, window=window)
+        kept = torch.float32 if kind == "reference" else getattr(torch, precision)
         q, k, v = inputs(len(rows) * length, 2, 8)
-        out = attention(q, k, v, attention.layout(positions, borders), local=local)
+        out = attention(q.to(kept), k.to(kept), v.to(kept), attention.layout(positions, borders), local=local)
         weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
         (out * weight).sum().backward()
-        results.append((out, q.grad, k.grad, v.grad))
+        results.append((out.detach(), q.grad, k.grad, v.grad))
     for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        error = max(1e-5, tolerance(precision, units=4))
+        assert float((one - other).abs().max()) <= error * float(one.abs().max())
 
 
+@both_precisions
 @pytest.mark.parametrize("local", [False, True])
 @pytest.mark.parametrize(
     ("rows", "length", "heads", "dim", "window"),
@@ -75,8 +82,9 @@ def test_batched_agrees_with_sdpa_in_values_and_gradients(monkeypatch, rows, len
         ([[16], [16]], 16, 1, 128, 1),
     ],
 )
-def test_segments_agree_with_sdpa_in_values_and_gradients(rows, length, heads, dim, window, local):
+def test_segments_agree_with_sdpa_in_values_and_gradients(rows, length, heads, dim, window, local, precision):
     """Rotation included: the kernel turns queries and keys itself, and their gradients back."""
+    low = getattr(torch, precision)
     positions, borders = layout(rows)
     padded = torch.nn.functional.pad(borders, (0, 3), value=int(borders[-1]))  # as a loader fills it up
     cos, sin = rotary_tables(length, dim, 10_000.0)
@@ -84,20 +92,28 @@ def test_segments_agree_with_sdpa_in_values_and_gradients(rows, length, heads, d
     for kind in ("reference", "segments"):
         attention = make_attention(kind, rows=len(rows), length=length, window=window)
         generator = torch.Generator().manual_seed(0)
-        qkv = torch.randn(len(rows) * length, 3, heads, dim, generator=generator, requires_grad=True)
+        qkv = torch.randn(len(rows) * length, 3, heads, dim, generator=generator).to(low).float().requires_grad_()
         seen = attention.layout(positions, padded)
-        out = attention.mix(qkv, *attention.turns(cos, sin, positions), seen, local=local)
+        out = attention.mix(
+            qkv.to(torch.float32 if kind == "reference" else low),
+            *attention.turns(cos, sin, positions),
+            seen,
+            local=local,
+        )
         weight = torch.randn(out.shape, generator=generator)
         (out * weight).sum().backward()
         results.append((out.detach(), qkv.grad))
+        assert out.dtype == (torch.float32 if kind == "reference" else low)
     for one, other in zip(*results, strict=True):
-        assert float((one - other).abs().max()) <= 1e-5 * float(one.abs().max())
+        error = max(1e-5, tolerance(precision, units=2))
+        assert float((one - other).abs().max()) <= error * float(one.abs().max())
 
 
-def test_segments_do_not_depend_on_threads_or_layout():
+@both_precisions
+def test_segments_do_not_depend_on_threads_or_layout(precision):
     positions, borders = layout([[40, 20, 4], [64]])
     cos, sin = rotary_tables(64, 16, 10_000.0)
-    qkv = torch.randn(128, 3, 2, 16, generator=torch.Generator().manual_seed(0))
+    qkv = torch.randn(128, 3, 2, 16, generator=torch.Generator().manual_seed(0)).to(getattr(torch, precision))
     before = torch.get_num_threads()
     results = []
     try:
@@ -112,10 +128,11 @@ def test_segments_do_not_depend_on_threads_or_layout():
     assert positions.numel() == 128
 
 
-def test_a_value_that_is_no_number_shows():
+@both_precisions
+def test_a_value_that_is_no_number_shows(precision):
     _, borders = layout([[8, 8]])
     cos, sin = rotary_tables(16, 8, 10_000.0)
-    qkv = torch.ones(16, 3, 1, 8)
+    qkv = torch.ones(16, 3, 1, 8, dtype=getattr(torch, precision))
     qkv[3, 1, 0, 2] = torch.nan
     out, _ = segments.attend_segments(qkv, cos, sin, borders, segments.WHOLE)
     assert out[:8].isnan().all()
@@ -149,5 +166,6 @@ def test_the_operation_is_registered_soundly():
     bias = torch.zeros(1, 8, 8)
     torch.library.opcheck(at.attend, (q, k, v, bias), test_utils=("test_schema", "test_faketensor"))
     _, borders = layout([[3, 5]])
-    qkv = torch.randn(8, 3, 1, 8, requires_grad=True)
-    torch.library.opcheck(segments.attend_segments, (qkv, *rotary_tables(8, 8, 100.0), borders, 2))
+    for precision in (torch.float32, torch.bfloat16):
+        qkv = torch.randn(8, 3, 1, 8, dtype=precision, requires_grad=True)
+        torch.library.opcheck(segments.attend_segments, (qkv, *rotary_tables(8, 8, 100.0), borders, 2))

@@ -22,7 +22,8 @@ def problem(targets: int = 37, width: int = 16, vocab: int = 64, seed: int = 0):
 @both_precisions
 @pytest.mark.parametrize("chunk", [8, 37, 512])
 def test_values_and_gradients_agree(monkeypatch, chunk, precision):
-    monkeypatch.setattr(ls, "CPU_CHUNK", chunk)
+    for name in ("CPU_CHUNK", "CPU_CHUNK_LOW"):
+        monkeypatch.setattr(ls, name, chunk)
     results = []
     for how in ("plain", "ours"):
         x, weight, bias, ids = problem()

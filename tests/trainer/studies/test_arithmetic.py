@@ -79,7 +79,7 @@ def test_peaks_are_found_by_name():
 @pytest.mark.parametrize("device", ["NVIDIA H100", "NVIDIA A100-SXM4-80GB"])
 @pytest.mark.parametrize("length", [512, 1024, 4096, 8192])
 def test_the_table_in_the_documentation_is_this_arithmetic(device, length):
-    """A row of docs/gpu.md, computed again."""
+    """A row of docs/lab-notes.md, computed again."""
     peak = PEAKS[device]
     step = {"vocab_size": 50_368, "lengths": [length] * (32_768 // length), "targets": 9830}
     seconds = least_seconds(BASE, peak=peak, **step)
@@ -95,12 +95,12 @@ def test_the_table_in_the_documentation_is_this_arithmetic(device, length):
         f"{sum(step_flops(BASE, **step).values()) / total / peak.flops:.0%}",
         f"{32_768 / ((total - memory) / 0.65 + memory / 0.8):,.0f}",
     ]
-    page = (Path(__file__).resolve().parents[3] / "docs/gpu.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs/lab-notes.md").read_text()
     assert f"| {' | '.join(cells)} |" in page
 
 
 def test_the_memory_in_the_documentation_is_this_arithmetic():
-    page = re.sub(r"\s+", " ", (Path(__file__).resolve().parents[3] / "docs/gpu.md").read_text())
+    page = re.sub(r"\s+", " ", (Path(__file__).resolve().parents[3] / "docs/lab-notes.md").read_text())
     for places, targets, said in ((32_768, 9830, "18.4 GiB."), (96 * 1024, 29_491, "comes to 50.4 GiB.")):
         total = sum(memory_bytes(BASE, vocab_size=50_368, places=places, targets=targets).values())
         assert f"{total / 2**30:.1f} GiB." in said
