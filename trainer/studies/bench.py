@@ -10,7 +10,6 @@ The share of the peak is useful operations (products of places in segments, pair
 targets; three times the forward pass) by seconds, over the fastest square product that was measured before and after.
 """
 
-import gc
 import os
 import statistics
 import time
@@ -64,11 +63,8 @@ def bench(dataset: Dataset, settings: RunSettings, *, rounds: int, peers: Sequen
     for peer in every:
         for number in range(WARM):
             peer.step(number)
-    gc.collect()
-    gc.freeze()  # of compilation a million objects are left: to look through them takes a second, in anyone's turn
     for number in range(rounds):
         take_turns(every, number, lambda: _wait(machine))
-    gc.unfreeze()
     peak = max(peak_before, mc.measured_peak(machine.precision, machine.device))
     flops = [_flops(dataset, settings, batch) for batch in batches]
     shares = []
