@@ -39,8 +39,8 @@ from mlm_data.loading.open_shards import (
     OpenShards,
 )
 from mlm_data.shards import format as fmt
+from mlm_data.types import IGNORED
 
-IGNORED = -100  # a target id that the loss skips
 _BATCH_ROWS = fmt.BATCH_ROWS
 _LOWEST_BIT = np.array([0, *(((byte & -byte).bit_length() - 1) for byte in range(1, 256))], np.int64)
 

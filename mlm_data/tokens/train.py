@@ -24,8 +24,10 @@ import pyarrow.compute as pc
 from jaxtyping import Int64
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from mlm_data.characters import code_point
 from mlm_data.config import TokenizerTraining
 from mlm_data.errors import TokenizerError
+from mlm_data.hashing import string_buffers
 from mlm_data.kernels import kernel
 from mlm_data.tokens.reference import around, bert_settings
 from mlm_data.tokens.unigram import train_unigram
@@ -129,9 +131,8 @@ def _alphabet(batches: list[pa.LargeStringArray], normalizer: normalizers.Normal
     """The `limit` most frequent characters of the normalized texts, without spaces and controls, sorted."""
     counts = np.zeros(0x110000, np.int64)
     for batch in batches:
-        offsets = np.frombuffer(batch.buffers()[1], np.int64)[batch.offset : batch.offset + len(batch) + 1]
-        if offsets[-1] > offsets[0]:
-            count_characters(np.frombuffer(batch.buffers()[2], np.uint8)[offsets[0] : offsets[-1]], counts)
+        data, offsets = string_buffers(batch)
+        count_characters(data[offsets[0] : offsets[-1]], counts)
     found: dict[str, int] = {}
     for point in np.flatnonzero(counts).tolist():
         for character in normalizer.normalize_str(chr(point)):
@@ -144,16 +145,10 @@ def _alphabet(batches: list[pa.LargeStringArray], normalizer: normalizers.Normal
 @kernel
 def count_characters(data, counts):
     """Add the code points of valid UTF-8 to counts[0x110000]."""
-    n = data.size
     i = 0
-    while i < n:
-        first = np.int64(data[i])
-        length = 1 if first < 0x80 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
-        point = first if length == 1 else first & (0x7F >> length)
-        for j in range(i + 1, min(i + length, n)):
-            point = (point << 6) | (np.int64(data[j]) & 0x3F)
-        if 0 <= point < counts.size:
-            counts[point] += 1
+    while i < data.size:
+        point, length = code_point(data, i)
+        counts[point] += 1
         i += length
 
 

@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trainer.model.loss import IGNORE
+from mlm_data.types import IGNORED
 
 BLOCK = 4096  # logits of a row at a time: 32 registers for each of 128 threads
 WARPS = 4
@@ -100,7 +100,7 @@ def softmax_gradient(logits_CV: Tensor, bias_V: Tensor, target_C: Tensor) -> tup
         hit_C,
         logits_CV.stride(0),
         vocab_size,
-        ignore=IGNORE,
+        ignore=IGNORED,
         block=min(BLOCK, triton.next_power_of_2(vocab_size)),
         num_warps=WARPS,
         enable_fp_fusion=True,  # fused multiply-add: fewer roundings; a default that Triton is about to change

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlm_data.types import IGNORED
 from trainer.kernels.products import TORCH, Products
 
-IGNORE = -100
 CHUNK = 2048  # targets at a time: 64 MiB of logits at a vocabulary of 8,192
 CPU_CHUNK = 256  # on a CPU: what fits into its caches is passed over three times without touching memory
 
@@ -39,7 +39,7 @@ def softmax_gradient(logits_CV: Tensor, bias_V: Tensor, target_C: Tensor) -> tup
 
     Both are zero, and so is the gradient, where the target is -100.
     """
-    valid_C = target_C != IGNORE
+    valid_C = target_C != IGNORED
     shifted_CV = logits_CV.float() + bias_V
     top_C = shifted_CV.amax(-1)
     number_V = torch.arange(logits_CV.shape[1], device=logits_CV.device)
@@ -124,5 +124,5 @@ def plain_target_loss(
 ) -> tuple[Tensor, Tensor]:
     """The oracle: `cross_entropy` over whole logits in float32."""
     logits_NV = torch.nn.functional.linear(features_ND.float(), weight_VD.float(), bias_V)
-    loss = torch.nn.functional.cross_entropy(logits_NV, target_N, ignore_index=IGNORE, reduction="sum")
+    loss = torch.nn.functional.cross_entropy(logits_NV, target_N, ignore_index=IGNORED, reduction="sum")
     return loss, (logits_NV.argmax(-1) == target_N).sum().float()

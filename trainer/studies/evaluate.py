@@ -15,8 +15,9 @@ from torch import nn
 
 from mlm_data import seeds
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.loading.batches import IGNORED, Batch
+from mlm_data.loading.batches import Batch
 from mlm_data.loading.loader import evaluation
+from mlm_data.types import IGNORED
 from trainer.model.encoder import Encoder
 from trainer.training.data import Tensors, never_targets, pieces, token_rows, unigram_counts
 from trainer.training.parallel import ALONE, Parallel

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
-from mlm_data.loading.batches import IGNORED, Batch
+from mlm_data.loading.batches import Batch
 from mlm_data.loading.loader import Loader
 from mlm_data.shards.format import TRAIN
+from mlm_data.types import IGNORED
 from trainer.config import RunSettings
 from trainer.training.parallel import ALONE, Parallel
 

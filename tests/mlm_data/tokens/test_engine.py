@@ -10,7 +10,8 @@ import pytest
 from mlm_data.errors import TokenizerError
 from mlm_data.tokens import huggingface as module
 from mlm_data.tokens.engine import HuggingFaceEngine, from_bytes, make_engine
-from mlm_data.tokens.reference import bert_settings, id_type
+from mlm_data.tokens.reference import bert_settings
+from mlm_data.types import id_type
 
 
 def reference(size=0):

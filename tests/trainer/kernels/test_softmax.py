@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from mlm_data.types import IGNORED
 from trainer.kernels import softmax
 from trainer.model import loss as ls
-from trainer.model.loss import IGNORE
 
 here = pytest.mark.skipif(softmax.problem() is not None, reason=f"no kernel on this machine: {softmax.problem()}")
 
@@ -18,7 +18,7 @@ def test_the_compiled_kernel_is_the_plain_one(on_threads, vocab):
     bias = torch.randn(vocab, generator=generator)
     target = torch.randint(0, vocab, (40,), generator=generator)
     target[:5] = (logits + bias)[:5].argmax(-1)
-    target[::4] = IGNORE
+    target[::4] = IGNORED
     wanted = logits.clone()
     loss, hits = ls.softmax_gradient(wanted, bias, target)
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from mlm_data.types import IGNORED
 from tests.trainer.precision import both_precisions, tolerance
 from trainer.model import loss as ls
-from trainer.model.loss import IGNORE, plain_target_loss, target_loss
+from trainer.model.loss import plain_target_loss, target_loss
 
 
 def problem(targets: int = 37, width: int = 16, vocab: int = 64, seed: int = 0):
@@ -14,7 +15,7 @@ def problem(targets: int = 37, width: int = 16, vocab: int = 64, seed: int = 0):
     weight = torch.randn(vocab, width, generator=generator, requires_grad=True)
     bias = torch.randn(vocab, generator=generator, requires_grad=True)
     ids = torch.randint(0, vocab, (targets,), generator=generator)
-    ids[::5] = IGNORE
+    ids[::5] = IGNORED
     return x, weight, bias, ids
 
 
@@ -49,7 +50,7 @@ def test_large_logits_do_not_overflow(precision):
 @both_precisions
 def test_nothing_to_predict_is_zero_loss_and_zero_gradient(precision):
     x, weight, bias, ids = problem()
-    loss, hits = target_loss(x, weight, bias, torch.full_like(ids, IGNORE), compute=getattr(torch, precision))
+    loss, hits = target_loss(x, weight, bias, torch.full_like(ids, IGNORED), compute=getattr(torch, precision))
     loss.backward()
     assert loss.item() == 0
     assert hits.item() == 0
