@@ -205,7 +205,7 @@ def draw_plane(
             kind=KINDS[plane.kind],
             millionths=plane.millionths,
             seed=np.uint64(plane.seed),
-            index=np.uint64(plane.index),
+            number=np.uint64(plane.index),
             mask_limit=mask_limit,
             random_limit=random_limit,
         ),
@@ -270,7 +270,7 @@ class _Draw(NamedTuple):
     kind: int  # of KINDS
     millionths: int  # the rate
     seed: np.uint64
-    index: np.uint64
+    number: np.uint64  # of the plane
     mask_limit: np.uint64  # draws below it become [MASK], those below the next one random tokens, others stay
     random_limit: np.uint64
 
