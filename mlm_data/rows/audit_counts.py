@@ -2,7 +2,7 @@
 
 Four kinds of counts for each plane, all plain integers that add up over shards in any order:
 
-* faults: things that must not be there, such as a target on [CLS] or beside the row's end;
+* faults: things that must not be there, such as a target on [CLS] or past the row's end;
 * groups: how many units (tokens, or words) of each group are hidden, and how many were to be expected. Within a row
   units of equal size are alike: if k of the n units of some size are hidden, each of them is hidden with probability
   k / n. So a group with m of them expects m k / n, exactly, whatever was rounded down in the row's budget;
@@ -49,7 +49,7 @@ GROUPS = (
 FAULTS = (
     "rows whose segments don't hold [CLS], [SEP] or [PAD] where they must",
     "targets on special tokens",
-    "targets beside a row's end",
+    "targets past a row's end",
     "targets on tokens that are never targets",
     "rows with too many targets",
     "rows with too few targets",
