@@ -1,9 +1,13 @@
-"""What all tests share: the corpora, and a small text generator."""
+"""What all tests share: the corpora, and that the shapes in signatures are checked."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from tests import shapes
+
+shapes.install(["mlm_data", "pipelines", "trainer"])
 
 ROOT = Path(__file__).resolve().parent.parent
 
