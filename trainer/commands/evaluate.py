@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _dataset(trained: "Trained", location: str | None) -> "Dataset":
     """The dataset to evaluate on: the one that is named, or the version that the run was trained on."""
-    from trainer.training.data import open_dataset, pinned
+    from trainer.training.datasets import open_dataset, pinned
 
     folder, record = trained.folder, trained.record
     if location is None:

@@ -18,14 +18,14 @@ from tests.trainer.precision import both_precisions, tolerance
 from trainer.commands import cli
 from trainer.commands.progress import describe
 from trainer.studies.breakdown import breakdown, target_losses
-from trainer.studies.evaluate import score
 from trainer.studies.plot import plot
-from trainer.training.data import Stream
 from trainer.training.loop import Progress, train
 from trainer.training.record import read
 from trainer.training.runlog import Spikes
 from trainer.training.runs import open_run
+from trainer.training.score import score
 from trainer.training.step import Forward
+from trainer.training.stream import Stream
 
 
 def call(*arguments: object) -> int:
