@@ -29,7 +29,7 @@ from mlm_data.shards.format import TRAIN
 from pipelines.build import build
 from tests.bench.report import show
 from trainer.config import ModelSettings, OptimizerSettings, ScheduleSettings
-from trainer.export import to_hf
+from trainer.hf.weights import to_hf
 from trainer.studies.peers import one_document_per_row
 from trainer.training import machine as mc
 from trainer.training import runs

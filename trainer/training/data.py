@@ -12,6 +12,7 @@ from mlm_data.loading.batches import Batch
 from mlm_data.shards.format import TRAIN
 from mlm_data.types import IGNORED
 
+
 class Tensors(NamedTuple):
     """A batch on the device; shapes as in `mlm_data.loading.batches.Batch`."""
 
