@@ -15,6 +15,7 @@ from mlm_data.errors import CheckpointError, InputError, PremaskError, StorageEr
 from mlm_data.tokens.bert import bert_settings
 from mlm_data.tokens.reference import Reference, from_bytes, load_tokenizer
 from tests.synthetic import make_dataset
+from tests.trainer.oracle import plain_target_loss
 from tests.trainer.precision import both_precisions, tolerance
 from trainer.config import ModelSettings, resolve
 from trainer.hf.export_hf import export_hf, tokenizer_files
@@ -25,7 +26,6 @@ from trainer.kernels.norm import norms_for
 from trainer.kernels.products import products_for
 from trainer.model.attention import make_attention
 from trainer.model.encoder import PADDED_BIAS, Encoder
-from trainer.model.loss import plain_target_loss
 from trainer.studies.fill import fill
 from trainer.training import checkpoint as ck
 from trainer.training import runs

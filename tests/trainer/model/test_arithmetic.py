@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.trainer.oracle import plain_target_loss
 from trainer.config import ModelSettings
 from trainer.model.arithmetic import (
     PEAKS,
@@ -19,7 +20,6 @@ from trainer.model.arithmetic import (
 )
 from trainer.model.attention import make_attention
 from trainer.model.encoder import Encoder
-from trainer.model.loss import plain_target_loss
 from trainer.recipes import RECIPES
 
 SHAPE = ModelSettings(layers=5, width=64, heads=2, intermediate=96, window=8)

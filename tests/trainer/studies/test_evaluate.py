@@ -9,8 +9,8 @@ import torch
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import evaluation
+from tests.trainer.oracle import plain_target_loss
 from tests.trainer.precision import both_precisions, tolerance
-from trainer.model.loss import plain_target_loss
 from trainer.studies import evaluate as ev
 from trainer.studies.fill import masked_logits
 from trainer.training import machine as mc
