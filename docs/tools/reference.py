@@ -22,7 +22,8 @@ from mlm_data.text.compression import CODECS
 from mlm_data.text.formats import FORMATS
 from pipelines.commands import cli as build_cli
 from trainer.commands import cli as train_cli
-from trainer.config import RECIPES, RunSettings
+from trainer.config import RunSettings
+from trainer.recipes import RECIPES
 
 FOLDER = Path(__file__).parent.parent / "reference"
 MADE = "<!-- Made from the code by docs/tools/reference.py: change it there, then `make docs`. -->\n\n"

@@ -29,14 +29,14 @@ from mlm_data.shards.format import TRAIN
 from pipelines.build import build
 from tests.bench.report import show
 from trainer.config import ModelSettings, OptimizerSettings, ScheduleSettings
-from trainer.export import to_hf
-from trainer.studies.evaluate import Score, score
+from trainer.hf.weights import to_hf
 from trainer.studies.peers import one_document_per_row
 from trainer.training import machine as mc
 from trainer.training import runs
 from trainer.training.data import Tensors, target_chunks
 from trainer.training.optim import Optimizer
 from trainer.training.schedule import factor
+from trainer.training.score import Score, score
 from trainer.training.step import Forward, Stepper
 
 pytestmark = [pytest.mark.bench, pytest.mark.corpora, pytest.mark.filterwarnings("ignore")]

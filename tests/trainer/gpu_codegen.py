@@ -34,9 +34,10 @@ from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from trainer.config import RECIPES, ModelSettings
+from trainer.config import ModelSettings
 from trainer.model.attention import make_attention
 from trainer.model.encoder import Encoder
+from trainer.recipes import RECIPES
 
 ROWS, LENGTH, TARGETS, VOCABULARY = 8, 1024, 2048, 50_368
 CUDA = torch.device("cuda", 0)

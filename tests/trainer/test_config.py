@@ -3,7 +3,8 @@
 import pytest
 
 from mlm_data.errors import ConfigError
-from trainer.config import RECIPES, ModelSettings, resolve
+from trainer.config import ModelSettings, resolve
+from trainer.recipes import RECIPES
 
 PLACES = {"data": "d", "out": "o"}
 

@@ -13,11 +13,12 @@ import torch
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
-from trainer.config import RECIPES, ModelSettings, OptimizerSettings
+from trainer.config import ModelSettings, OptimizerSettings
+from trainer.model.arithmetic import memory_bytes, num_parameters, peak_of, step_flops
 from trainer.model.attention import make_attention
 from trainer.model.encoder import PADDED_BIAS, Encoder
 from trainer.model.loss import softmax_gradient, target_loss
-from trainer.studies.arithmetic import memory_bytes, num_parameters, peak_of, step_flops
+from trainer.recipes import RECIPES
 from trainer.training import checkpoint as ck
 from trainer.training import machine as mc
 from trainer.training import runs

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.config import RECIPES, ModelSettings
-from trainer.studies.arithmetic import BASE_LAYER_BYTES, BASE_OTHER_BYTES, memory_bytes
+from trainer.config import ModelSettings
+from trainer.model.arithmetic import BASE_LAYER_BYTES, BASE_OTHER_BYTES, memory_bytes
+from trainer.recipes import RECIPES
 
 pytest.importorskip("triton", reason="triton is not installed: pip install -e '.[dev]' on Linux")
 

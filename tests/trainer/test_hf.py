@@ -15,14 +15,17 @@ from mlm_data.errors import CheckpointError, InputError, PremaskError, StorageEr
 from mlm_data.tokens.bert import bert_settings
 from mlm_data.tokens.reference import Reference, from_bytes, load_tokenizer
 from tests.synthetic import make_dataset
+from tests.trainer.oracle import plain_target_loss
 from tests.trainer.precision import both_precisions, tolerance
 from trainer.config import ModelSettings, resolve
-from trainer.export import export_hf, from_hf, hf_config, import_hf, shape_of, to_hf, tokenizer_files
+from trainer.hf.export_hf import export_hf, tokenizer_files
+from trainer.hf.import_hf import import_hf
+from trainer.hf.shape import hf_config, shape_of
+from trainer.hf.weights import from_hf, to_hf
 from trainer.kernels.norm import norms_for
 from trainer.kernels.products import products_for
 from trainer.model.attention import make_attention
 from trainer.model.encoder import PADDED_BIAS, Encoder
-from trainer.model.loss import plain_target_loss
 from trainer.studies.fill import fill
 from trainer.training import checkpoint as ck
 from trainer.training import runs

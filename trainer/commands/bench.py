@@ -38,7 +38,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from mlm_data.console import Terminal
     from trainer.studies.bench import bench
-    from trainer.training.data import open_dataset
+    from trainer.training.datasets import open_dataset
 
     found = bench(open_dataset(settings.data), settings, rounds=options.rounds, peers=options.peers)
     if options.json:

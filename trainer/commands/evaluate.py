@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlm_data.command import Command
 from mlm_data.errors import ConfigError
-from trainer.commands.options import add_json, add_run, open_run
+from trainer.commands.options import add_json, add_run, run_of
 
 if TYPE_CHECKING:
     from mlm_data.console import Terminal
     from mlm_data.dataset.dataset import Dataset
-    from trainer.training.runs import Trained
+    from trainer.training.runs import TrainedModel
 
 PREDICTORS = {
     "model": "this model",
@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    trained, machine = open_run(options)
+    trained, machine = run_of(options)
 
     from mlm_data.console import Terminal
     from trainer.studies.blimp import evaluate as blimp
@@ -59,9 +59,9 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _dataset(trained: "Trained", location: str | None) -> "Dataset":
+def _dataset(trained: "TrainedModel", location: str | None) -> "Dataset":
     """The dataset to evaluate on: the one that is named, or the version that the run was trained on."""
-    from trainer.training.data import open_dataset, pinned
+    from trainer.training.datasets import open_dataset, pinned
 
     folder, record = trained.folder, trained.record
     if location is None:

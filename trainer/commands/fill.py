@@ -4,7 +4,7 @@ import argparse
 
 from mlm_data.command import Command
 from mlm_data.errors import ConfigError
-from trainer.commands.options import add_json, add_run, open_run
+from trainer.commands.options import add_json, add_run, run_of
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     if options.top < 1:
         raise ConfigError(f"--top must be at least 1, got {options.top}")
-    trained, _ = open_run(options, rows=1)
+    trained, _ = run_of(options, rows=1)
 
     from mlm_data.console import Terminal
     from trainer.studies.fill import fill, to_json

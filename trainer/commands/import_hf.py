@@ -15,7 +15,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     require("torch", extra="train")
     from mlm_data.console import Terminal
-    from trainer.export import import_hf
+    from trainer.hf.import_hf import import_hf
 
     for note in import_hf(Path(options.folder), Path(options.out)):
         aside(note)

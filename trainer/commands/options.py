@@ -9,7 +9,7 @@ from mlm_data.command import require
 if TYPE_CHECKING:
     from trainer.config import RunSettings
     from trainer.training.machine import Machine
-    from trainer.training.runs import Trained
+    from trainer.training.runs import TrainedModel
 
 PROGRAM = "premask-train"
 
@@ -55,7 +55,7 @@ def settings_of(options: argparse.Namespace, **defaults: str) -> "RunSettings":
     return resolve(**sources, defaults=defaults)
 
 
-def open_run(options: argparse.Namespace, *, rows: int | None = None) -> "tuple[Trained, Machine]":
+def run_of(options: argparse.Namespace, *, rows: int | None = None) -> "tuple[TrainedModel, Machine]":
     """The model that `add_run` has named, on this machine; says what was wrong with newer checkpoints."""
     require("torch", extra="train")
     from trainer.training import runs

@@ -46,14 +46,14 @@ def outlook(settings: "RunSettings") -> dict[str, Any]:
         PremaskError: for whatever would stop the run itself before its first step.
     """
     from mlm_data.shards.format import TRAIN
-    from trainer.studies.arithmetic import memory_bytes, num_parameters, step_flops
+    from trainer.model.arithmetic import memory_bytes, num_parameters, step_flops
     from trainer.training import graphs, machine, parallel
-    from trainer.training.data import check_dataset, open_dataset
+    from trainer.training.datasets import check_fit, open_dataset
     from trainer.training.record import exists, read
 
     parallel.check(settings)
     dataset = open_dataset(settings.data)
-    check_dataset(dataset, settings)
+    check_fit(dataset, settings)
     manifest, folder = dataset.manifest, Path(settings.out)
     begun = read(folder) if exists(folder) else None
     shape = begun.settings.model if begun and begun.imported else settings.model

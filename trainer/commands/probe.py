@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mlm_data.command import Command
 from mlm_data.errors import ConfigError
-from trainer.commands.options import add_json, add_run, aside, open_run
+from trainer.commands.options import add_json, add_run, aside, run_of
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     if not options.finetune and (options.epochs is not None or options.lr is not None):
         raise ConfigError("--epochs and --lr say how to fine-tune: add --finetune, or leave them out")
-    trained, machine = open_run(options)
+    trained, machine = run_of(options)
 
     from rich.table import Table
 

@@ -23,7 +23,7 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.console import Terminal
     from trainer.training import checkpoint as ck
     from trainer.training import runs
-    from trainer.training.data import documents_of_step
+    from trainer.training.lineage import documents_of_step
     from trainer.training.record import read
 
     folder = runs.newest(Path(options.run))

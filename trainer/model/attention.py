@@ -11,11 +11,11 @@ of the same row and, in local layers, |i - j| <= window.
     i = 4     . . . x x x x .      global        . . . x x x . .      local
 
 - `Varlen` (CUDA): `torch.nn.attention.varlen.varlen_attn` over cu_seqlens: flash attention, nothing [L, L] in memory.
-- `Segments` (CPU): our own kernel over the segments as they lie in the batch, rotation included.
+- `SegmentAttention` (CPU): our own kernel over the segments as they lie in the batch, rotation included.
 - `Batched` (CPU without a C++ compiler): two batched products and a softmax per layer, with a backward
   pass of four products; the probabilities are saved. Cost per head: 12 L^2 K flops. Local layers from L = 512 on work
   on blocks of `window` queries x 3 `window` keys instead: 36 L window K flops.
-- `Reference`: `scaled_dot_product_attention` with a dense mask; the oracle of the tests.
+- `ReferenceAttention`: `scaled_dot_product_attention` with a dense mask; the oracle of the tests.
 
 Legend: T places = B rows x L; H heads; K head dimension.
 """
@@ -61,10 +61,10 @@ def make_attention(kind: str, *, rows: int, length: int, window: int) -> Attenti
     if kind == "varlen":
         return Varlen(length=length, window=window)
     if kind == "segments":
-        return Segments(window=window)
+        return SegmentAttention(window=window)
     if kind == "batched":
         return Batched(rows=rows, length=length, window=window)
-    return Reference(rows=rows, length=length, window=window)
+    return ReferenceAttention(rows=rows, length=length, window=window)
 
 
 def segment_numbers(position_ids_T: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def segment_numbers(position_ids_T: Tensor) -> Tensor:
     return torch.cumsum(position_ids_T == 0, 0, dtype=torch.int32)
 
 
-class Segments:
+class SegmentAttention:
     """Our CPU kernel. See kernels/segments.py."""
 
     def __init__(self, *, window: int) -> None:
@@ -140,7 +140,7 @@ class _Dense(_Turned):
         return x_THK.view(self.rows, self.length, heads, dim).transpose(1, 2)
 
 
-class Reference(_Dense):
+class ReferenceAttention(_Dense):
     """`scaled_dot_product_attention` with a dense mask: slow, plain, any precision."""
 
     def layout(self, position_ids_T: Tensor, cu_seqlens: Tensor) -> Layout:

@@ -118,12 +118,3 @@ class _TargetLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple:
         dx_ND, dweight_VD, dbias_V = ctx.saved_tensors
         return dx_ND * grad_loss.to(dx_ND.dtype), dweight_VD * grad_loss, dbias_V * grad_loss, None, None, None, None
-
-
-def plain_target_loss(
-    features_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, target_N: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The oracle: `cross_entropy` over whole logits in float32."""
-    logits_NV = torch.nn.functional.linear(features_ND.float(), weight_VD.float(), bias_V)
-    loss = torch.nn.functional.cross_entropy(logits_NV, target_N, ignore_index=IGNORED, reduction="sum")
-    return loss, (logits_NV.argmax(-1) == target_N).sum().float()

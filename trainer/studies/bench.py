@@ -24,13 +24,14 @@ from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
 from mlm_data.stores.folder import Folder
 from trainer.config import OptimizerSettings, RunSettings
-from trainer.studies.arithmetic import step_flops
+from trainer.model.arithmetic import step_flops
 from trainer.studies.peers import EAGER_LOW, LADDER, STEPS, Peer, make_peers
 from trainer.training import machine as mc
 from trainer.training import runs
-from trainer.training.data import AHEAD, Tensors, shorten, usual_segments
+from trainer.training.data import Tensors, shorten, usual_segments
 from trainer.training.optim import Optimizer
 from trainer.training.step import Forward, Stepper
+from trainer.training.stream import AHEAD
 
 WARM = 4  # steps before the first round: they compile
 

@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Float64
 
 from mlm_data.errors import InputError
-from trainer.studies.json_lines import numbered_lines
+from trainer.studies.numbered_lines import numbered_lines
 from trainer.studies.texts import hidden_states, pack
-from trainer.training.runs import Trained
+from trainer.training.runs import TrainedModel
 
 
-def pseudo_log_likelihoods(trained: Trained, texts: Sequence[str]) -> Float64[np.ndarray, " texts"]:
+def pseudo_log_likelihoods(trained: TrainedModel, texts: Sequence[str]) -> Float64[np.ndarray, " texts"]:
     """Natural logarithms; [CLS] and [SEP] are not scored.
 
     Raises:
@@ -83,7 +83,7 @@ def read_pairs(path: Path, *, limit: int | None = None) -> list[tuple[str, str]]
     return pairs
 
 
-def evaluate(trained: Trained, folder: Path, *, limit: int | None = None) -> dict[str, float]:
+def evaluate(trained: TrainedModel, folder: Path, *, limit: int | None = None) -> dict[str, float]:
     """Share of pairs that are judged rightly, for each paradigm (the file's name) and as `mean` over paradigms.
 
     Raises:

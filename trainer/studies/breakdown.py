@@ -16,7 +16,8 @@ from mlm_data.loading.batches import Batch
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards import format as fmt
 from trainer.model.encoder import Encoder
-from trainer.training.data import Tensors, unigram_counts
+from trainer.training.counts import unigram_counts
+from trainer.training.data import Tensors
 
 MAX_SOURCES = 20  # the rest is summed up
 

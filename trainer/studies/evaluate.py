@@ -3,15 +3,12 @@
 The evaluation plane is the same for every dataset: 15 %, all [MASK], a seed of its own. Cross-entropies are in nats.
 """
 
-import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int32, Int64
-from torch import nn
 
 from mlm_data import seeds
 from mlm_data.dataset.dataset import Dataset
@@ -20,62 +17,9 @@ from mlm_data.loading.batches import Batch
 from mlm_data.loading.loader import evaluation
 from mlm_data.types import IGNORED
 from trainer.model.encoder import Encoder
-from trainer.training.data import Tensors, never_targets, target_chunks, token_rows, unigram_counts
-from trainer.training.parallel import ALONE, Parallel
+from trainer.training.counts import never_targets, token_rows, unigram_counts
+from trainer.training.score import Score, score
 from trainer.training.step import Forward
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """Sums over targets and what follows from them."""
-
-    loss_sum: float
-    hits: int
-    targets: int
-
-    @property
-    def loss(self) -> float:
-        """Mean cross-entropy in nats."""
-        return self.loss_sum / max(1, self.targets)
-
-    @property
-    def accuracy(self) -> float:
-        return self.hits / max(1, self.targets)
-
-    @property
-    def perplexity(self) -> float:
-        return math.exp(min(700.0, self.loss))
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"loss": self.loss, "accuracy": self.accuracy, "perplexity": self.perplexity}
-
-
-def score(
-    forward: nn.Module,
-    batches: Iterable[Batch],
-    *,
-    target_size: int,
-    device: torch.device,
-    max_rows: int | None = None,
-    parallel: Parallel = ALONE,
-) -> Score:
-    """Loss and hits over batches.
-
-    Targets are cut and filled to `target_size`, the shape the model was compiled for; gradients stay enabled for the
-    same reason (their absence would compile everything again), but nothing is differentiated.
-    """
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
-    rows = 0
-    for batch in batches:
-        if max_rows is not None and rows >= max_rows:
-            break
-        rows += batch.rows.size * parallel.world
-        tensors = Tensors.of(batch, device)
-        for places, ids in target_chunks(tensors, target_size):
-            loss, hits = forward(tensors, places, ids, gradient=False)
-            sums += torch.stack([loss, hits, (ids >= 0).sum()]).double()
-    loss_sum, hits, targets = parallel.sum_(sums).tolist()
-    return Score(loss_sum=loss_sum, hits=int(hits), targets=int(targets))
 
 
 def shuffled(batches: Iterable[Batch], dataset: Dataset, *, seed: int = 0) -> Iterable[Batch]:

@@ -9,7 +9,7 @@ import torch
 from mlm_data.errors import InputError
 from trainer.model.encoder import Encoder
 from trainer.studies.texts import check_text
-from trainer.training.runs import Trained
+from trainer.training.runs import TrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Guess:
     probability: float
 
 
-def fill(trained: Trained, text: str, *, top: int = 5) -> list[list[Guess]]:
+def fill(trained: TrainedModel, text: str, *, top: int = 5) -> list[list[Guess]]:
     """The `top` most probable tokens of each [MASK] of a text, in order, most probable first.
 
     Every blank is judged with all others still blank. The model must have been loaded with one row.

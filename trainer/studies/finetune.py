@@ -25,7 +25,7 @@ from trainer.model.encoder import Encoder
 from trainer.studies.texts import TextBatch, pack
 from trainer.training import runs
 from trainer.training.machine import Machine
-from trainer.training.runs import Trained
+from trainer.training.runs import TrainedModel
 from trainer.training.schedule import factor
 
 TEXTS = 16  # of one step, about: their places fill whole rows
@@ -44,7 +44,7 @@ def default_lr(width: int) -> float:
 
 
 def finetune(
-    trained: Trained,
+    trained: TrainedModel,
     machine: Machine,
     segments: Sequence[np.ndarray],
     labels: Int64[np.ndarray, " texts"],
@@ -127,7 +127,7 @@ def mean_states(model: Encoder, batch: TextBatch) -> Float32[Tensor, "texts widt
 
 
 def _batches(
-    trained: Trained, segments: Sequence[np.ndarray], order: Int64[np.ndarray, " n"], rows: int
+    trained: TrainedModel, segments: Sequence[np.ndarray], order: Int64[np.ndarray, " n"], rows: int
 ) -> Iterator[tuple[TextBatch, Int64[np.ndarray, " texts"]]]:
     """Packed texts in an order, and their numbers."""
     done = 0
@@ -141,7 +141,7 @@ def _keys(hashes: UInt64[np.ndarray, " n"], epoch: int) -> UInt64[np.ndarray, " 
     return np.array([seeds.fold(key, epoch) for key in hashes], np.uint64)
 
 
-def _copy(trained: Trained, machine: Machine, *, rows: int) -> Encoder:
+def _copy(trained: TrainedModel, machine: Machine, *, rows: int) -> Encoder:
     """The same weights in a model of its own, for batches of `rows` rows."""
     own = trained.model
     model = runs.make_model(own.shape, own.vocab_size, own.length, machine, rows=rows)

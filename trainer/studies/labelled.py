@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from mlm_data.errors import InputError
-from trainer.studies.json_lines import numbered_lines
+from trainer.studies.numbered_lines import numbered_lines
 from trainer.studies.texts import check_text
 
 

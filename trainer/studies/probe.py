@@ -26,7 +26,7 @@ from mlm_data.hashing import hash128
 from trainer.studies.labelled import read_labelled
 from trainer.studies.texts import hidden_states, pack
 from trainer.training.machine import Machine
-from trainer.training.runs import Trained
+from trainer.training.runs import TrainedModel
 
 TEST_SHARE = 5  # every fifth text, by hash
 
@@ -57,7 +57,7 @@ class Tuning:
 
 
 def probe(
-    trained: Trained,
+    trained: TrainedModel,
     path: Path,
     *,
     text_field: str = "text",
@@ -109,7 +109,7 @@ def probe(
     )
 
 
-def text_segments(trained: Trained, texts: Sequence[str]) -> tuple[list[np.ndarray], int]:
+def text_segments(trained: TrainedModel, texts: Sequence[str]) -> tuple[list[np.ndarray], int]:
     """Each text's ids, and how many texts were cut to the model's length.
 
     Raises:
@@ -128,7 +128,7 @@ def text_segments(trained: Trained, texts: Sequence[str]) -> tuple[list[np.ndarr
     return segments, num_cut
 
 
-def mean_features(trained: Trained, segments: Sequence[np.ndarray]) -> Float32[np.ndarray, "texts width"]:
+def mean_features(trained: TrainedModel, segments: Sequence[np.ndarray]) -> Float32[np.ndarray, "texts width"]:
     """The mean normed output of each text."""
     model, pad = trained.model, trained.tokenizer.roles.pad
     features = np.zeros((len(segments), model.shape.width), np.float32)

@@ -16,7 +16,7 @@ from mlm_data.errors import CheckpointError, StorageError
 from trainer.config import BudgetSettings, RunSettings
 from trainer.training import checkpoint as ck
 from trainer.training import horizon as hz
-from trainer.training.data import pinned
+from trainer.training.datasets import pinned
 from trainer.training.record import TOKENIZER, Former, RunRecord, exists, new_record, read
 
 FIXED = ("model", "optimizer", "schedule", "planes", "seed", "mix", "ema")

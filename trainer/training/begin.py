@@ -24,10 +24,12 @@ from trainer.training import graphs, runs
 from trainer.training import machine as mc
 from trainer.training import parallel as pl
 from trainer.training.agree import agree
-from trainer.training.data import Stream, check_dataset, open_dataset, unigram_counts
+from trainer.training.counts import unigram_counts
+from trainer.training.datasets import check_fit, open_dataset
 from trainer.training.optim import Average, Optimizer
 from trainer.training.record import RunRecord, write
 from trainer.training.step import Forward, Stepper
+from trainer.training.stream import Stream
 
 SCRATCH_LR = 3e-4  # AdamW's: above it an imported model forgets faster than it learns; Muon's rates always are
 
@@ -72,7 +74,7 @@ def begin(settings: RunSettings, parallel: pl.Parallel, *, say: Callable[[str], 
         PremaskError: for anything a user can mend; nothing is written then.
     """
     folder, dataset = Path(settings.out), open_dataset(settings.data)
-    check_dataset(dataset, settings, world=parallel.world)
+    check_fit(dataset, settings, world=parallel.world)
     record = agree(folder, settings, dataset, world=parallel.world, followed=followed)
     parallel.wait()  # until all have looked, before one writes
     machine = mc.choose(settings, precision=record.precision, parallel=parallel)

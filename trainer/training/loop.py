@@ -25,17 +25,18 @@ from mlm_data.errors import ConfigError
 from mlm_data.loading.loader import evaluation
 from mlm_data.shards.format import TRAIN, VALIDATION
 from trainer.config import RunSettings, phases_of
-from trainer.studies.arithmetic import peak_of, step_flops
-from trainer.studies.evaluate import Score, score
+from trainer.model.arithmetic import peak_of, step_flops
 from trainer.training import checkpoint as ck
 from trainer.training import machine as mc
 from trainer.training import parallel as pl
 from trainer.training.agree import with_import
 from trainer.training.begin import Begun, begin
+from trainer.training.clock import COMPILE_STEPS, Clock
 from trainer.training.data import Tensors
 from trainer.training.horizon import OVERHEAD, UNDECIDED, decide, must_decide, rate_at
 from trainer.training.record import exists, write
-from trainer.training.runlog import COMPILE_STEPS, Clock, Log, Spikes
+from trainer.training.runlog import Log, Spikes
+from trainer.training.score import Score, score
 from trainer.training.step import StepStats
 
 MEASURED_STEPS = 20  # after which a budget in minutes becomes a number of steps

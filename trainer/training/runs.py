@@ -61,7 +61,7 @@ def load_weights(model: Encoder, weights: dict[str, Tensor], *, where: Path) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainedModel:
     """A run's model, ready to use."""
 
     folder: Path
@@ -73,7 +73,7 @@ class Trained:
     notes: tuple[str, ...]  # what was wrong with newer checkpoints
 
 
-def load(folder: Path, machine: Machine, *, rows: int | None = None, which: str = "newest") -> Trained:
+def load(folder: Path, machine: Machine, *, rows: int | None = None, which: str = "newest") -> TrainedModel:
     """The model of a run's newest whole checkpoint, or another (`checkpoint.find`), for batches of `rows` rows.
 
     Raises:
@@ -88,7 +88,7 @@ def load(folder: Path, machine: Machine, *, rows: int | None = None, which: str 
         settings.model, record.vocab_size, record.sequence_length, machine, rows=rows or settings.batch_rows
     )
     load_weights(model, best_weights(found), where=folder)
-    return Trained(
+    return TrainedModel(
         folder=folder,
         model=model,
         settings=settings,
@@ -99,7 +99,7 @@ def load(folder: Path, machine: Machine, *, rows: int | None = None, which: str 
     )
 
 
-def open_run(folder: Path, *, rows: int | None = None, which: str = "newest") -> tuple[Trained, Machine]:
+def open_run(folder: Path, *, rows: int | None = None, which: str = "newest") -> tuple[TrainedModel, Machine]:
     """A run's model on this machine, uncompiled, in the precision that it was trained in.
 
     Raises:

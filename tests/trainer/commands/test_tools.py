@@ -15,17 +15,17 @@ from mlm_data.errors import InputError
 from mlm_data.loading.loader import Loader, evaluation
 from tests.synthetic import make_dataset
 from tests.trainer.precision import both_precisions, tolerance
-from trainer.commands import cli
+from trainer.commands import cli, export
 from trainer.commands.progress import describe
 from trainer.studies.breakdown import breakdown, target_losses
-from trainer.studies.evaluate import score
 from trainer.studies.plot import plot
-from trainer.training.data import Stream
 from trainer.training.loop import Progress, train
 from trainer.training.record import read
 from trainer.training.runlog import Spikes
 from trainer.training.runs import open_run
+from trainer.training.score import score
 from trainer.training.step import Forward
+from trainer.training.stream import Stream
 
 
 def call(*arguments: object) -> int:
@@ -151,6 +151,18 @@ def test_target_losses_are_one_for_each_target(run):
     losses, hits = target_losses(trained.model, batch, torch.device("cpu"))
     assert losses.shape == hits.shape == (batch.num_targets,)
     assert np.isfinite(losses).all()
+
+
+def test_to_chooses_who_exports_and_what_is_said(monkeypatch, tmp_path, capsys):
+    asked = []
+    other = export.Target(lambda *given: asked.append(given) or ["a remark"], "wrote {out} for another")
+    monkeypatch.setitem(export.TARGETS, "other", other)
+    assert call("export", "run", tmp_path / "out", "--to", "other", "--checkpoint", "best") == 0
+    assert asked == [(Path("run"), tmp_path / "out", "best")]
+    said = capsys.readouterr()
+    assert f"wrote {tmp_path / 'out'} for another" in said.out.replace("\n", " ")
+    assert "a remark" in said.err
+    assert call("export", "run", "out", "--to", "nobody") == 2
 
 
 @both_precisions

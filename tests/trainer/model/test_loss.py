@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from mlm_data.types import IGNORED
+from tests.trainer.oracle import plain_target_loss
 from tests.trainer.precision import both_precisions, tolerance
 from trainer.model import loss as ls
-from trainer.model.loss import plain_target_loss, target_loss
+from trainer.model.loss import target_loss
 
 
 def problem(targets: int = 37, width: int = 16, vocab: int = 64, seed: int = 0):

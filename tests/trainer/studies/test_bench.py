@@ -8,9 +8,9 @@ import torch
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
 from trainer.commands import cli
+from trainer.model.arithmetic import step_flops
 from trainer.studies import bench as bn
 from trainer.studies import peers as pr
-from trainer.studies.arithmetic import step_flops
 
 
 def test_it_prints_speed_and_where_time_goes(dataset, small, capsys, monkeypatch):

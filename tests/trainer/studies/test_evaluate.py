@@ -9,13 +9,14 @@ import torch
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import evaluation
+from tests.trainer.oracle import plain_target_loss
 from tests.trainer.precision import both_precisions, tolerance
-from trainer.model.loss import plain_target_loss
 from trainer.studies import evaluate as ev
 from trainer.studies.fill import masked_logits
 from trainer.training import machine as mc
 from trainer.training import runs
-from trainer.training.data import never_targets, token_rows, unigram_counts
+from trainer.training.counts import never_targets, token_rows, unigram_counts
+from trainer.training.score import score
 from trainer.training.step import Forward
 
 
@@ -56,11 +57,11 @@ def test_unigram_counts_and_score(opened):
     counts = Counter(token for tokens, slices in every_row(opened) for piece in slices for token in tokens[piece])
     assert {i: n for i, n in enumerate(unigram_counts(opened).tolist()) if n} == counts
     _, _, truths = ev.evaluation_targets(evaluation(opened, 4))
-    score = ev.unigram_score(truths, unigram_counts(opened))
+    found = ev.unigram_score(truths, unigram_counts(opened))
     total = sum(counts.values()) + opened.manifest.vocab_size
     wanted = -sum(math.log((counts[int(t)] + 1) / total) for t in truths)
-    assert score.loss_sum == pytest.approx(wanted)
-    assert score.targets == truths.size
+    assert found.loss_sum == pytest.approx(wanted)
+    assert found.targets == truths.size
 
 
 def test_the_table_of_neighbours_is_the_plain_one(opened):
@@ -100,7 +101,7 @@ def test_neighbours_stop_at_borders(opened):
 def test_the_score_is_that_of_whole_logits(model, opened, precision):
     stream = evaluation(opened, 4)
     for target_size in (stream.target_size, 7, 200):
-        score = ev.score(Forward(model), stream, target_size=target_size, device=torch.device("cpu"))
+        found = score(Forward(model), stream, target_size=target_size, device=torch.device("cpu"))
         loss_sum, hits, targets = 0.0, 0, 0
         for batch in stream:
             ids, positions, borders = (
@@ -113,10 +114,10 @@ def test_the_score_is_that_of_whole_logits(model, opened, precision):
                     features, model.embedding.weight, model.decoder_bias, torch.from_numpy(batch.target_ids)
                 )
             loss_sum, hits, targets = loss_sum + loss.item(), hits + int(hit), targets + batch.num_targets
-        assert score.loss_sum == pytest.approx(loss_sum, rel=max(1e-5, tolerance(precision, units=1)))
-        assert score.targets == targets
-        assert abs(score.hits - hits) <= (0 if precision == "float32" else 0.02 * targets)
-        assert score.perplexity == pytest.approx(math.exp(score.loss))
+        assert found.loss_sum == pytest.approx(loss_sum, rel=max(1e-5, tolerance(precision, units=1)))
+        assert found.targets == targets
+        assert abs(found.hits - hits) <= (0 if precision == "float32" else 0.02 * targets)
+        assert found.perplexity == pytest.approx(math.exp(found.loss))
 
 
 def test_shuffling_moves_only_visible_ordinary_tokens(opened):

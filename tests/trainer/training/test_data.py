@@ -6,7 +6,8 @@ import pytest
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
 from tests.synthetic import make_dataset
-from trainer.training.data import Stream, shorten, usual_segments
+from trainer.training.data import shorten, usual_segments
+from trainer.training.stream import Stream
 
 
 @pytest.fixture(scope="module")

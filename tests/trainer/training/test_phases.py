@@ -12,11 +12,11 @@ from tests.synthetic import make_dataset
 from trainer.config import phases_of
 from trainer.training import checkpoint as ck
 from trainer.training import runs
-from trainer.training.data import Stream
 from trainer.training.loop import train
 from trainer.training.optim import Average
 from trainer.training.runlog import read_log
 from trainer.training.schedule import factor
+from trainer.training.stream import Stream
 
 
 def losses(run: str | Path) -> list[float]:

@@ -12,11 +12,11 @@ from tests.trainer.precision import both_precisions
 from trainer.config import ModelSettings, OptimizerSettings
 from trainer.model.encoder import Encoder
 from trainer.model.loss import softmax_gradient
-from trainer.studies.evaluate import score
 from trainer.training import machine as mc
 from trainer.training import runs
 from trainer.training.data import Tensors
 from trainer.training.optim import Optimizer
+from trainer.training.score import score
 from trainer.training.step import Forward, Stepper
 
 CPU = torch.device("cpu")

@@ -7,11 +7,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainer.config import RECIPES, ModelSettings
-from trainer.model.attention import make_attention
-from trainer.model.encoder import Encoder
-from trainer.model.loss import plain_target_loss
-from trainer.studies.arithmetic import (
+from tests.trainer.oracle import plain_target_loss
+from trainer.config import ModelSettings
+from trainer.model.arithmetic import (
     PEAKS,
     least_seconds,
     memory_bytes,
@@ -20,6 +18,9 @@ from trainer.studies.arithmetic import (
     seen_pairs,
     step_flops,
 )
+from trainer.model.attention import make_attention
+from trainer.model.encoder import Encoder
+from trainer.recipes import RECIPES
 
 SHAPE = ModelSettings(layers=5, width=64, heads=2, intermediate=96, window=8)
 BASE = ModelSettings(**RECIPES["base"]()["model"])
