@@ -7,7 +7,7 @@ the dataset's bytes may depend on: it enters the digest. Names, places, engines 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
@@ -190,6 +190,9 @@ class TokenizerSettings(Settings):
 
 class CleanSettings(Settings):
     """What happens to each text before it is hashed: its document id is the hash of the result."""
+
+    # They decide over stored scores, so no prepared unit and no trained tokenizer depends on them.
+    THRESHOLDS: ClassVar[frozenset[str]] = frozenset({"min_chars"})
 
     unicode: Literal["NFC", "none"] = "NFC"
     """Normal form of the text. NFC makes equal what looks equal, so that copies are found; `none` leaves the text as it
