@@ -1,4 +1,4 @@
-"""What all tests share: the corpora, and a small text generator."""
+"""What all tests share: the corpora, and names of cases that do not change."""
 
 import os
 from pathlib import Path
