@@ -224,7 +224,7 @@ class RunSettings(Settings):
     """Of the first weights and the order of rows. Below 2^63, so that it is a signed 64-bit integer."""
 
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
-    """How several ranks work together: `ddp` copies the model, `fsdp` deals it out. `auto` is ddp."""
+    """How several ranks work together: `ddp` copies the model, `fsdp` shards it. `auto` is ddp."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train. `auto` takes a GPU if there is one."""
@@ -307,7 +307,7 @@ def tiny() -> dict[str, Any]:
 
 
 def small() -> dict[str, Any]:
-    """6 x 256: half an hour to a day on a CPU."""
+    """6 x 256: twenty minutes to a day on a CPU."""
     return {
         "model": {"layers": 6, "width": 256, "heads": 4, "intermediate": 512},
         "optimizer": {"kind": "muon"},
