@@ -1,4 +1,4 @@
-"""What all tests share: the corpora, and that the shapes in signatures are checked."""
+"""What all tests share: the corpora, shapes in signatures that are checked, and names of cases that never change."""
 
 import os
 from pathlib import Path

@@ -1,6 +1,7 @@
-"""The script of a token, coarsely: enough to see whether masks treat all scripts alike.
+"""The script of a token or a text, coarsely: enough to see whether masks treat all scripts alike, and what is unknown.
 
-A token belongs to the script of its first letter; without a letter it is digits or symbols. The table below names
+A token belongs to the script of its first letter, a text to that of most letters in its first bytes; without a letter
+they are digits or symbols. The table below names
 blocks of code points (Unicode 15.1, Blocks.txt and Scripts.txt, joined where neighbours are of one kind), so that the
 answer does not change with Python's own Unicode version. Tokens of byte-level tokenizers are decoded first; one that
 holds only a part of a character is `bytes`.

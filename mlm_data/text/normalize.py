@@ -40,7 +40,7 @@ CLEAN, DIRTY, COMPOSE = np.uint8(0), np.uint8(1), np.uint8(2)  # bits: rules 1 t
 def normalize(texts: pa.LargeStringArray, settings: CleanSettings) -> pa.LargeStringArray:
     """The texts under the rules above, as many, in the same order; the array itself if all is well already.
 
-    `min_chars` and `bad_bytes` of the settings are for others.
+    The thresholds and `bad_bytes` of the settings are for others.
     """
     data, offsets = string_buffers(texts)
     needs = np.empty(len(texts), np.uint8)
