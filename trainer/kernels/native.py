@@ -1,7 +1,8 @@
 """C++ sources beside this file, compiled for this processor when they are first wanted.
 
 A library is kept in `cache_folder()` under a name that its source, the compiler and the processor determine; it appears
-there whole or not at all. Where nothing can be compiled, `problem` says why, and callers have a slower way.
+there whole or not at all. Where nothing can be compiled, `problem` says why, and callers have a slower way. Its first
+answer holds for the whole process, or two parts of one run could round differently.
 """
 
 import ctypes

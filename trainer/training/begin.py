@@ -106,6 +106,8 @@ def begin(settings: RunSettings, parallel: pl.Parallel, *, say: Callable[[str], 
         state = State(**resumed.state["run"])
         torch.set_rng_state(torch.tensor(resumed.state["rng"], dtype=torch.uint8))
         say(f"resumed from step {resumed.step}")
+        if changed := runs.changed_kernels(resumed.state.get("kernels", {}), runs.computed_with(model)):
+            say(f"from here on not bit for bit what it would have been: {changed}")
     record, place = _place(record, resumed, dataset, say)
     stream = Stream(dataset, settings, state=place, parallel=parallel, short=machine.device.type == "cuda")
     precision = str(machine.precision).removeprefix("torch.")

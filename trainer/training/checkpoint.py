@@ -3,7 +3,7 @@
     RUN/checkpoints/step-00000200/
       model.safetensors      weights, float32
       optimizer.safetensors  Adam's moments and step counts, Muon's momentum
-      state.json             step, the stream's state, schedule, counters, RNG; SHA-256 of the two files above
+      state.json             step, the stream's state, settings, counters, RNG, kernels; SHA-256 of the two files above
 
 A checkpoint is a folder that appears whole: its files are written and flushed into `.tmp-...` beside it, which is
 then renamed. `latest` gives the newest one that is whole; a damaged one is passed over and named.

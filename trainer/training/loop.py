@@ -7,7 +7,8 @@
     RUN/checkpoints/        see checkpoint.py
 
 Everything that a step depends on is in its checkpoint or in run.json, so a run that is killed and started again goes
-through the same losses, bit for bit, on the same machine: with a budget in minutes too (horizon.py).
+through the same losses, bit for bit, on the same machine: with a budget in minutes too (horizon.py). Within a process
+a kernel is there or not from first to last; a run that is resumed with other kernels than it had says so.
 """
 
 import signal
@@ -29,6 +30,7 @@ from trainer.model.arithmetic import peak_of, step_flops
 from trainer.training import checkpoint as ck
 from trainer.training import machine as mc
 from trainer.training import parallel as pl
+from trainer.training import runs
 from trainer.training.agree import with_import
 from trainer.training.begin import Begun, begin
 from trainer.training.clock import COMPILE_STEPS, Clock
@@ -137,6 +139,7 @@ class _Run:
                 "rng": torch.get_rng_state().tolist(),
                 "settings": self.settings.model_dump(mode="json"),
                 "versions": self.record.versions,
+                "kernels": runs.computed_with(self.model),
             },
         )
         best_step = self.state.best["step"] if self.state.best else None

@@ -145,3 +145,23 @@ def make_model(shape: ModelSettings, vocab_size: int, length: int, machine: Mach
             products=products_for(machine.device, machine.precision),
             norms=norms_for(machine.device, machine.precision),
         )
+
+
+def computed_with(model: Encoder) -> dict[str, str]:
+    """What a model's steps call, by the part of the step; another one rounds otherwise. Goes into checkpoints."""
+    return {
+        "attention": type(model.attention).__name__,
+        "norms": type(model.final_norm.norms).__name__,
+        "products": type(model.products).__name__,
+        "loss": model.loss_kernel.__module__,
+    }
+
+
+def changed_kernels(before: dict[str, str], now: dict[str, str]) -> str:
+    """What is computed otherwise than before, in a few words; empty where nothing is, or nothing is known.
+
+    >>> changed_kernels({"norms": "Own", "products": "Torch"}, {"norms": "Plain", "products": "Torch"})
+    'norms was Own, now it is Plain'
+    """
+    pairs = [(part, before.get(part, now[part]), now[part]) for part in now]
+    return ", ".join(f"{part} was {old}, now it is {new}" for part, old, new in pairs if old != new)

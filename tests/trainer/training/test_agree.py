@@ -8,8 +8,9 @@ import pytest
 
 from mlm_data.errors import CheckpointError
 from trainer.config import resolve
+from trainer.kernels import native, norm
 from trainer.training import checkpoint as ck
-from trainer.training import record
+from trainer.training import record, runs
 from trainer.training.loop import train
 from trainer.training.runlog import read_log
 
@@ -32,6 +33,41 @@ def test_a_larger_budget_goes_on_where_no_step_would_have_been_another(settings)
     kept = record.read(Path(longer.out))
     assert (kept.settings.budget.steps, kept.horizon.total) == (12, 12)
     assert train(longer)["step"] == 12  # and again nothing to do
+
+
+def test_a_run_that_goes_on_with_other_kernels_says_so(settings, monkeypatch):
+    """As where the compiler failed at the first start only."""
+    first, longer = (settings(CONSTANT, f"budget.steps={steps}") for steps in (7, 12))
+    monkeypatch.setattr(runs, "norms_for", lambda *_: norm.PLAIN)
+    monkeypatch.setattr(runs, "attention_kind", lambda *_: "batched")
+    train(first)
+    said: list[str] = []
+    monkeypatch.setattr(runs, "attention_kind", lambda *_: "reference")
+    train(longer, say=said.append)
+    assert (
+        "from here on not bit for bit what it would have been: attention was Batched, now it is ReferenceAttention"
+    ) in said
+
+
+@pytest.mark.skipif(native.compiler() is None, reason="no C++ compiler on this machine")
+def test_a_kernel_that_was_missing_stays_so_to_the_end_of_the_process(settings, monkeypatch, tmp_path):
+    """Another process may compile it between two runs, or a compiler that had no memory may find some."""
+    native.problem.cache_clear()
+    native.library.cache_clear()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+            patch.setattr(native.shutil, "which", lambda _: None)
+            train(settings(CONSTANT, "budget.steps=7"))
+        whole, longer = settings(CONSTANT, "budget.steps=12", out="whole"), settings(CONSTANT, "budget.steps=12")
+        train(whole)
+        said: list[str] = []
+        train(longer, say=said.append)
+        assert steps(longer.out) == steps(whole.out)
+        assert not [line for line in said if "bit for bit" in line]
+    finally:
+        native.problem.cache_clear()
+        native.library.cache_clear()
 
 
 def test_a_run_that_stopped_before_its_decay_takes_another_budget(settings):
