@@ -6,7 +6,6 @@ escapes are looked for.
 """
 
 import base64
-import binascii
 import re
 import unicodedata
 
@@ -47,15 +46,21 @@ def escaped_encoding(head: bytes) -> str:
         if re.search(pattern, head):
             return name
     found = _UTF7.findall(head)
-    # Three, and nine of ten: "+Foo-" stands in program code, too, but is rarely UTF-16 of letters.
+    # Three, and nine of ten: "+Foo-" stands in program code, too, but is hardly ever UTF-16 of letters.
     good = sum(map(_is_utf7, found)) if head.isascii() else 0
     return "utf-7" if good >= 3 and good * 10 >= len(found) * 9 else ""
 
 
 def _is_utf7(run: bytes) -> bool:
-    try:
-        data = base64.b64decode(run + b"=" * (-len(run) % 4), validate=True)
-        text = data[: len(data) // 2 * 2].decode("utf-16-be")
-    except (binascii.Error, UnicodeDecodeError):
+    """Whether a run of base64 is UTF-16 of letters as RFC 2152 writes it: the bits that are left over are zeros."""
+    spare_bits = 6 * len(run) % 16
+    if spare_bits >= 6 or len(run) < 3:
         return False
-    return bool(text) and all(char.isprintable() for char in text) and any(ord(char) > 127 for char in text)
+    data = base64.b64decode(run + b"A" * (-len(run) % 4))  # "A" is six zeros
+    size = 6 * len(run) // 16 * 2
+    try:
+        text = data[:size].decode("utf-16-be")
+    except UnicodeDecodeError:
+        return False
+    is_said = all(unicodedata.category(char)[0] in "LMP" for char in text)  # letters, their marks, punctuation
+    return not any(data[size:]) and is_said and any(ord(char) > 127 for char in text)

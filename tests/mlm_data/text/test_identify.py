@@ -304,6 +304,15 @@ def test_plus_signs_of_programs_are_no_utf7(tmp_path):
     assert not look(tmp_path, "a.py", b"a+b-c +Foo- x+y- z+abc- i++; c+d-e \x1b[31mred\x1b[0m")[1]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a diff of +one +two +three +four +five lines", "+Sized +Clone +Copy +Send +Sync", "+1 +23 +456 +7890 +abc"],
+)
+def test_runs_behind_plus_signs_must_be_whole_letters(tmp_path, text):
+    """Of RFC 2152: base64 that ends in zeros, and stands for letters."""
+    assert not look(tmp_path, "a.md", text.encode())[1]
+
+
 def test_iso_2022_is_read_as_its_warning_says(tmp_path):
     data = "日本語\nの文章\n".encode("iso2022_jp")
     assert not look(tmp_path, "a.txt", data, encoding="iso2022_jp")[1]
