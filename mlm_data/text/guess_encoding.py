@@ -46,9 +46,9 @@ def escaped_encoding(head: bytes) -> str:
         if re.search(pattern, head):
             return name
     found = _UTF7.findall(head)
-    # Three, and nine of ten: "+Foo-" stands in program code, too, but is hardly ever UTF-16 of letters.
-    good = sum(map(_is_utf7, found)) if head.isascii() else 0
-    return "utf-7" if good >= 3 and good * 10 >= len(found) * 9 else ""
+    # Three different ones, and nine of ten: "+Foo-" stands in program code, too, but is hardly ever UTF-16 of letters.
+    good = [run for run in found if _is_utf7(run)] if head.isascii() else []
+    return "utf-7" if len(set(good)) >= 3 and len(good) * 10 >= len(found) * 9 else ""
 
 
 def _is_utf7(run: bytes) -> bool:

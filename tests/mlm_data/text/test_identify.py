@@ -306,7 +306,12 @@ def test_plus_signs_of_programs_are_no_utf7(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["a diff of +one +two +three +four +five lines", "+Sized +Clone +Copy +Send +Sync", "+1 +23 +456 +7890 +abc"],
+    [
+        "a diff of +one +two +three +four +five lines",
+        "+Sized +Clone +Copy +Send +Sync",
+        "+1 +23 +456 +7890 +abc",
+        "a +TAILCALL, +TAILCALL and +TAILCALL",
+    ],
 )
 def test_runs_behind_plus_signs_must_be_whole_letters(tmp_path, text):
     """Of RFC 2152: base64 that ends in zeros, and stands for letters."""
