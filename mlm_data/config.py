@@ -7,7 +7,7 @@ the dataset's bytes may depend on: it enters the digest. Names, places, engines 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
@@ -21,7 +21,7 @@ class InputSettings(Settings):
 
     path: str
     """A file, or a pattern of files (`*`, `?`, `[ab]`; `**` crosses folders). Relative to the configuration's folder;
-    `gs://` and `s3://` work too. A path that exists as it is written is no pattern."""
+    `gs://` and `s3://` work too. A path that exists as it is written is taken literally."""
 
     name: str = ""
     """Put before the files' relative paths. Needed only where two inputs would have equal paths."""
@@ -38,9 +38,9 @@ class InputSettings(Settings):
     """Of text files, as Python names it. A byte order mark in a file wins over it."""
 
     text_field: str | tuple[str, ...] = "text"
-    """The field or column that holds the text. Several are joined by a blank line, those that are null or absent left
-    out. `a.b` means field b of the object in field a, here and in the two below; `a[].b` field b of each object in the
-    list in field a. A list of strings is joined by blank lines, too."""
+    """The field or column that holds the text. Several are joined with a blank line between them; those that are null
+    or absent are left out. `a.b` means field b of the object in field a, here and in the two below; `a[].b` means field
+    b of each object in the list in field a. A list of strings is joined with blank lines, too."""
 
     id_field: str | None = None
     """The field that holds your own id, kept beside each document. None: there is none."""
@@ -161,7 +161,7 @@ class TokenizerSettings(Settings):
     decides, and without one its tokens do."""
 
     strip_accents: bool | None = None
-    """For a vocab.txt, likewise: whether accents and other nonspacing marks go."""
+    """For a vocab.txt, likewise: whether accents and other nonspacing marks are dropped."""
 
     special: SpecialTokens = SpecialTokens()
     """Which token plays which role, where it can't be detected."""
@@ -190,6 +190,9 @@ class TokenizerSettings(Settings):
 
 class CleanSettings(Settings):
     """What happens to each text before it is hashed: its document id is the hash of the result."""
+
+    # They decide over stored scores, so no prepared unit and no trained tokenizer depends on them.
+    THRESHOLDS: ClassVar[frozenset[str]] = frozenset({"min_chars"})
 
     unicode: Literal["NFC", "none"] = "NFC"
     """Normal form of the text. NFC makes equal what looks equal, so that copies are found; `none` leaves the text as it

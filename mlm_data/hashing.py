@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64, UInt8, UInt64
 
-from mlm_data.kernels import kernel, load_uint64
+from mlm_data.kernels import kernel, load_uint64, read_only
 
 C1 = np.uint64(0x87C37B91114253D5)
 C2 = np.uint64(0x4CF5AD432745937F)
@@ -116,14 +116,14 @@ def ids_from_arrow(ids: pa.FixedSizeBinaryArray) -> Hashes:
 def string_buffers(
     values: pa.LargeStringArray | pa.LargeBinaryArray,
 ) -> tuple[UInt8[np.ndarray, " bytes"], Int64[np.ndarray, " values+1"]]:
-    """The bytes and offsets behind large strings, zero-copy, for kernels; offsets need not begin at 0.
+    """The bytes and offsets behind large strings, zero-copy and read-only, for kernels; offsets need not begin at 0.
 
     Nulls are not allowed: what they hold is undefined.
     """
     assert pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type), values.type
     assert values.null_count == 0, "nulls have no text"
     if len(values) == 0:
-        return np.empty(0, np.uint8), np.zeros(1, np.int64)
+        return read_only(np.empty(0, np.uint8)), read_only(np.zeros(1, np.int64))
     _, offsets, data = values.buffers()
     places = np.frombuffer(offsets, np.int64)[values.offset : values.offset + len(values) + 1]
-    return np.frombuffer(data or b"", np.uint8), places
+    return read_only(np.frombuffer(data or b"", np.uint8)), read_only(places)

@@ -12,6 +12,14 @@ IGNORED = -100  # id of a target that the loss skips: what torch's cross_entropy
 TokenIds = UInt16[np.ndarray, " tokens"] | UInt32[np.ndarray, " tokens"]
 
 
+IGNORED = -100  # the label of a place that is no target: what torch's cross_entropy passes over
+
+
+def id_type(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
+    """The narrowest type that holds every id: uint16 up to 65,536 ids, else uint32."""
+    return np.uint16 if vocab_size <= 65536 else np.uint32
+
+
 @dataclass(frozen=True, kw_only=True)
 class Slice:
     """A part of one input file that can be read alone.

@@ -1,9 +1,13 @@
-"""What all tests share: the corpora, and a small text generator."""
+"""What all tests share: the corpora, shapes in signatures that are checked, and names of cases that never change."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from tests import shapes
+
+shapes.install(["mlm_data", "pipelines", "trainer"])
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -43,6 +43,7 @@ def make_dataset(
     compression: str = "none",
     tokenizer: bytes = TOKENIZER,
     roles: Roles = ROLES,
+    markers: tuple[str, ...] = (),
     change: Callable[[str, dict], None] | None = None,
 ) -> Path:
     """Write and publish a dataset; return its folder.
@@ -54,6 +55,7 @@ def make_dataset(
     place = Folder(folder)
     rates = rate if isinstance(rate, tuple) else (rate,) * planes
     config = make_config(sequence_length, rates, max_segments, validation=validation_rows > 0, seed=seed)
+    config |= {"tokenizer": {"markers": list(markers)}} if markers else {}
     records, signatures = [], []
     for split, total in ((fmt.TRAIN, num_rows), (fmt.VALIDATION, validation_rows)):
         for unit, first in enumerate(range(0, total, shard_rows)):

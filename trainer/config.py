@@ -223,7 +223,7 @@ class RunSettings(Settings):
     """Of the first weights and the order of rows. Below 2^63, so that it is a signed 64-bit integer."""
 
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
-    """How several ranks work together: `ddp` copies the model, `fsdp` deals it out. `auto` is ddp."""
+    """How several ranks work together: `ddp` copies the model, `fsdp` shards it. `auto` is ddp."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train. `auto` takes a GPU if there is one."""

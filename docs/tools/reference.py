@@ -1,4 +1,4 @@
-"""Make the pages of docs/reference that follow from the code: settings and commands.
+"""Make the pages of docs/reference that follow from the code: settings, formats and commands.
 
     python -m docs.tools.reference
 

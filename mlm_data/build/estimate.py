@@ -31,7 +31,7 @@ from mlm_data.tokens.engine import Engine, Reference, make_engine
 from mlm_data.tokens.files import Note
 from mlm_data.tokens.lost_letters import lost_letters
 from mlm_data.tokens.train import train
-from mlm_data.types import Encoded, FieldCounts
+from mlm_data.types import Encoded, FieldCounts, id_type
 
 PROBE_BYTES = 2 * 2**20  # of text that is really tokenized, spread over up to PROBE_UNITS units
 PROBE_UNITS = 8
@@ -60,7 +60,7 @@ class Estimate:
 
     def disk_bytes(self, config: BuildConfig) -> int:
         """Expected size of the published files: tokens and word starts once, and each plane."""
-        id_bytes = 2 if self.vocab_size(config) <= 65536 else 4
+        id_bytes = np.dtype(id_type(self.vocab_size(config))).itemsize
         swapped = config.mask.random_share + config.mask.keep_share
         planes = sum(1 / 8 + rate * swapped * (2 + id_bytes) for rate in config.mask.rates)
         return round(self.num_tokens / max(0.01, self.probe_fullness) * (id_bytes + 1 / 8 + planes))

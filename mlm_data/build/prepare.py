@@ -18,6 +18,7 @@ from jaxtyping import Int32
 from mlm_data.build import cache
 from mlm_data.build.context import Context
 from mlm_data.build.records import PreparedUnit
+from mlm_data.config import CleanSettings
 from mlm_data.errors import FormatError
 from mlm_data.hashing import hash128, ids_from_arrow, ids_to_arrow
 from mlm_data.rows.unicode_scripts import text_scripts
@@ -78,7 +79,7 @@ def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
         ],
         "inputs": [config.inputs[number].model_dump(mode="json", exclude={"path", "name"}) for number in inputs],
         "columns": {"keep_fields": list(fields), "id_field": has_id_field},  # of all inputs: one schema for all units
-        "clean": config.clean.model_dump(mode="json", exclude={"min_chars"}),
+        "clean": config.clean.model_dump(mode="json", exclude=set(CleanSettings.THRESHOLDS)),
         "tokenizer": context.tokenizer_sha256,
         "versions": {
             "prepare": PREPARED_VERSION,

@@ -1,1 +1,1 @@
-"""Documents to scores, and scores to fates."""
+"""Scores to fates: which documents stay, and for what reason the others go."""

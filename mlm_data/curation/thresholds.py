@@ -24,8 +24,8 @@ def judge_documents(
     >>> judge_documents(np.array([0, 5, 200], np.int32), np.array([0, 2, 50]), CleanSettings(min_chars=100))
     array([1, 2, 0], dtype=uint8)
     """
+    fails = {"empty": num_chars == 0, "too_short": num_chars < settings.min_chars, "no_tokens": num_tokens == 0}
+    assert tuple(fails) == REASONS[1:], "the first reason in their order is the one that counts"
     return np.select(
-        [num_chars == 0, num_chars < settings.min_chars, num_tokens == 0],
-        [np.uint8(1), np.uint8(2), np.uint8(3)],
-        default=np.uint8(KEPT),
+        list(fails.values()), [np.uint8(REASONS.index(reason)) for reason in fails], default=np.uint8(KEPT)
     )

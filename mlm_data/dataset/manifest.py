@@ -122,7 +122,7 @@ class Manifest:
         bounds = [self.max_segments, self.max_targets("evaluation"), *self.bounds["max_targets"]]
         numbers = [self.sequence_length, self.vocab_size, self.num_planes, self.roles.num_specials, *counts, *bounds]
         if not all(isinstance(number, int) and number >= 0 for number in numbers):
-            raise ValueError("a count that is no count")
+            raise ValueError("a count is not a non-negative integer")
         if len(self.bounds["max_targets"]) != self.num_planes or len(self.config["mask"]["rate"]) != self.num_planes:
             raise ValueError(f"not one bound and one rate for each of {self.num_planes} planes")
 

@@ -33,7 +33,7 @@ from mlm_data.dataset.manifest import (
     version_names,
 )
 from mlm_data.errors import FormatError, NewerFormatError, PremaskError
-from mlm_data.rows.masking import PlaneMasks
+from mlm_data.rows.masking import Plane, PlaneMasks
 from mlm_data.rows.rules import add_content, document_problems, row_problems
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, read_batches
@@ -291,7 +291,7 @@ class _Check:
         wrong = (targets & ~maskable).any(1)
         yield from _rows_where("a target is a special token, [UNK], a marker or padding", wrong, None, first)
         rate = fmt.EVALUATION_RATE if plane == "evaluation" else self._manifest.config["mask"]["rate"][int(plane)]
-        most = maskable.sum(1) * round(rate * 1_000_000) // 1_000_000
+        most = Plane(index=0, rate=rate).budget(maskable.sum(1))
         found = masks.num_targets()
         yield from _rows_where("more targets than the rate allows", found > most, None, first)
         if plane == "evaluation" or self._manifest.config["mask"]["kind"] == "token":

@@ -20,8 +20,6 @@ from jaxtyping import Int32, Int64
 
 from mlm_data.hashing import Hashes
 
-ALGORITHM_VERSION = 1  # enters cache keys
-
 RECORD = np.dtype([("h1", "<u8"), ("h2", "<u8"), ("unit", "<i4"), ("document", "<i4")])
 Records = np.ndarray  # of RECORD
 

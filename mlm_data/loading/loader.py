@@ -251,20 +251,20 @@ class _Stream:
 class _Ahead:
     """A thread that makes batches ahead. It knows the stream, not the loader, so that a dropped loader ends it.
 
-    Two queues in C hand batches over and leave back; `queue.Queue` takes ten times as long. Leave comes for half of the
-    batches at once: to wake a thread costs the one that wakes it up to 50 microseconds.
+    Two queues in C hand over batches and permits to make more; `queue.Queue` takes ten times as long. Permits come for
+    half of the batches at once: to wake a thread costs the one that wakes it up to 50 microseconds.
     """
 
     def __init__(self, stream: _Stream, first: int, depth: int) -> None:
         self._ready: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
-        self._leave: queue.SimpleQueue[int] = queue.SimpleQueue()  # to make so many more batches; 0: to end
-        self._leave.put(depth)
+        self._permits: queue.SimpleQueue[int] = queue.SimpleQueue()  # to make so many more batches; 0: to end
+        self._permits.put(depth)
         self._at_once, self._taken = max(1, depth // 2), 0
         self._stop = threading.Event()
         self._failed: BaseException | None = None
         self._thread = threading.Thread(
             target=_make_ahead,
-            args=(stream, first, self._ready, self._leave, self._stop),
+            args=(stream, first, self._ready, self._permits, self._stop),
             name="premask-loader",
             daemon=True,
         )
@@ -279,23 +279,23 @@ class _Ahead:
             raise item
         self._taken += 1
         if self._taken == self._at_once:
-            self._leave.put(self._taken)
+            self._permits.put(self._taken)
             self._taken = 0
         return item
 
     def close(self, *, wait: bool = True) -> None:
         self._stop.set()
-        self._leave.put(0)
+        self._permits.put(0)
         if wait and self._thread is not threading.current_thread():
             self._thread.join()
 
 
 def _make_ahead(
-    stream: _Stream, first: int, ready: queue.SimpleQueue, leave: queue.SimpleQueue, stop: threading.Event
+    stream: _Stream, first: int, ready: queue.SimpleQueue, permits: queue.SimpleQueue, stop: threading.Event
 ) -> None:
     try:
         stream.open_ahead(first)
-        while count := leave.get():
+        while count := permits.get():
             for _ in range(count):
                 if stop.is_set():
                     return

@@ -2,7 +2,7 @@
 
 Four kinds of counts for each plane, all plain integers that add up over shards in any order:
 
-* faults: things that must not be there, such as a target on [CLS] or beside the row's end;
+* faults: things that must not be there, such as a target on [CLS] or past the row's end;
 * groups: how many units (tokens, or words) of each group are hidden, and how many were to be expected. Within a row
   units of equal size are alike: if k of the n units of some size are hidden, each of them is hidden with probability
   k / n. So a group with m of them expects m k / n, exactly, whatever was rounded down in the row's budget;
@@ -26,7 +26,8 @@ from jaxtyping import Bool, Integer, UInt8
 from mlm_data.errors import FormatError
 from mlm_data.kernels import read_only
 from mlm_data.rows import audit_kernels as kernels
-from mlm_data.rows.masking import Plane, PlaneMasks
+from mlm_data.rows.arrays import row_arrays
+from mlm_data.rows.masking import Plane, PlaneMasks, mask_arrays
 from mlm_data.rows.unicode_scripts import SCRIPTS, token_scripts
 from mlm_data.types import Roles, Rows
 
@@ -48,7 +49,7 @@ GROUPS = (
 FAULTS = (
     "rows whose segments don't hold [CLS], [SEP] or [PAD] where they must",
     "targets on special tokens",
-    "targets beside a row's end",
+    "targets past a row's end",
     "targets on tokens that are never targets",
     "rows with too many targets",
     "rows with too few targets",
@@ -256,38 +257,23 @@ def _count(
     ranges = np.zeros((len(planes), 2, kernels.NUM_RANGES), np.int64)
     fingerprints = np.zeros(len(planes), np.uint64)
     kind = next(iter(planes.values())).kind
+    arrays = row_arrays(rows)
     kernels.count_targets(
-        read_only(rows.tokens),
-        read_only(rows.segment_offsets),
-        read_only(rows.segment_lengths),
-        read_only(rows.segment_documents),
-        read_only(rows.word_starts),
+        arrays,
         np.stack([masks[name].targets for name in planes]),
         kind != "token",
         kind == "span",
         np.array([plane.millionths for plane in planes.values()]),
-        vocabulary.roles.cls,
-        vocabulary.roles.sep,
-        vocabulary.roles.pad,
-        vocabulary.never,
-        vocabulary.rank >= 0,
-        vocabulary.script,
-        bands,
-        read_only(sources),
-        faults,
-        groups,
-        sums,
-        fingerprints,
+        (vocabulary.roles.cls, vocabulary.roles.sep, vocabulary.roles.pad),
+        kernels.Grouping(vocabulary.never, vocabulary.rank >= 0, vocabulary.script, bands, read_only(sources)),
+        kernels.Totals(faults, groups, sums, fingerprints),
     )
     counts = {}
     for i, (name, plane) in enumerate(planes.items()):
         mask = masks[name]
         kernels.count_swaps(
-            read_only(rows.tokens),
-            read_only(mask.targets),
-            read_only(mask.swap_offsets),
-            read_only(mask.swap_places),
-            read_only(mask.swap_tokens),
+            arrays.tokens,
+            mask_arrays(mask),
             vocabulary.rank,
             max(1, vocabulary.num_random),
             faults[i],
@@ -335,10 +321,7 @@ def count_pairs(
     counts = np.zeros((len(pairs), 3), np.int64)
     words = any(plane.kind != "token" for plane in planes.values())
     kernels.count_pairs(
-        read_only(rows.tokens),
-        read_only(rows.segment_offsets),
-        read_only(rows.segment_lengths),
-        read_only(rows.word_starts),
+        row_arrays(rows),
         np.stack([masks[name].targets for name in names]),
         np.array(pairs),
         words,

@@ -1,5 +1,7 @@
 """The counting loops of the mask audit, over rows and masks as they are stored. `audit_counts` says what they count."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from mlm_data.kernels import kernel
@@ -40,31 +42,32 @@ def count_tokens(tokens, vocab_size):
     return counts
 
 
+class Grouping(NamedTuple):
+    """By what targets are counted: of every token of the vocabulary, and of every document."""
+
+    never: np.ndarray  # bool[vocabulary]: can't be a target
+    drawable: np.ndarray  # bool[vocabulary]: may come instead of a target
+    script: np.ndarray  # uint8[vocabulary]
+    frequency: np.ndarray  # uint8[vocabulary]: the band
+    sources: np.ndarray  # uint8[documents]: the group
+
+
+class Totals(NamedTuple):
+    """What `count_targets` adds to, by plane."""
+
+    faults: np.ndarray  # int64[planes, NUM_FAULTS]
+    groups: np.ndarray  # int64[planes, 3, NUM_GROUPS]
+    sums: np.ndarray  # int64[planes, NUM_SUMS]
+    fingerprints: np.ndarray  # uint64[planes]
+
+
 @kernel
-def count_targets(
-    tokens,
-    segment_offsets,
-    segment_lengths,
-    segment_documents,
-    word_starts,
-    targets,
-    words,
-    spans,
-    millionths,
-    cls,
-    sep,
-    pad,
-    never,
-    drawable,
-    script,
-    frequency,
-    sources,
-    faults,
-    groups,
-    sums,
-    fingerprints,
-):
-    """Add the counts of several planes of one kind; targets [planes, rows, length / 8], results by plane."""
+def count_targets(rows, targets, words, spans, millionths, specials, grouping, totals):
+    """Add the counts of several planes of one kind; targets [planes, rows, length / 8]; specials: cls, sep, pad."""
+    tokens, segment_offsets, segment_lengths, segment_documents, _, word_starts = rows
+    cls, sep, pad = specials
+    never, drawable, script, frequency, sources = grouping
+    faults, groups, sums, fingerprints = totals
     num_rows, length = tokens.shape
     num_planes = targets.shape[0]
     has_cls, has_sep = int(cls >= 0), int(sep >= 0)
@@ -164,8 +167,9 @@ def count_targets(
 
 
 @kernel
-def count_swaps(tokens, targets, swap_offsets, swap_places, swap_tokens, rank, num_random, faults, sums, ranges):
+def count_swaps(tokens, masks, rank, num_random, faults, sums, ranges):
     """Add what targets hold that don't hold [MASK], of one plane."""
+    targets, swap_offsets, swap_places, swap_tokens = masks
     length = tokens.shape[1]
     for row in range(tokens.shape[0]):
         line, bits = tokens[row], targets[row]
@@ -194,10 +198,9 @@ def count_swaps(tokens, targets, swap_offsets, swap_places, swap_tokens, rank, n
 
 
 @kernel
-def count_pairs(
-    tokens, segment_offsets, segment_lengths, word_starts, targets, pairs, words, has_cls, has_sep, never, counts
-):
+def count_pairs(rows, targets, pairs, words, has_cls, has_sep, never, counts):
     """Add (both, expected, most) of every pair of planes; targets [planes, rows, length / 8]."""
+    tokens, segment_offsets, segment_lengths, _, _, word_starts = rows
     num_rows, length = tokens.shape
     num_planes = targets.shape[0]
     place = np.empty(length + 1, np.int32)

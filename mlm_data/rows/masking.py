@@ -28,7 +28,7 @@ top bits. `whole_word` and `span` sort the words of a row with the same counting
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int16, Int32, Int64, Integer, UInt8, UInt16, UInt32, UInt64
@@ -36,6 +36,7 @@ from jaxtyping import Bool, Int16, Int32, Int64, Integer, UInt8, UInt16, UInt32,
 from mlm_data.config import MaskSettings
 from mlm_data.errors import ConfigError
 from mlm_data.kernels import kernel, read_only
+from mlm_data.rows.arrays import row_arrays
 from mlm_data.seeds import CORRUPTION, PRIORITY, RANDOM_TOKEN, SPAN_LENGTH, below, draw, fold
 from mlm_data.types import IGNORED, Roles, Rows
 
@@ -197,28 +198,22 @@ def draw_plane(
     room = int(plane.budget(rows.used().astype(np.int64)).sum()) if plane.mask_share < 1 else 0
     swap_places, swap_tokens = np.empty(room, np.uint16), np.empty(room, rows.tokens.dtype)
     count = _draw(
-        read_only(rows.tokens),
-        read_only(rows.segment_offsets),
-        read_only(rows.segment_lengths),
-        read_only(rows.segment_documents),
-        read_only(rows.segment_starts),
-        read_only(rows.word_starts),
+        row_arrays(rows),
         read_only(ids),
         read_only(copies),
-        KINDS[plane.kind],
-        plane.millionths,
-        np.uint64(plane.seed),
-        np.uint64(plane.index),
-        mask_limit,
-        random_limit,
+        _Draw(
+            kind=KINDS[plane.kind],
+            millionths=plane.millionths,
+            seed=np.uint64(plane.seed),
+            number=np.uint64(plane.index),
+            mask_limit=mask_limit,
+            random_limit=random_limit,
+        ),
         roles.cls >= 0,
         roles.sep >= 0,
         never,
         random_ids.astype(rows.tokens.dtype),
-        targets,
-        swap_offsets,
-        swap_places,
-        swap_tokens,
+        MaskArrays(targets, swap_offsets, swap_places, swap_tokens),
     )
     return PlaneMasks(
         targets=targets,
@@ -255,32 +250,37 @@ def _limits(plane: Plane) -> tuple[np.uint64, np.uint64]:
     return np.uint64(mask), np.uint64(random)
 
 
+class MaskArrays(NamedTuple):
+    """The arrays of `PlaneMasks`; for kernels."""
+
+    targets: np.ndarray
+    swap_offsets: np.ndarray
+    swap_places: np.ndarray
+    swap_tokens: np.ndarray
+
+
+def mask_arrays(masks: PlaneMasks) -> MaskArrays:
+    """Masks for a kernel that reads them."""
+    return MaskArrays(*(read_only(getattr(masks, name)) for name in MaskArrays._fields))
+
+
+class _Draw(NamedTuple):
+    """A plane as `_draw` takes it."""
+
+    kind: int  # of KINDS
+    millionths: int  # the rate
+    seed: np.uint64
+    number: np.uint64  # of the plane
+    mask_limit: np.uint64  # draws below it become [MASK], those below the next one random tokens, others stay
+    random_limit: np.uint64
+
+
 @kernel
-def _draw(
-    tokens,
-    segment_offsets,
-    segment_lengths,
-    segment_documents,
-    segment_starts,
-    word_starts,
-    ids,
-    copies,
-    kind,
-    millionths,
-    seed,
-    index,
-    mask_limit,
-    random_limit,
-    has_cls,
-    has_sep,
-    never,
-    random_ids,
-    targets,
-    swap_offsets,
-    swap_places,
-    swap_tokens,
-):
-    """Fill targets (already 0) and the swaps; returns the number of swaps."""
+def _draw(rows, ids, copies, plane, has_cls, has_sep, never, random_ids, masks):
+    """Fill the targets (already 0) and the swaps of `masks`; returns the number of swaps."""
+    tokens, segment_offsets, segment_lengths, segment_documents, segment_starts, word_starts = rows
+    kind, millionths, seed, index, mask_limit, random_limit = plane
+    targets, swap_offsets, swap_places, swap_tokens = masks
     num_rows, length = tokens.shape
     # Candidates of the row, in order: place in the row, place in the document, segment, priority.
     place = np.empty(length + 1, np.int32)

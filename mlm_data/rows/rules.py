@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from mlm_data.kernels import kernel, read_only
+from mlm_data.rows.arrays import row_arrays
 from mlm_data.types import Roles, Rows
 
 (NO_CONTENT, TOO_LONG, NO_DOCUMENT, OUTSIDE, PADDING, FOREIGN, NO_CLS, NO_SEP, SPECIAL_INSIDE, WORD_AT_SPECIAL) = range(
@@ -45,12 +46,7 @@ def row_problems(
         first: number of the first row, for the lines.
     """
     firsts, counts = _find(
-        read_only(rows.tokens),
-        read_only(rows.segment_offsets),
-        read_only(rows.segment_lengths),
-        read_only(rows.segment_documents),
-        read_only(rows.segment_starts),
-        read_only(rows.word_starts),
+        row_arrays(rows),
         read_only(np.ascontiguousarray(num_tokens, np.int32)),
         roles.cls,
         roles.sep,
@@ -83,20 +79,8 @@ def add_content(content: Int64[np.ndarray, " documents"], rows: Rows, roles: Rol
 
 
 @kernel
-def _find(
-    tokens,
-    segment_offsets,
-    segment_lengths,
-    segment_documents,
-    segment_starts,
-    word_starts,
-    num_tokens,
-    cls,
-    sep,
-    pad,
-    mask,
-    vocab_size,
-):
+def _find(rows, num_tokens, cls, sep, pad, mask, vocab_size):
+    tokens, segment_offsets, segment_lengths, segment_documents, segment_starts, word_starts = rows
     num_rows, length = tokens.shape
     firsts = np.zeros(10, np.int64)
     counts = np.zeros(10, np.int64)

@@ -1,6 +1,7 @@
-"""The script of a token, coarsely: enough to see whether masks treat all scripts alike.
+"""The script of a token or a text, coarsely: enough to see whether masks treat all scripts alike, and what is unknown.
 
-A token belongs to the script of its first letter; without a letter it is digits or symbols. The table below names
+A token belongs to the script of its first letter, a text to that of most letters in its first bytes; without a letter
+they are digits or symbols. The table below names
 blocks of code points (Unicode 15.1, Blocks.txt and Scripts.txt, joined where neighbours are of one kind), so that the
 answer does not change with Python's own Unicode version. Tokens of byte-level tokenizers are decoded first; one that
 holds only a part of a character is `bytes`.
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
+from mlm_data.characters import byte_characters, code_point
 from mlm_data.hashing import string_buffers
 from mlm_data.kernels import kernel, read_only
 
@@ -85,7 +87,7 @@ def text_scripts(texts: pa.LargeStringArray, *, first_bytes: int = 256) -> UInt8
     """Index in SCRIPTS of what most letters among each text's first bytes are; without letters, digits or symbols."""
     data, offsets = string_buffers(texts)
     out = np.zeros(len(texts), np.uint8)
-    _text_scripts(read_only(data), read_only(offsets), script_table(), first_bytes, _LETTERS, out)
+    _text_scripts(data, offsets, script_table(), first_bytes, _LETTERS, out)
     return out
 
 
@@ -99,11 +101,9 @@ def _text_scripts(data, offsets, table, first_bytes, first_letter, out):
         while place < end:
             first = np.int64(data[place])
             length = 1 if first < 0x80 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
-            if place + length > end:
+            if place + length > end:  # cut by `first_bytes`
                 break
-            point = first if length == 1 else first & (0x7F >> length)
-            for j in range(place + 1, place + length):
-                point = (point << 6) | (np.int64(data[j]) & 0x3F)
+            point, _ = code_point(data, place)
             counts[table[point]] += 1
             place += length
         best = 0
@@ -128,13 +128,8 @@ def _of_text(text: str) -> int:
 
 
 def _byte_level(tokens: Sequence[str]) -> dict[str, int]:
-    """Character -> byte if every byte has a token of its own under its GPT-2 name, else nothing.
-
-    Radford et al. 2019, `bytes_to_unicode` of their code: printable bytes are themselves, the others follow U+0100.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    names = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    """Character -> byte if every byte has a token of its own in the byte-level alphabet, else nothing."""
+    names = {character: byte for byte, character in enumerate(byte_characters())}
     return names if names.keys() <= set(tokens) else {}
 
 

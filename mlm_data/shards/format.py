@@ -7,6 +7,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from mlm_data.types import id_type
+
 FORMAT_VERSION = 1
 FILE_MAGIC = b"ARROW1"  # an IPC file begins so; anything else is taken for an IPC stream
 BITS: Literal["little"] = "little"  # numpy's name for: bit i of a row is bit i % 8 of byte i // 8
@@ -25,8 +27,8 @@ EVALUATION_RATE = 0.15
 
 
 def token_type(vocab_size: int) -> pa.DataType:
-    """The narrowest type that holds every id: uint16 up to 65,536 ids, else uint32."""
-    return pa.uint16() if vocab_size <= 65536 else pa.uint32()
+    """The type of a column of ids: uint16 or uint32."""
+    return pa.from_numpy_dtype(id_type(vocab_size))
 
 
 def rows_schema(sequence_length: int, tokens: pa.DataType) -> pa.Schema:

@@ -1,1 +1,1 @@
-"""Raw files to clean documents: reading, extraction, normalization, scores, signatures."""
+"""Raw files to clean documents: what a file is, reading, characters, normalization."""

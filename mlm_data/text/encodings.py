@@ -4,6 +4,7 @@ import codecs
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Int64
 
 from mlm_data.errors import ConfigError
 from mlm_data.text.batches import large_strings
@@ -59,7 +60,7 @@ def check_encoding(encoding: str) -> str:
 
 def decode(
     data: bytes, starts: Places, ends: Places, codec: str, replace: bool
-) -> tuple[pa.LargeStringArray, Places, list[tuple[int, str, str]]]:
+) -> tuple[pa.LargeStringArray, Int64[np.ndarray, " kept"], list[tuple[int, str, str]]]:
     """(texts, which pieces they are, (piece, reason, detail) of those that can't be decoded, or are no text)."""
     if codec == "utf-8":
         view = np.frombuffer(data, np.uint8)

@@ -22,10 +22,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int32, Int64, UInt8
 
+from mlm_data.characters import code_point
 from mlm_data.hashing import string_buffers
 from mlm_data.kernels import copy_bytes, kernel
 from mlm_data.text.batches import large_strings
-from mlm_data.text.utf8 import code_point, put_code_point
+from mlm_data.text.utf8 import put_code_point
 
 LIMIT = 0x30000  # all code points from here on are stable
 MAY_CHANGE = 255  # the mark of what may join with the one before, or never stays as it is

@@ -25,12 +25,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
+from mlm_data.characters import code_point
 from mlm_data.config import CleanSettings
 from mlm_data.hashing import string_buffers
 from mlm_data.kernels import copy_bytes, kernel, load_uint64, store_uint64
 from mlm_data.text.batches import large_strings
 from mlm_data.text.nfc import LIMIT, MAY_CHANGE, compose, tables
-from mlm_data.text.utf8 import code_point
 
 ALGORITHM_VERSION = 1  # enters cache keys: count up when any text comes out differently
 
@@ -40,7 +40,7 @@ CLEAN, DIRTY, COMPOSE = np.uint8(0), np.uint8(1), np.uint8(2)  # bits: rules 1 t
 def normalize(texts: pa.LargeStringArray, settings: CleanSettings) -> pa.LargeStringArray:
     """The texts under the rules above, as many, in the same order; the array itself if all is well already.
 
-    `min_chars` and `bad_bytes` of the settings are for others.
+    The thresholds and `bad_bytes` of the settings are for others.
     """
     data, offsets = string_buffers(texts)
     needs = np.empty(len(texts), np.uint8)

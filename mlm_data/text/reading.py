@@ -1,17 +1,11 @@
-r"""Read a unit's slices as documents, in batches of about 8 MiB of text, whatever the size of a file.
+"""Read a unit's slices as documents, in batches of about 8 MiB of text, whatever the size of a file.
 
     slice -> bytes (streams) -> blocks of whole lines or paragraphs (borders, blocks) -> text, fields and places
           -> row groups, record batches (tables)                                          (one of formats/)
 
 `offset` is the byte at which a document begins in the decompressed file, or its row in a Parquet or Arrow file. A
-byte order mark wins over the configured encoding. What can't be read becomes a `Quarantined` with its place:
-
-    bad_utf8           bytes that are not of the file's encoding, or a lone surrogate written as \ud800 in JSON
-    not_text           NULs, and many control characters: a wide encoding without a mark, or no text (see `utf8`)
-    bad_json           a line that `json.loads` refuses, or that holds no object
-    no_text_field      an object without the text field, or with none of the parts that make the text
-    text_not_a_string  a text field that holds null, or a part of the text that is a number, an object, ...
-    truncated          all that a compressed stream should have held behind the place where it breaks
+byte order mark wins over the configured encoding. What can't be read becomes a `Quarantined` with its place and a
+reason; docs/reference/reasons.md has them all.
 
 Blank lines of text and JSON Lines are no documents. Strings of other fields are kept as they are.
 """

@@ -108,20 +108,6 @@ def _check_texts(data, starts, ends, out):
 
 
 @kernel
-def code_point(data, i):
-    """For kernels: (code point, its bytes) of the well-formed UTF-8 at i."""
-    c = np.int64(data[i])
-    if c < 0x80:
-        return c, 1
-    if c < 0xE0:
-        return ((c & 0x1F) << 6) | (np.int64(data[i + 1]) & 0x3F), 2
-    if c < 0xF0:
-        return ((c & 0x0F) << 12) | ((np.int64(data[i + 1]) & 0x3F) << 6) | (np.int64(data[i + 2]) & 0x3F), 3
-    high = ((c & 0x07) << 18) | ((np.int64(data[i + 1]) & 0x3F) << 12)
-    return high | ((np.int64(data[i + 2]) & 0x3F) << 6) | (np.int64(data[i + 3]) & 0x3F), 4
-
-
-@kernel
 def put_code_point(code, out, at):
     """For kernels: write a code point at out[at]; return the place behind it."""
     if code < 0x80:

@@ -10,11 +10,10 @@ import json
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Int64, UInt8, UInt32
 from tokenizers import Tokenizer
 
-from mlm_data.tokens.byte_level import byte_characters
+from mlm_data.characters import byte_characters
 from mlm_data.tokens.reference import Reference
 from mlm_data.tokens.table import WORD_START
 
@@ -97,21 +96,3 @@ def _flat(
 ) -> UInt32[np.ndarray, " ids"]:
     ids = np.fromiter((number for item in lists for number in item), np.int64, bounds[-1])
     return (ids if renumber is None else renumber[ids]).astype(np.uint32)
-
-
-def buffers(texts: pa.LargeStringArray) -> tuple[UInt8[np.ndarray, " bytes"], Int64[np.ndarray, " texts+1"]]:
-    """An array's bytes and its offsets into them, zero-copy."""
-    data, bounds = np.empty(0, np.uint8), np.zeros(1, np.int64)
-    if len(texts):
-        _, offsets, memory = texts.buffers()
-        bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-        if memory is not None and memory.size:
-            data = np.frombuffer(memory, np.uint8)
-    return frozen(data), frozen(bounds)
-
-
-def frozen(array: np.ndarray) -> np.ndarray:
-    """The array as a read-only one: numba compiles a kernel once more for arrays that may be written to."""
-    result = array.view()
-    result.setflags(write=False)
-    return result

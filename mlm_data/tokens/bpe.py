@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from mlm_data.characters import byte_characters
 from mlm_data.kernels import inlined, leading_zeros, lean_kernel, least16, trailing_zeros
-from mlm_data.tokens.ask import Answers, byte_characters
+from mlm_data.tokens.ask import Answers
 from mlm_data.tokens.reference import UNSPEAKABLE, Reference
 from mlm_data.tokens.table import WORD_START
 

@@ -9,8 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tokenizers import pre_tokenizers
-
+from mlm_data.characters import byte_characters
 from mlm_data.errors import TokenizerError
 from mlm_data.tokens.bert import around
 
@@ -98,15 +97,3 @@ def from_vocab_and_merges(
             "merges": pairs,
         },
     }
-
-
-def byte_characters() -> str:
-    """The character that byte-level tokenizers write for each of the 256 bytes (Radford et al. 2019).
-
-    Visible Latin-1 characters stand for themselves, the others for U+0100 and on, in order.
-    """
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    result = "".join(chr(byte) if byte in visible else chr(next(others)) for byte in range(256))
-    assert set(result) == set(pre_tokenizers.ByteLevel.alphabet())
-    return result

@@ -17,7 +17,7 @@ import numpy as np
 
 from mlm_data.kernels import lean_kernel
 from mlm_data.tokens.bert import around
-from mlm_data.tokens.emit import DOCUMENT, MATCH, NUM_HOLES, NUM_IDS, PLACE, SLACK, UNKNOWN_POINT, code_point
+from mlm_data.tokens.emit import DOCUMENT, MATCH, NUM_HOLES, NUM_IDS, PLACE, SLACK, UNKNOWN_POINT, any_code_point
 from mlm_data.tokens.table import WORD_START
 
 NOTHING, UNREAD = -1, -2  # instead of an id: white space, and a code point that nobody asked about yet
@@ -66,7 +66,7 @@ def scan_characters(data, offsets, ids, matches, out, ends, state):
             match += 1
         end = min(document_end, matches[match, 0])
         while place < end and num_ids < enough:
-            point, length = code_point(data, place, end)
+            point, length = any_code_point(data, place, end)
             found = ids[point]
             if found == UNREAD:
                 unread = point

@@ -19,7 +19,7 @@ from tokenizers import normalizers
 
 from mlm_data.kernels import lean_kernel, load_uint64
 from mlm_data.tokens.classes import UNKNOWN, ClassTable
-from mlm_data.tokens.emit import code_point
+from mlm_data.tokens.emit import any_code_point
 
 SAFE, RISKY = 1, 2
 HIGH = np.uint64(0x8080808080808080)
@@ -84,7 +84,7 @@ def find_risky(data, bounds, classes, result):
             if place + 8 <= end and load_uint64(data, place) & HIGH == 0:
                 place += 8
                 continue
-            point, length = code_point(data, place, end)
+            point, length = any_code_point(data, place, end)
             kind = classes[point]
             if kind == UNKNOWN:
                 return point

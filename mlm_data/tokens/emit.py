@@ -55,7 +55,7 @@ class Buffers:
 
 
 @inlined
-def code_point(data, place, end):
+def any_code_point(data, place, end):
     """The code point that starts at `place` and its length in bytes; bytes that are no UTF-8 count alone."""
     first = np.int64(data[place])
     if first < 0x80:

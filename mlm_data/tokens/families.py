@@ -15,14 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int32, Int64, UInt8
 
+from mlm_data.hashing import string_buffers
 from mlm_data.kernels import lean_kernel
 from mlm_data.tokens.added import NONE, AddedTokens
-from mlm_data.tokens.ask import Answers, ByteModel, Pipeline, buffers, bytes_of, texts_of
+from mlm_data.tokens.ask import Answers, ByteModel, Pipeline, bytes_of, texts_of
 from mlm_data.tokens.bpe import BPE
 from mlm_data.tokens.characters import NOTHING, PRE_TOKENIZERS, UNREAD, scan_characters
 from mlm_data.tokens.classes import BLOCK, SURVIVES, VANISHES, pattern_classes, separated_classes
 from mlm_data.tokens.composing import NFC
-from mlm_data.tokens.emit import Buffers, code_point
+from mlm_data.tokens.emit import Buffers, any_code_point
 from mlm_data.tokens.metaspace import MARK, marked_words
 from mlm_data.tokens.reference import Reference
 from mlm_data.tokens.scan_patterns import scan_cl100k, scan_gpt2
@@ -49,6 +50,7 @@ LONG = 1 << 18  # bytes; a longer piece between spaces is normalized in parts
 
 Bytes = UInt8[np.ndarray, " bytes"]
 Places = Int64[np.ndarray, " pieces"]
+Group = Int64[np.ndarray, " group"]  # numbers of some pieces
 
 
 class Prepared(NamedTuple):
@@ -185,7 +187,7 @@ def _with_matches(texts: pa.LargeStringArray, added: AddedTokens) -> Prepared:
     if not added.tokens:
         return Prepared(texts, NONE, None)
     left = np.zeros(len(texts), bool)
-    matches = added.find(*buffers(texts), left)
+    matches = added.find(*string_buffers(texts), left)
     return Prepared(texts, matches, left if left.any() else None)
 
 
@@ -228,7 +230,7 @@ class BertWords(Words):
         kinds = np.empty(len(starts), np.int64)
         piece_kinds(data, starts, lengths, self._table.classes, self._model.max_chars, kinds)
         kinds[(lengths > LONG) & (kinds == PLAIN)] = LONG_WORD
-        parts: list[tuple[Places, Answers]] = []
+        parts: list[tuple[Group, Answers]] = []
         groups = [np.flatnonzero(kinds == kind) for kind in range(5)]
         for kind, group in enumerate(groups):
             if not len(group):
@@ -346,7 +348,7 @@ class BytePattern:
     def prepare(self, texts: pa.LargeStringArray) -> Prepared:
         left = np.zeros(len(texts), bool)
         if self._nfc is not None:
-            risky = self._nfc.risky(*buffers(texts))
+            risky = self._nfc.risky(*string_buffers(texts))
             if risky.any():
                 if self._added.tokens and not self._added.normalized:
                     left |= risky
@@ -355,7 +357,7 @@ class BytePattern:
             without = pc.and_(pc.invert(pc.starts_with(texts, " ")), pc.greater(pc.binary_length(texts), 0))
             empty, space = pa.scalar("", pa.large_string()), pa.scalar(" ", pa.large_string())
             texts = pc.binary_join_element_wise(pc.if_else(without, space, empty), texts, empty)
-        matches = self._added.find(*buffers(texts), left) if self._added.tokens else NONE
+        matches = self._added.find(*string_buffers(texts), left) if self._added.tokens else NONE
         return Prepared(texts, matches, left if left.any() else None)
 
     def scan(self, data, bounds, matches, view: View, own: Buffers, ends) -> None:
@@ -397,7 +399,7 @@ def piece_kinds(data, starts, lengths, classes, max_chars, kinds):
         is_ascii = True
         chars = 0
         while place < end:
-            point, length = code_point(data, place, end)
+            point, length = any_code_point(data, place, end)
             kind = classes[point]
             is_ascii = is_ascii and (48 <= point <= 57 or 65 <= point <= 90 or 97 <= point <= 122)
             plain = plain and (kind & (SURVIVES | VANISHES)) != 0
@@ -413,21 +415,25 @@ def piece_kinds(data, starts, lengths, classes, max_chars, kinds):
             kinds[i] = PLAIN
 
 
-def _calls(lengths: Places, group: Places) -> Iterator[Places]:
+def _calls(lengths: Places, group: Group) -> Iterator[Group]:
     """The pieces of a group in parts of about BYTES_PER_CALL."""
     call = np.cumsum(lengths[group]) // BYTES_PER_CALL
     yield from (part for part in np.split(group, np.flatnonzero(np.diff(call)) + 1) if len(part))
 
 
 def _in_calls(
-    ask: Callable[[list[str]], Answers], data: Bytes, starts: Places, lengths: Places, group: Places
-) -> Iterator[tuple[Places, Answers]]:
+    ask: Callable[[list[str]], Answers],
+    data: Bytes,
+    starts: Places,
+    lengths: Places,
+    group: Int64[np.ndarray, " group"],
+) -> Iterator[tuple[Group, Answers]]:
     """Answers for the pieces of a group, and for which pieces they are."""
     for part in _calls(lengths, group):
         yield part, ask(texts_of(data, starts[part], lengths[part]))
 
 
-def _merged(parts: list[tuple[Places, Answers]], count: int) -> Answers:
+def _merged(parts: list[tuple[Group, Answers]], count: int) -> Answers:
     """Answers of groups of pieces, in the pieces' own order."""
     if len(parts) == 1:
         return parts[0][1]

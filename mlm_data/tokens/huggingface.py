@@ -10,10 +10,10 @@ from jaxtyping import Bool
 from tokenizers import Encoding, Tokenizer
 
 from mlm_data.errors import TokenizerError
+from mlm_data.hashing import string_buffers
 from mlm_data.kernels import lean_kernel
-from mlm_data.tokens.ask import buffers
-from mlm_data.tokens.reference import Reference, id_type
-from mlm_data.types import Encoded
+from mlm_data.tokens.reference import Reference
+from mlm_data.types import Encoded, id_type
 
 LONG_WORD = 1000  # bytes between white space; HF takes 0.03 s for such a word
 CHUNK_BYTES = 1 << 20  # of text per call of HF: what it returns takes about 100 times a token's text
@@ -49,7 +49,7 @@ class HuggingFaceEngine:
         """Ids of each text, as the reference gives them."""
         if self._long_words is not None and len(texts):
             long = np.zeros(len(texts), bool)
-            find_long_words(*buffers(texts), LONG_WORD, long)
+            find_long_words(*string_buffers(texts), LONG_WORD, long)
             if long.any():
                 which = pa.array(long)
                 return interleaved(
@@ -95,7 +95,7 @@ def _chunks(texts: pa.LargeStringArray) -> Iterator[list[str]]:
     """Lists of texts of about CHUNK_BYTES together; one long text is a list of its own."""
     if not len(texts):
         return
-    bounds = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    _, bounds = string_buffers(texts)
     group = (bounds[:-1] - bounds[0]) // CHUNK_BYTES
     edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(texts)]
     for start, end in itertools.pairwise(edges):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from mlm_data.kernels import inlined, lean_kernel
-from mlm_data.tokens.emit import code_point
+from mlm_data.tokens.emit import any_code_point
 
 MARK = 0x2581
 
@@ -52,7 +52,7 @@ def mark_words(text, out, bounds, sizes):
     place = 0
     between = True
     while place < text.size:
-        point, length = code_point(text, place, text.size)
+        point, length = any_code_point(text, place, text.size)
         if is_space(point):
             between = True
         else:

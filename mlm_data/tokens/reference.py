@@ -145,11 +145,6 @@ class Reference:
         return np.concatenate([np.array(around[0], np.int64), ids, np.array(around[1], np.int64)])
 
 
-def id_type(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
-    """The smallest type that holds every id: uint16 up to 65,536 ids, else uint32."""
-    return np.uint16 if vocab_size <= 65536 else np.uint32
-
-
 def load_tokenizer(
     path: str | os.PathLike[str],
     special: SpecialTokens = SpecialTokens(),

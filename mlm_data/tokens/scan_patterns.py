@@ -29,7 +29,7 @@ from mlm_data.tokens.emit import (
     QUEUE,
     SLACK,
     UNKNOWN_POINT,
-    code_point,
+    any_code_point,
     emit,
     emit_queue,
 )
@@ -62,7 +62,7 @@ def end_of_letters(data, place, end, classes):
             place += run
             if run == 8:
                 continue
-        point, length = code_point(data, place, end)
+        point, length = any_code_point(data, place, end)
         kind = classes[point]
         if kind == UNKNOWN:
             unknown = point
@@ -78,7 +78,7 @@ def end_of_kind(data, place, end, classes, wanted, most):
     unknown = -1
     count = 0
     while place < end and count < most:
-        point, length = code_point(data, place, end)
+        point, length = any_code_point(data, place, end)
         kind = classes[point]
         if kind == UNKNOWN:
             unknown = point
@@ -207,7 +207,7 @@ def scan_gpt2(data, offsets, classes, matches, slots, keys, arena, queue, words,
                     continue
             kind = np.uint8(BLANK)
             if place < end:
-                point, length = code_point(data, place, end)
+                point, length = any_code_point(data, place, end)
                 kind = classes[point]
             if kind == UNKNOWN:
                 unknown = point
@@ -218,7 +218,7 @@ def scan_gpt2(data, offsets, classes, matches, slots, keys, arena, queue, words,
                 last = start
                 count = 0
                 while place < end:
-                    point, length = code_point(data, place, end)
+                    point, length = any_code_point(data, place, end)
                     kind = classes[point]
                     if kind == UNKNOWN:
                         unknown = point
@@ -316,14 +316,14 @@ def scan_cl100k(data, offsets, classes, digits, matches, slots, keys, arena, out
                     slots, keys, arena, data, start, place, out, num_ids, holes, hashes, num_holes
                 )
                 continue
-            point, length = code_point(data, place, end)
+            point, length = any_code_point(data, place, end)
             kind = classes[point]
             second = np.uint8(BLANK)  # the class of the next character; at the end, one that continues nothing
             after = place + length
             if kind == UNKNOWN:
                 unknown = point
             elif kind != LETTER and kind != NUMBER and after < end:
-                point, length = code_point(data, after, end)
+                point, length = any_code_point(data, after, end)
                 second = classes[point]
                 if second == UNKNOWN:
                     unknown = point
@@ -343,7 +343,7 @@ def scan_cl100k(data, offsets, classes, digits, matches, slots, keys, arena, out
                     newline = -1
                     count = 0
                     while place < end:
-                        point, length = code_point(data, place, end)
+                        point, length = any_code_point(data, place, end)
                         kind = classes[point]
                         if kind == UNKNOWN:
                             unknown = point

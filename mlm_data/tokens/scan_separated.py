@@ -17,7 +17,7 @@ import numpy as np
 
 from mlm_data.kernels import inlined, lean_kernel, load_uint64, trailing_zeros
 from mlm_data.tokens.classes import CLINGS, HOLDS, ISOLATED, SPACE, UNKNOWN, WORD
-from mlm_data.tokens.emit import DOCUMENT, MATCH, NUM_HOLES, NUM_IDS, PLACE, SLACK, UNKNOWN_POINT, code_point, emit
+from mlm_data.tokens.emit import DOCUMENT, MATCH, NUM_HOLES, NUM_IDS, PLACE, SLACK, UNKNOWN_POINT, any_code_point, emit
 from mlm_data.tokens.table import WORD_START
 
 LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
@@ -74,13 +74,13 @@ def scan_separated(data, offsets, classes, isolates, matches, slots, keys, arena
         end = min(document_end, matches[match, 0])
         while place < end and num_ids < enough and num_holes < hashes.size:
             start = place
-            point, length = code_point(data, place, end)
+            point, length = any_code_point(data, place, end)
             kind = classes[point] & KIND
             place += length
             if kind == SPACE:
                 if place >= end or data[place] < 0x80:
                     continue
-                point, length = code_point(data, place, end)
+                point, length = any_code_point(data, place, end)
                 kind = classes[point] & KIND
                 if kind != UNKNOWN and kind != CLINGS and kind != HOLDS:
                     continue
@@ -95,7 +95,7 @@ def scan_separated(data, offsets, classes, isolates, matches, slots, keys, arena
                         break
                 if place >= end:
                     break
-                point, length = code_point(data, place, end)
+                point, length = any_code_point(data, place, end)
                 kind = classes[point] & KIND
                 if kind in (ISOLATED, UNKNOWN):
                     break
@@ -103,7 +103,7 @@ def scan_separated(data, offsets, classes, isolates, matches, slots, keys, arena
                 if kind == SPACE and last != HOLDS:
                     if after >= end or data[after] < 0x80:
                         break
-                    point, length = code_point(data, after, end)
+                    point, length = any_code_point(data, after, end)
                     kind = classes[point] & KIND
                     if kind != CLINGS and kind != HOLDS:
                         break

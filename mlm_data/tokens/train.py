@@ -28,8 +28,10 @@ import pyarrow.compute as pc
 from jaxtyping import Int64, UInt8
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from mlm_data.characters import code_point
 from mlm_data.config import TokenizerTraining
 from mlm_data.errors import TokenizerError
+from mlm_data.hashing import string_buffers
 from mlm_data.kernels import kernel
 from mlm_data.tokens.alphabet import Alphabet, choose_alphabet
 from mlm_data.tokens.bert import around, bert_settings
@@ -214,10 +216,8 @@ def _count_characters(batches: list[pa.LargeStringArray], normalizer: normalizer
     """How often each character of the normalized texts occurs, without spaces and controls."""
     counts = np.zeros(0x110000, np.int64)
     for batch in batches:
-        offsets = np.frombuffer(batch.buffers()[1], np.int64)[batch.offset : batch.offset + len(batch) + 1]
-        if offsets[-1] > offsets[0]:
-            data = np.frombuffer(batch.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
-            count_characters(data, counts)
+        data, offsets = string_buffers(batch)
+        count_characters(data[offsets[0] : offsets[-1]], counts)
     found: dict[str, int] = {}
     for point in np.flatnonzero(counts).tolist():
         for character in chr(point) if normalizer is None else normalizer.normalize_str(chr(point)):
@@ -234,16 +234,10 @@ def count_characters(data: UInt8[np.ndarray, " bytes"], counts: Int64[np.ndarray
 @kernel
 def add_characters(data, weights, counts):
     """Add the code points of valid UTF-8 to counts[0x110000]: once each, or the weight of their first byte."""
-    n = data.size
     i = 0
-    while i < n:
-        first = np.int64(data[i])
-        length = 1 if first < 0x80 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
-        point = first if length == 1 else first & (0x7F >> length)
-        for j in range(i + 1, min(i + length, n)):
-            point = (point << 6) | (np.int64(data[j]) & 0x3F)
-        if 0 <= point < counts.size:
-            counts[point] += weights[i] if weights.size else 1
+    while i < data.size:
+        point, length = code_point(data, i)
+        counts[point] += weights[i] if weights.size else 1
         i += length
 
 

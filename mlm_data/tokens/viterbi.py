@@ -19,8 +19,8 @@ import json
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from mlm_data.kernels import inlined, lean_kernel
-from mlm_data.tokens.ask import Answers, frozen
+from mlm_data.kernels import inlined, lean_kernel, read_only
+from mlm_data.tokens.ask import Answers
 from mlm_data.tokens.reference import Reference
 from mlm_data.tokens.table import WORD_START
 
@@ -63,7 +63,7 @@ class Viterbi:
         best, back = np.empty(self._reach), np.empty(longest + 1, self._length_type)
         chosen = np.empty(min(longest, SHORT) + 1, np.int32)
         trie = self._edges, self._pieces, self._scores
-        cut_words(frozen(data), bounds, *trie, self._unknown, self._unknown_score, best, back, chosen, ids, ends)
+        cut_words(read_only(data), bounds, *trie, self._unknown, self._unknown_score, best, back, chosen, ids, ends)
         return Answers(ids[: ends[-1]], ends)
 
 

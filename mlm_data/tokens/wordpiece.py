@@ -13,8 +13,8 @@ them. Cost: the square of the longest token's length, in look-ups, for the worst
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from mlm_data.kernels import lean_kernel
-from mlm_data.tokens.ask import Answers, frozen
+from mlm_data.kernels import lean_kernel, read_only
+from mlm_data.tokens.ask import Answers
 from mlm_data.tokens.reference import UNSPEAKABLE, Reference
 from mlm_data.tokens.table import LONGEST_KEY, WORD_START, View, WordTable, find, piece_hash, piece_key
 
@@ -40,7 +40,7 @@ class WordPiece:
         ids = np.empty(int(bounds[-1] - bounds[0]) + len(bounds), np.uint32)
         ends = np.zeros(len(bounds), np.int64)
         wordpiece(
-            frozen(data),
+            read_only(data),
             bounds,
             self._first.slots,
             self._first.keys,

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64, UInt8
 
-from mlm_data.tokens.ask import Answers, buffers
+from mlm_data.hashing import string_buffers
+from mlm_data.tokens.ask import Answers
 from mlm_data.tokens.emit import (
     DOCUMENT,
     LONGEST_ANSWER,
@@ -28,9 +29,9 @@ from mlm_data.tokens.emit import (
 )
 from mlm_data.tokens.families import Family, Prepared
 from mlm_data.tokens.huggingface import HuggingFaceEngine, interleaved
-from mlm_data.tokens.reference import Reference, id_type
+from mlm_data.tokens.reference import Reference
 from mlm_data.tokens.table import LONGEST_KEY, WordTable
-from mlm_data.types import Encoded
+from mlm_data.types import Encoded, id_type
 
 BYTES_PER_ID = 3  # a first guess at how much room ids need; pages that aren't written cost nothing
 
@@ -67,7 +68,7 @@ class WordsEngine:
         return interleaved(certain, others, prepared.left)
 
     def _scan(self, prepared: Prepared) -> Encoded:
-        data, bounds = buffers(prepared.texts)
+        data, bounds = string_buffers(prepared.texts)
         if not hasattr(self._local, "buffers"):
             self._local.buffers = Buffers()
         own: Buffers = self._local.buffers

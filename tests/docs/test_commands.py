@@ -1,5 +1,7 @@
 """Every command line in README.md and docs/ is one that the commands would take."""
 
+import re
+
 import pytest
 
 from mlm_data.config import BuildConfig
@@ -29,6 +31,13 @@ def test_a_command_line_parses(page, words):
 
 def test_pages_have_command_lines():
     assert {page for page, _ in LINES} >= {"README.md", "docs/start.md", "docs/how-to/train.md"}
+
+
+def test_paths_that_pages_name_are_there():
+    named = re.compile(r"`((?:mlm_data|pipelines|trainer|tests|docs|examples)/[\w./*-]+)`")
+    found = {(page.name, path) for page in PAGES for path in named.findall(page.read_text())}
+    assert len(found) > 30
+    assert [(page, path) for page, path in sorted(found) if not any(ROOT.glob(path.rstrip("/")))] == []
 
 
 def configurations(field):

@@ -236,6 +236,13 @@ def test_the_digest_sees_what_changes_the_bytes(values):
     assert semantic(parse(**values)) != semantic(parse())
 
 
+def test_thresholds_are_settings_and_nothing_else_is_left_out_of_keys():
+    settings = CleanSettings()
+    without = settings.model_dump(exclude=set(CleanSettings.THRESHOLDS))
+    assert without == {"unicode": "NFC", "bad_bytes": "quarantine"}
+    assert set(CleanSettings.model_fields) == {*without, *CleanSettings.THRESHOLDS}
+
+
 @given(st.lists(st.floats(0.001, 0.95), min_size=1, max_size=8))
 def test_rates_are_one_for_each_plane(rates):
     assert MaskSettings(planes=len(rates), rate=tuple(rates)).rates == tuple(rates)

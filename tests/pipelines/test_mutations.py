@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mlm_data.build import assemble
+from mlm_data.build.prepare import open_prepared
 from mlm_data.rows.masking import draw_plane
 from pipelines.commands.cli import main
 from tests.pipelines.small_corpus import settings, write_jsonl
@@ -98,14 +99,10 @@ def test_another_rate(config, monkeypatch, capsys):
 def test_a_document_lost_on_the_way(config, monkeypatch, capsys):
     """The ledger counts what was read and what was written on its own, and sees the difference."""
 
-    def losing(reader):
-        def select(table, lengths, copies, context):
-            selection = reader(table, lengths, copies, context)
-            return replace(selection, kept=selection.kept[:-1], copy=selection.copy[:-1])
+    def losing(prepared, context):
+        return open_prepared(prepared, context).slice(1)
 
-        return select
-
-    monkeypatch.setattr(assemble, "_select", losing(assemble._select))
+    monkeypatch.setattr(assemble, "open_prepared", losing)
 
     def honest(*args, **roles):
         return draw_plane(*args, **roles)

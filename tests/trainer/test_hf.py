@@ -368,6 +368,20 @@ def test_training_goes_on_from_an_imported_model(tmp_path):
         train(settings(other, tmp_path / "again"))
 
 
+def test_an_imported_model_takes_a_dataset_whose_markers_stay_whole(tmp_path):
+    """Markers make the tokenizer's bytes others, and no id; another tokenizer is refused all the same."""
+    own, _, _, run = imported(tmp_path, positions=256)
+    marked = from_bytes(wordpiece(), markers=["the"])
+    assert marked.sha256 != own.sha256
+    facts = {"vocab_size": own.vocab_size, "tokenizer": marked.json_bytes, "roles": own.roles}
+    unsaid = make_dataset(tmp_path / "unsaid", **facts)
+    with pytest.raises(CheckpointError, match="has another tokenizer than the dataset"):
+        train(settings(unsaid, run))
+    data = make_dataset(tmp_path / "marked", markers=("the",), **facts)
+    assert train(settings(data, run))["step"] == 2
+    assert (run / "tokenizer.json").read_bytes() == marked.json_bytes
+
+
 def test_phases_begin_with_an_imported_model(tmp_path):
     tokenizer, model, data, run = imported(tmp_path, positions=32)
     phases = [{"data": str(data), "tokens": 256}, {"data": str(data), "tokens": 256}]

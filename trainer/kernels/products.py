@@ -1,4 +1,4 @@
-"""Who multiplies matrices: torch's library, or our own kernel where that one is faster.
+"""Matrix products: by torch's library, or by our own kernel where that one is faster.
 
 torch calls MKL for float32 products on x86 CPUs. On Intel's it is at the peak. On two cores of an EPYC (Zen 3) it does
 110 to 150 GFLOP/s at the shapes of a step, where `products.cpp` does 150 to 178 (docs/lab-notes.md): activations of
@@ -26,7 +26,7 @@ GEGLU_LEAST = 16  # columns of one vector there, which `geglu_bf16.cpp` needs
 
 
 class Packed(NamedTuple):
-    """A right factor as the one who multiplies wants it; `tensor` is its business."""
+    """A right factor prepared by `Products.pack`; only the same `Products` can read its `tensor`."""
 
     tensor: Tensor
     rows: int  # K

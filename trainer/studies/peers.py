@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
 from mlm_data.tokens.reference import special_tokens
+from mlm_data.types import IGNORED
 from trainer.config import RunSettings
 from trainer.training import machine as mc
 
@@ -206,7 +207,7 @@ def _training(
 
 def _as_rows(batch: Any, rows: int, length: int) -> dict[str, torch.Tensor]:
     """Packed rows as HF would get them: documents concatenated, attention across their borders."""
-    labels = np.full(rows * length, -100, np.int64)
+    labels = np.full(rows * length, IGNORED, np.int64)
     labels[batch.target_places[: batch.num_targets]] = batch.target_ids[: batch.num_targets]
     ids = batch.input_ids.astype(np.int64)
     return {
@@ -225,7 +226,7 @@ def one_document_per_row(batch: Any, rows: int, length: int, roles: Any) -> tupl
     shape = (len(segments), length)
     result = {
         "input_ids": torch.full(shape, roles.pad),
-        "labels": torch.full(shape, -100),
+        "labels": torch.full(shape, IGNORED),
         "attention_mask": torch.zeros(shape, dtype=torch.int64),
     }
     useful = 0

@@ -12,7 +12,8 @@ may change, where the steps that are done would have been the same:
 from pathlib import Path
 
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.errors import CheckpointError, StorageError
+from mlm_data.errors import CheckpointError, StorageError, TokenizerError
+from mlm_data.tokens.reference import from_roles
 from trainer.config import BudgetSettings, RunSettings
 from trainer.training import checkpoint as ck
 from trainer.training import horizon as hz
@@ -43,7 +44,7 @@ def agree(folder: Path, settings: RunSettings, dataset: Dataset, *, world: int, 
         own = fresh.settings.model_copy(update={"model": record.settings.model})
         fresh = fresh.model_copy(update={"settings": own})
     if record.dataset is None:
-        return _first_dataset(folder, record, fresh)
+        return _first_dataset(folder, record, fresh, dataset)
     if record.dataset != dataset.digest:
         record = _take_dataset(folder, record, fresh)
     if settings.mix and record.settings.batch_rows != settings.batch_rows:
@@ -137,14 +138,23 @@ def _take_dataset(folder: Path, record: RunRecord, fresh: RunRecord) -> RunRecor
     return record.model_copy(update={"dataset": new, "settings": settings, "former": former})
 
 
-def _first_dataset(folder: Path, imported: RunRecord, fresh: RunRecord) -> RunRecord:
+def _first_dataset(folder: Path, imported: RunRecord, fresh: RunRecord, dataset: Dataset) -> RunRecord:
     """The record of an imported model's first training."""
-    if fresh.tokenizer != imported.tokenizer:
+    if fresh.tokenizer not in (imported.tokenizer, _with_markers(folder, imported, dataset)):
         raise CheckpointError(
             f"{folder}: the imported model has another tokenizer than the dataset: "
             f"build the dataset with {folder / TOKENIZER}"
         )
     return fresh.model_copy(update={"imported": imported.imported, "positions": imported.positions})
+
+
+def _with_markers(folder: Path, imported: RunRecord, dataset: Dataset) -> str | None:
+    """SHA-256 of the imported model's tokenizer where the dataset's markers stay whole: the same ids, other bytes."""
+    markers = dataset.manifest.config.get("tokenizer", {}).get("markers", ())
+    try:
+        return from_roles((folder / TOKENIZER).read_bytes(), imported.roles, markers=markers).sha256
+    except TokenizerError:  # it has no such tokens
+        return None
 
 
 def _difference(value: object, other: object) -> object:

@@ -1,4 +1,4 @@
-"""Arrow IPC: files by record batch, streams whole (as Hugging Face `datasets` writes them)."""
+"""Arrow IPC: files by record batch, streams whole (as HF `datasets` writes them); each row is a document."""
 
 from collections.abc import Iterator
 

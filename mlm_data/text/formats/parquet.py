@@ -1,4 +1,4 @@
-"""Parquet, read by row group."""
+"""Parquet, read by row group; each row is a document."""
 
 from collections.abc import Iterator
 

@@ -11,7 +11,7 @@ from mlm_data.errors import TokenizerError
 from mlm_data.tokens import huggingface as module
 from mlm_data.tokens.bert import bert_settings
 from mlm_data.tokens.engine import HuggingFaceEngine, from_bytes, make_engine
-from mlm_data.tokens.reference import id_type
+from mlm_data.types import id_type
 
 
 def reference(size=0):
