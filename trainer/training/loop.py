@@ -15,7 +15,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -298,7 +298,7 @@ class _Run:
         """Operations per second: of a GPU what its maker states, of a CPU what its matrix products reach."""
         device = self.machine.device
         if device.type != "cuda":
-            return mc.measured_peak(self.machine.precision, device)
+            return _reached(self.machine.precision, device)
         stated = peak_of(torch.cuda.get_device_name(device))
         return stated.flops if stated else None
 
@@ -309,6 +309,12 @@ class _Run:
 
     def _ask_to_stop(self) -> None:
         self._asked = True  # may come at any moment, also while ranks agree
+
+
+@cache
+def _reached(precision: torch.dtype, device: torch.device) -> float:
+    """What a CPU's products reach, measured once a process: it takes a second."""
+    return mc.measured_peak(precision, device)
 
 
 @contextmanager

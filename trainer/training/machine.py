@@ -115,8 +115,10 @@ def measured_peak(precision: torch.dtype, device: torch.device, *, size: int | N
     """
     on_gpu = device.type == "cuda"
     size = size or (8192 if on_gpu else 2048)
-    # Random numbers: processors save power, and gain speed, on zeros and ones.
-    left, right = (torch.randn(size, size, device=device).to(precision) for _ in range(2))
+    # Random numbers: processors save power, and gain speed, on zeros and ones. From a generator of their own: a
+    # measurement leaves the state of a run as it is.
+    generator = torch.Generator(device)
+    left, right = (torch.randn(size, size, device=device, generator=generator).to(precision) for _ in range(2))
     best = float("inf")
     for _ in range(repeats):
         if on_gpu:
