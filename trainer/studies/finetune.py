@@ -37,7 +37,7 @@ DECAY, CLIP = 0.01, 1.0
 def default_lr(width: int) -> float:
     """AdamW's learning rate for an encoder of this width.
 
-    >>> default_lr(768)
+    >>> round(default_lr(768), 9)
     5e-05
     """
     return WIDTH_LR / width
