@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 
 from mlm_data.characters import byte_characters, code_point
 from mlm_data.hashing import string_buffers
-from mlm_data.kernels import kernel, read_only
+from mlm_data.kernels import kernel, load_uint64, read_only
 
 SCRIPTS = (
     "symbols",
@@ -83,21 +83,40 @@ def script_table() -> UInt8[np.ndarray, " code_points"]:
     return read_only(np.repeat(np.array(_CODES, np.uint8), sizes))
 
 
-def text_scripts(texts: pa.LargeStringArray, *, first_bytes: int = 256) -> UInt8[np.ndarray, " texts"]:
-    """Index in SCRIPTS of what most letters among each text's first bytes are; without letters, digits or symbols."""
+def text_scripts(texts: pa.LargeStringArray, *, first_bytes: int = 64) -> UInt8[np.ndarray, " texts"]:
+    """Index in SCRIPTS of what most letters among each text's first bytes are; without letters, digits or symbols.
+
+    Cost: about 10 ns for a text that begins in ASCII, which is looked at eight bytes at a time.
+    """
     data, offsets = string_buffers(texts)
     out = np.zeros(len(texts), np.uint8)
-    _text_scripts(data, offsets, script_table(), first_bytes, _LETTERS, out)
+    _text_scripts(data, offsets, script_table(), first_bytes, _LETTERS, len(SCRIPTS), out)
     return out
 
 
 @kernel
-def _text_scripts(data, offsets, table, first_bytes, first_letter, out):
-    counts = np.zeros(256, np.int64)
+def _text_scripts(data, offsets, table, first_bytes, first_letter, num_scripts, out):
+    counts = np.zeros(num_scripts, np.int64)
     for i in range(offsets.size - 1):
+        start = offsets[i]
+        end = min(offsets[i + 1], start + first_bytes)
+        bits = np.uint64(0)
+        place = start
+        while place + 8 <= end:
+            bits |= load_uint64(data, place)
+            place += 8
+        while place < end:
+            bits |= np.uint64(data[place])
+            place += 1
+        place = start
+        if bits & np.uint64(0x8080808080808080) == 0:
+            best = np.int64(0)
+            while place < end and best < first_letter:
+                best = max(best, np.int64(table[data[place]]))
+                place += 1
+            out[i] = best
+            continue
         counts[:] = 0
-        place = offsets[i]
-        end = min(offsets[i + 1], place + first_bytes)
         while place < end:
             first = np.int64(data[place])
             length = 1 if first < 0x80 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4
@@ -107,7 +126,7 @@ def _text_scripts(data, offsets, table, first_bytes, first_letter, out):
             counts[table[point]] += 1
             place += length
         best = 0
-        for script in range(first_letter, 256):
+        for script in range(first_letter, num_scripts):
             if counts[script] > counts[best] or (best < first_letter and counts[script] > 0):
                 best = script
         if best == 0 and counts[1] > 0:
