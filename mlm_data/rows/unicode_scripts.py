@@ -110,11 +110,9 @@ def _text_scripts(data, offsets, table, first_bytes, first_letter, num_scripts, 
             place += 1
         place = start
         if bits & np.uint64(0x8080808080808080) == 0:
-            best = np.int64(0)
-            while place < end and best < first_letter:
-                best = max(best, np.int64(table[data[place]]))
+            while place < end and out[i] < first_letter:  # 0 at first
+                out[i] = max(out[i], table[data[place]])
                 place += 1
-            out[i] = best
             continue
         counts[:] = 0
         while place < end:

@@ -11,6 +11,7 @@ A text with commas or tabs is no table: CSV and TSV are known by their names, or
 
 import json
 import re
+from itertools import islice
 from typing import NamedTuple
 
 LINES_LOOKED_AT = 32
@@ -78,8 +79,8 @@ def count_objects(head: bytes, *, is_whole: bool) -> tuple[int, int]:
         last = lines.pop()
         if not any(line.strip() for line in lines):
             return int(bool(_OBJECT.match(last))), 1
-    lines = [line for line in lines if line.strip()][:LINES_LOOKED_AT]
-    return sum(map(_is_object, lines)), len(lines)
+    some = list(islice((line for line in lines if line.strip()), LINES_LOOKED_AT))
+    return sum(map(_is_object, some)), len(some)
 
 
 def _json(head: bytes, array: re.Pattern[bytes]) -> tuple[str, Why] | None:
@@ -91,6 +92,8 @@ def _json(head: bytes, array: re.Pattern[bytes]) -> tuple[str, Why] | None:
 
 
 def _is_object(line: bytes) -> bool:
+    if not line.lstrip().startswith(b"{"):
+        return False
     try:
         return isinstance(_DECODER.decode(line.decode()), dict)
     except (ValueError, RecursionError):

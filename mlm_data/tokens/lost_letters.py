@@ -74,16 +74,15 @@ def lost_letters(texts: Iterable[pa.LargeStringArray], normalizer: normalizers.N
 
 
 def _words(texts: Iterable[pa.LargeStringArray]) -> list[tuple[str, int]]:
-    counts = []
+    found = []
     for batch in texts:
         words = pc.list_flatten(pc.utf8_split_whitespace(batch))
-        counted = pc.value_counts(words.filter(pc.greater(pc.binary_length(words), pc.utf8_length(words))))
-        counts.append(pa.table({"word": counted.field("values"), "count": counted.field("counts")}))
-    if not counts:
+        found.append(words.filter(pc.greater(pc.binary_length(words), pc.utf8_length(words))))
+    if not found:
         return []
-    table = pa.concat_tables(counts).group_by("word").aggregate([("count", "sum")])
-    table = table.sort_by([("count_sum", "descending"), ("word", "ascending")]).slice(0, MOST_WORDS)
-    return list(zip(table["word"].to_pylist(), table["count_sum"].to_pylist(), strict=True))
+    counted = pc.value_counts(pa.chunked_array(found))
+    counts = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
+    return sorted(counts, key=lambda item: (-item[1], item[0]))[:MOST_WORDS]
 
 
 def _letters(text: str) -> list[str]:
