@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int32, Int64, UInt8, UInt16, UInt32
 
-IGNORED = -100  # id of a target that the loss skips: what torch's cross_entropy ignores, too
 TokenIds = UInt16[np.ndarray, " tokens"] | UInt32[np.ndarray, " tokens"]
 
 

@@ -24,7 +24,7 @@ from mlm_data.errors import BuildError
 from mlm_data.rows.audit_counts import AuditCounts, count_shard, source_groups
 from mlm_data.rows.masking import draw_plane
 from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
-from mlm_data.rows.rules import add_content, document_problems, row_problems
+from mlm_data.rows.row_rules import add_content, document_problems, row_problems
 from mlm_data.rows.unicode_scripts import SCRIPTS
 from mlm_data.shards.format import SPLITS, VALIDATION, documents_schema
 from mlm_data.shards.planes import planes_of

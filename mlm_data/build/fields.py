@@ -8,7 +8,7 @@ is in none of them is an error. Where it is missing in some, they have a null th
 from collections.abc import Iterable, Mapping, Sequence
 
 from mlm_data.config import BuildConfig, InputSettings
-from mlm_data.text.names import hint
+from mlm_data.text.field_names import hint
 from mlm_data.types import FieldCounts
 
 

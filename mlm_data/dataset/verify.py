@@ -33,8 +33,8 @@ from mlm_data.dataset.manifest import (
     version_names,
 )
 from mlm_data.errors import FormatError, NewerFormatError, PremaskError
-from mlm_data.rows.masking import Plane, PlaneMasks
-from mlm_data.rows.rules import add_content, document_problems, row_problems
+from mlm_data.rows.masking import KINDS, Plane, PlaneMasks
+from mlm_data.rows.row_rules import add_content, document_problems, row_problems
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, read_batches
 from mlm_data.shards.table_hash import table_hash
@@ -294,7 +294,7 @@ class _Check:
         most = Plane(index=0, rate=rate).budget(maskable.sum(1))
         found = masks.num_targets()
         yield from _rows_where("more targets than the rate allows", found > most, None, first)
-        if plane == "evaluation" or self._manifest.config["mask"]["kind"] == "token":
+        if plane == "evaluation" or not KINDS[self._manifest.config["mask"]["kind"]].by_word:
             yield from _rows_where("fewer targets than the rate demands", found < most, None, first)
         counts = np.diff(masks.swap_offsets)
         begin, end = masks.swap_offsets[0], masks.swap_offsets[-1]

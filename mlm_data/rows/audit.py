@@ -34,20 +34,18 @@ from mlm_data.rows.audit_counts import (
     PlaneCounts,
     Vocabulary,
     count_pairs,
-    count_plane,
     count_shard,
     describe_vocabulary,
     source_groups,
 )
 from mlm_data.rows.audit_kernels import FRACTION_BITS, NUM_RANGES
-from mlm_data.rows.masking import MAX_SPAN, MAX_UNIT, Plane
+from mlm_data.rows.masking import KINDS, MAX_UNIT, Plane
 
 __all__ = [
     "AuditCounts",
     "AuditReport",
     "Vocabulary",
     "count_pairs",
-    "count_plane",
     "count_shard",
     "describe_vocabulary",
     "judge",
@@ -161,6 +159,7 @@ def _exact(counts: PlaneCounts, plane: Plane) -> Iterator[str]:
 
 
 def _tests(name: str, counts: PlaneCounts, plane: Plane) -> Iterator[_Test]:
+    in_runs = KINDS[plane.kind].max_words > 1
     for group, units, hidden, fixed in zip(GROUPS, counts.units, counts.hidden, counts.expected, strict=True):
         if units:
             expected = fixed / ONE
@@ -170,8 +169,8 @@ def _tests(name: str, counts: PlaneCounts, plane: Plane) -> Iterator[_Test]:
                 observed=hidden,
                 expected=expected,
                 variance=expected,
-                effect=(SPAN_EFFECT if plane.kind == "span" else EFFECT) * expected,
-                gates=plane.kind != "span",
+                effect=(SPAN_EFFECT if in_runs else EFFECT) * expected,
+                gates=not in_runs,
             )
     yield from _shares(name, counts, plane)
     yield from _random_tokens(name, counts)
@@ -185,7 +184,8 @@ def _shares(name: str, counts: PlaneCounts, plane: Plane) -> Iterator[_Test]:
     total = counts.num_targets
     others = total * plane.random_share - lucky
     kept = total * plane.keep_share + lucky
-    spread = counts.runs / total if plane.kind == "span" and total else 1.0
+    max_words = KINDS[plane.kind].max_words
+    spread = counts.runs / total if max_words > 1 and total else 1.0
     for what, observed, expected in (
         ("hold [MASK]", total - counts.num_same - counts.num_other, total - others - kept),
         ("hold another token", counts.num_other, others),
@@ -197,7 +197,7 @@ def _shares(name: str, counts: PlaneCounts, plane: Plane) -> Iterator[_Test]:
             observed=observed,
             expected=expected,
             variance=expected * (1 - expected / total) * spread if total else 0.0,
-            step=MAX_SPAN * MAX_UNIT if plane.kind == "span" else 1,
+            step=max_words * MAX_UNIT if max_words > 1 else 1,
             effect=EFFECT * expected,
         )
 
@@ -240,10 +240,11 @@ def _random_tokens(name: str, counts: PlaneCounts) -> Iterator[_Test]:
 
 
 def _pair(name: str, pair: PairCounts, counts: AuditCounts) -> _Test:
-    kinds = {counts.planes[plane].kind for plane in name.split("/") if plane in counts.planes}
+    kinds = [KINDS[counts.planes[plane].kind] for plane in name.split("/") if plane in counts.planes]
+    max_words = max((kind.max_words for kind in kinds), default=1)
     expected = pair.expected / ONE
     # Units step by their size; spans come in runs, and their places are not alike.
-    step = 1 if kinds == {"token"} else MAX_UNIT if "span" not in kinds else MAX_UNIT * MAX_SPAN
+    step = MAX_UNIT * max_words if any(kind.by_word for kind in kinds) or not kinds else 1
     return _Test(
         plane=name,
         check="hidden by both planes",
@@ -251,7 +252,7 @@ def _pair(name: str, pair: PairCounts, counts: AuditCounts) -> _Test:
         expected=expected,
         variance=expected * step,
         step=step,
-        effect=(SPAN_PAIR_EFFECT if "span" in kinds else PAIR_EFFECT) * (pair.most - expected),
+        effect=(SPAN_PAIR_EFFECT if max_words > 1 else PAIR_EFFECT) * (pair.most - expected),
     )
 
 
@@ -261,7 +262,7 @@ def _repeated(counts: AuditCounts) -> Iterator[tuple[str, str]]:
     # 2**-30 is about 1e-9, and any of K² pairs could agree. A span of up to 10 words is one choice.
     needed = 30 + 2 * len(counts.planes).bit_length()
     for name, plane in counts.planes.items():
-        choices = plane.choices // (MAX_SPAN if plane.kind == "span" else 1)
+        choices = plane.choices // KINDS[plane.kind].max_words
         if choices >= needed:
             if plane.fingerprint in first:
                 yield first[plane.fingerprint], name

@@ -27,7 +27,7 @@ from mlm_data.errors import FormatError
 from mlm_data.kernels import read_only
 from mlm_data.rows import audit_kernels as kernels
 from mlm_data.rows.arrays import row_arrays
-from mlm_data.rows.masking import Plane, PlaneMasks, mask_arrays
+from mlm_data.rows.masking import KINDS, Plane, PlaneMasks, mask_arrays
 from mlm_data.rows.unicode_scripts import SCRIPTS, token_scripts
 from mlm_data.types import Roles, Rows
 
@@ -226,19 +226,6 @@ def count_shard(
     return total + count_pairs(rows, masks, planes, vocabulary=vocabulary)
 
 
-def count_plane(
-    rows: Rows,
-    masks: PlaneMasks,
-    plane: Plane,
-    *,
-    name: str,
-    vocabulary: Vocabulary,
-    sources: UInt8[np.ndarray, " documents"],
-) -> AuditCounts:
-    """Count one plane of some rows; arguments and errors as for `count_shard`, which is quicker for several."""
-    return count_shard(rows, {name: masks}, {name: plane}, vocabulary=vocabulary, sources=sources)
-
-
 def _count(
     rows: Rows,
     masks: Mapping[str, PlaneMasks],
@@ -261,8 +248,8 @@ def _count(
     kernels.count_targets(
         arrays,
         np.stack([masks[name].targets for name in planes]),
-        kind != "token",
-        kind == "span",
+        KINDS[kind].by_word,
+        KINDS[kind].max_words > 1,
         np.array([plane.millionths for plane in planes.values()]),
         (vocabulary.roles.cls, vocabulary.roles.sep, vocabulary.roles.pad),
         kernels.Grouping(vocabulary.never, vocabulary.rank >= 0, vocabulary.script, bands, read_only(sources)),
@@ -319,7 +306,7 @@ def count_pairs(
     if not pairs:
         return AuditCounts()
     counts = np.zeros((len(pairs), 3), np.int64)
-    words = any(plane.kind != "token" for plane in planes.values())
+    words = any(KINDS[plane.kind].by_word for plane in planes.values())
     kernels.count_pairs(
         row_arrays(rows),
         np.stack([masks[name].targets for name in names]),

@@ -28,7 +28,7 @@ top bits. `whole_word` and `span` sort the words of a row with the same counting
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int16, Int32, Int64, Integer, UInt8, UInt16, UInt32, UInt64
@@ -44,7 +44,22 @@ MILLION = 1_000_000
 MAX_UNIT = 8  # tokens: words without spaces (Chinese, Japanese, URLs) would swallow a row's budget whole
 SPAN_P, MAX_SPAN = 0.2, 10  # SpanBERT, sec. 3.1
 TOKEN, WHOLE_WORD, SPAN = range(3)
-KINDS = {"token": TOKEN, "whole_word": WHOLE_WORD, "span": SPAN}
+
+
+class Kind(NamedTuple):
+    """What a kind of mask hides together: all that the audit needs to know of it."""
+
+    code: int  # for the kernels
+    by_word: bool  # a word is hidden whole, or not at all
+    max_words: int  # words that one choice hides at most: above 1, chosen places come in runs
+
+
+# The names are those of `MaskSettings.kind`, and `_draw` has a branch for each code.
+KINDS = {
+    "token": Kind(TOKEN, by_word=False, max_words=1),
+    "whole_word": Kind(WHOLE_WORD, by_word=True, max_words=1),
+    "span": Kind(SPAN, by_word=True, max_words=MAX_SPAN),
+}
 
 _truncated = 1 - (1 - SPAN_P) ** np.arange(1, MAX_SPAN + 1)
 # SPAN_LIMITS[n]: draws below it give a span of at most n + 1 words; the last one takes the rest.
@@ -56,7 +71,7 @@ class Plane:
     """One static choice of targets for all rows. Two planes differ in their index or their seed."""
 
     index: int
-    kind: Literal["token", "whole_word", "span"] = "token"
+    kind: str = "token"  # of KINDS
     rate: float = 0.3
     mask_share: float = 0.8
     random_share: float = 0.1
@@ -202,7 +217,7 @@ def draw_plane(
         read_only(ids),
         read_only(copies),
         _Draw(
-            kind=KINDS[plane.kind],
+            kind=KINDS[plane.kind].code,
             millionths=plane.millionths,
             seed=np.uint64(plane.seed),
             number=np.uint64(plane.index),
@@ -267,7 +282,7 @@ def mask_arrays(masks: PlaneMasks) -> MaskArrays:
 class _Draw(NamedTuple):
     """A plane as `_draw` takes it."""
 
-    kind: int  # of KINDS
+    kind: int  # a code of KINDS
     millionths: int  # the rate
     seed: np.uint64
     number: np.uint64  # of the plane
@@ -319,6 +334,8 @@ def _draw(rows, ids, copies, plane, has_cls, has_sep, never, random_ids, masks):
         budget = num * millionths // MILLION
         if kind == TOKEN:
             count = _lowest(priority, num, budget, chosen, scratch[0], counts, shift)
+        elif kind != WHOLE_WORD and kind != SPAN:
+            raise ValueError("a kind of mask that nobody draws")
         else:
             count = _hide_words(
                 kind == SPAN,

@@ -20,8 +20,8 @@ from mlm_data.hashing import string_buffers
 from mlm_data.stores.folder import open_input
 from mlm_data.text.batches import batch, large_strings, other_fields, quarantined
 from mlm_data.text.encodings import BAD_UTF8, NOT_TEXT, NOT_TEXT_DETAIL
+from mlm_data.text.field_names import hint, names_in_schema
 from mlm_data.text.json_lines import NO_TEXT, NOT_A_STRING
-from mlm_data.text.names import hint, names_in_schema
 from mlm_data.text.parts import array_parts, is_list, join_arrays, split_name
 from mlm_data.text.utf8 import BAD_BYTES, GARBAGE, check_texts
 from mlm_data.types import Documents, FieldCounts, Quarantined, Slice

@@ -5,7 +5,7 @@ repeatable: `WordPieceTrainer` numbers the characters (and the same with ## befo
 hash table with a random key, and equal merges are ordered by those numbers. The mend: the alphabet is counted here,
 and handed over sorted, as special tokens, which get their numbers first; afterwards they become ordinary
 again. Byte-level BPE has a fixed alphabet. `UnigramTrainer` sums floats in random order and can't be mended so:
-`unigram.py` does it here.
+`train_unigram.py` does it here.
 
 Every kind has [PAD] [UNK] [CLS] [SEP] [MASK] as ids 0 to 4. The caller chooses which texts to train on.
 
@@ -37,7 +37,7 @@ from mlm_data.tokens.alphabet import Alphabet, choose_alphabet
 from mlm_data.tokens.bert import around, bert_settings
 from mlm_data.tokens.characters import character_settings
 from mlm_data.tokens.table import LONGEST_KEY
-from mlm_data.tokens.unigram import train_unigram
+from mlm_data.tokens.train_unigram import train_unigram
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 MARK = "\u2581"  # of a word's start

@@ -17,7 +17,7 @@ from mlm_data.loading.batches import Batch
 from mlm_data.loading.loader import evaluation
 from mlm_data.types import IGNORED
 from trainer.model.encoder import Encoder
-from trainer.training.counts import never_targets, token_rows, unigram_counts
+from trainer.training.counts import token_rows, unigram_counts
 from trainer.training.score import Score, score
 from trainer.training.step import Forward
 
@@ -25,7 +25,7 @@ from trainer.training.step import Forward
 def shuffled(batches: Iterable[Batch], dataset: Dataset, *, seed: int = 0) -> Iterable[Batch]:
     """The same batches with the visible ordinary tokens of each row in a keyed random order."""
     special = np.zeros(dataset.manifest.vocab_size, bool)
-    special[never_targets(dataset)] = True
+    special[dataset.never_targets()] = True
     length = dataset.manifest.sequence_length
     for number, batch in enumerate(batches):
         ids = batch.input_ids.reshape(-1, length).copy()
@@ -78,7 +78,7 @@ class NeighbourTable:
             left, middle, right = (tokens[:, i : tokens.shape[1] - 2 + i][same].astype(np.int64) for i in range(3))
             triples.append((left * vocab + right) * vocab + middle)
         every = np.concatenate(triples)
-        common = ~np.isin(np.arange(vocab), never_targets(dataset))  # a special is never a target
+        common = ~np.isin(np.arange(vocab), dataset.never_targets())
         every = every[common[every % vocab]]
         self._pairs = _most_frequent(every, vocab)
         self._commonest = int(np.bincount(every % vocab).argmax())

@@ -44,9 +44,3 @@ def unigram_counts(dataset: Dataset, *, max_tokens: int = 20_000_000) -> Int64[n
     for tokens, segments in token_rows(dataset, max_tokens=max_tokens):
         counts += np.bincount(tokens[segments > 0], minlength=counts.size)
     return counts
-
-
-def never_targets(dataset: Dataset) -> Int64[np.ndarray, " ids"]:
-    """Ids that play a part: [CLS], [SEP], [PAD], [MASK], [UNK], as far as there are such."""
-    roles = dataset.manifest.roles
-    return np.array(sorted({i for i in (roles.cls, roles.sep, roles.pad, roles.mask, roles.unk) if i >= 0}), np.int64)

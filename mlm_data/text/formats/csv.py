@@ -31,8 +31,8 @@ from mlm_data.text.batches import batch, other_fields, quarantined
 from mlm_data.text.blocks import truncated
 from mlm_data.text.csv_kernels import COUNT, DOUBLED, GOOD, QUOTE, UNCLOSED, count_line_ends, scan_rows
 from mlm_data.text.encodings import decode, find_encoding
+from mlm_data.text.field_names import hint
 from mlm_data.text.formats.record import Format
-from mlm_data.text.names import hint
 from mlm_data.text.parts import SEPARATOR
 from mlm_data.text.streams import ByteStream
 from mlm_data.text.window import MAX_RECORD_BYTES, Window

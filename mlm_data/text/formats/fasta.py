@@ -23,8 +23,8 @@ from mlm_data.text.batches import batch, large_strings, other_fields, quarantine
 from mlm_data.text.blocks import truncated
 from mlm_data.text.borders import find_lines
 from mlm_data.text.encodings import decode
+from mlm_data.text.field_names import hint
 from mlm_data.text.formats.record import Format
-from mlm_data.text.names import hint
 from mlm_data.text.streams import ByteStream
 from mlm_data.text.window import Window
 from mlm_data.types import Documents, Quarantined, Slice

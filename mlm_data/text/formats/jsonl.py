@@ -11,9 +11,9 @@ from mlm_data.text.batches import batch, other_fields, quarantined
 from mlm_data.text.blocks import read_blocks
 from mlm_data.text.borders import Block, Places
 from mlm_data.text.encodings import decode
+from mlm_data.text.field_names import names_in_json
 from mlm_data.text.formats.record import Format
 from mlm_data.text.json_lines import read_fields
-from mlm_data.text.names import names_in_json
 from mlm_data.types import Documents, FieldCounts, Quarantined, Slice
 
 NUM_EXAMPLES, MAX_EXAMPLE_BYTES = 20, 1 << 20  # lines to look at for other names, where a field is nowhere

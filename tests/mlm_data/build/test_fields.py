@@ -11,7 +11,7 @@ from mlm_data.build.units import plan_units
 from mlm_data.config import BuildConfig
 from mlm_data.errors import InputError
 from mlm_data.settings import parse_settings
-from mlm_data.text.names import hint, names_in_json
+from mlm_data.text.field_names import hint, names_in_json
 from mlm_data.text.reading import read_unit
 from mlm_data.types import FieldCounts
 

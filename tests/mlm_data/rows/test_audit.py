@@ -16,7 +16,6 @@ from mlm_data.rows.audit import (
     REMEDY,
     AuditCounts,
     count_pairs,
-    count_plane,
     count_shard,
     describe_vocabulary,
     judge,
@@ -384,11 +383,10 @@ def test_a_drawer_that_favours_a_group(group):
 def test_damaged_arrays_are_refused(build):
     def refused(message, rows=None, masks=None):
         with pytest.raises(FormatError, match=message):
-            count_plane(
+            count_shard(
                 rows or build.rows,
-                masks or build.masks["0"],
-                build.planes["0"],
-                name="0",
+                {"0": masks or build.masks["0"]},
+                {"0": build.planes["0"]},
                 vocabulary=build.vocabulary,
                 sources=build.sources,
             )
@@ -660,11 +658,10 @@ def test_batches_of_rows_count_as_the_whole():
             segment_documents=rows.segment_documents[segments],
             segment_starts=rows.segment_starts[segments],
         )
-        total += count_plane(
+        total += count_shard(
             some,
-            replace(masks, targets=masks.targets[part], swap_offsets=masks.swap_offsets[begin : end + 1]),
-            build.planes["1"],
-            name="1",
+            {"1": replace(masks, targets=masks.targets[part], swap_offsets=masks.swap_offsets[begin : end + 1])},
+            {"1": build.planes["1"]},
             vocabulary=build.vocabulary,
             sources=build.sources,
         )

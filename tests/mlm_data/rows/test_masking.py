@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -448,3 +449,9 @@ def test_random_tokens_need_a_vocabulary():
         )
     with pytest.raises(ConfigError, match="above 0"):
         choose_targets(np.zeros(3, np.uint64), np.ones(3, bool), rate=0)
+
+
+def test_every_kind_of_the_settings_is_one_that_is_drawn():
+    told = get_args(MaskSettings.model_fields["kind"].annotation)
+    assert tuple(KINDS) == told
+    assert len({kind.code for kind in KINDS.values()}) == len(told)

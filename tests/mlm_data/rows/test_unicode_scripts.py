@@ -120,7 +120,8 @@ def test_the_script_of_a_text_is_that_of_most_letters(text, script):
 def test_scripts_of_texts_agree_with_those_of_their_characters(texts, first):
     array = pa.array(["x"] * first + texts, pa.large_string()).slice(first)
     for text, found in zip(texts, text_scripts(array).tolist(), strict=True):
-        codes = [char_script(char) for char in text]
+        looked_at = text.encode()[:64].decode(errors="ignore")
+        codes = [char_script(char) for char in looked_at]
         letters = [code for code in codes if code >= SCRIPTS.index("Latin")]
         best = max(set(letters), key=lambda code: (letters.count(code), -code)) if letters else int(1 in codes)
         assert found == best

@@ -14,7 +14,7 @@ import pytest
 from mlm_data.config import TokenizerTraining
 from mlm_data.errors import TokenizerError
 from mlm_data.tokens import train as tokenizers
-from mlm_data.tokens import unigram
+from mlm_data.tokens import train_unigram
 from mlm_data.tokens.engine import from_bytes, make_engine
 from mlm_data.tokens.train import SPECIALS, count_characters, train_tokenizer
 
@@ -180,7 +180,7 @@ def test_unigram_estimates_what_it_says():
     text = "abab"
     pieces = {"a": -1.0, "b": -1.5, "ab": -1.2, "bab": -2.0, "aba": -2.5}
     names = list(pieces)
-    edges = np.full((len(text), unigram.LONGEST), -1, np.int32)
+    edges = np.full((len(text), train_unigram.LONGEST), -1, np.int32)
     for place in range(len(text)):
         for size in range(1, len(text) - place + 1):
             if text[place : place + size] in pieces:
@@ -188,8 +188,8 @@ def test_unigram_estimates_what_it_says():
     scores = np.array(list(pieces.values()))
     bounds, counts = np.array([0, len(text)]), np.array([3])
     expected, used = np.zeros(len(names)), np.zeros(len(names))
-    unigram.expect(bounds, counts, edges, scores, expected)
-    unigram.best_path(bounds, counts, edges, scores, used)
+    train_unigram.expect(bounds, counts, edges, scores, expected)
+    train_unigram.best_path(bounds, counts, edges, scores, used)
 
     def cuts(rest):
         if not rest:
@@ -208,5 +208,5 @@ def test_unigram_estimates_what_it_says():
 def test_digamma():
     """psi(1) is minus Euler's constant, psi(x + 1) = psi(x) + 1 / x."""
     x = np.array([0.5, 1.0, 2.5, 30.0])
-    assert np.allclose(unigram.digamma(np.array([1.0])), -0.5772156649015329, atol=1e-9)
-    assert np.allclose(unigram.digamma(x + 1), unigram.digamma(x) + 1 / x, atol=1e-9)
+    assert np.allclose(train_unigram.digamma(np.array([1.0])), -0.5772156649015329, atol=1e-9)
+    assert np.allclose(train_unigram.digamma(x + 1), train_unigram.digamma(x) + 1 / x, atol=1e-9)

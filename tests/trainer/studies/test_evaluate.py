@@ -15,7 +15,7 @@ from trainer.studies import evaluate as ev
 from trainer.studies.fill import masked_logits
 from trainer.training import machine as mc
 from trainer.training import runs
-from trainer.training.counts import never_targets, token_rows, unigram_counts
+from trainer.training.counts import token_rows, unigram_counts
 from trainer.training.score import score
 from trainer.training.step import Forward
 
@@ -66,7 +66,7 @@ def test_unigram_counts_and_score(opened):
 
 def test_the_table_of_neighbours_is_the_plain_one(opened):
     pairs, middles = defaultdict(Counter), Counter()
-    special = set(never_targets(opened).tolist())
+    special = set(opened.never_targets().tolist())
     for tokens, slices in every_row(opened):
         for piece in slices:
             part = tokens[piece]
@@ -121,7 +121,7 @@ def test_the_score_is_that_of_whole_logits(model, opened, precision):
 
 
 def test_shuffling_moves_only_visible_ordinary_tokens(opened):
-    special = never_targets(opened)
+    special = opened.never_targets()
     batches = list(evaluation(opened, 4))
     for before, after in zip(batches, ev.shuffled(batches, opened), strict=True):
         one, two = before.input_ids.reshape(4, -1), after.input_ids.reshape(4, -1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlm_data.rows.rules import LINES, add_content, document_problems, row_problems
+from mlm_data.rows.row_rules import LINES, add_content, document_problems, row_problems
 from mlm_data.types import Roles
 from tests.synthetic import ROLES, make_rows
 
