@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from mlm_data.curation_settings import CleanSettings, DecontaminateSettings, DeduplicateSettings, MixingSettings
 from mlm_data.settings import Settings, apply_overrides, parse_settings, read_yaml
 
 Compression = Literal["none", "zstd", "lz4"]
@@ -18,6 +19,8 @@ Compression = Literal["none", "zstd", "lz4"]
 
 class InputSettings(Settings):
     """Files to read. `path` may be a glob (`**` crosses folders); it is relative to the configuration's folder."""
+
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"delimiter", "weight"})
 
     path: str
     """A file, or a pattern of files (`*`, `?`, `[ab]`; `**` crosses folders). Relative to the configuration's folder;
@@ -51,20 +54,16 @@ class InputSettings(Settings):
     delimiter: str | None = None
     """What stands between the fields of a CSV or TSV file: one ASCII character. None: a comma, in TSV a tab."""
 
+    weight: float = Field(default=1.0, gt=0, le=100)
+    """How often each document is in the dataset: 2 repeats it, with masks of its own, 0.5 keeps every other one, chosen
+    by its hash, 1.5 repeats half of them. Applied after duplicates are gone."""
+
     @field_validator("delimiter")
     @classmethod
     def _delimiter(cls, value: str | None) -> str | None:
         if value is not None and (len(value) != 1 or not value.isascii() or value in '"\r\n\0'):
             raise ValueError(f"must be one ASCII character, and no quote or line end, got {value!r}: ';' or '\\t'")
         return value
-
-    @model_serializer(mode="wrap")
-    def _leave_out_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is younger than datasets and caches that are to stay as they are, where it isn't used."""
-        values = serialize(self)
-        if values.get("delimiter") is None:
-            values.pop("delimiter", None)
-        return values
 
     @field_validator("text_field")
     @classmethod
@@ -188,32 +187,6 @@ class TokenizerSettings(Settings):
         return self
 
 
-class CleanSettings(Settings):
-    """What happens to each text before it is hashed: its document id is the hash of the result."""
-
-    # They decide over stored scores, so no prepared unit and no trained tokenizer depends on them.
-    THRESHOLDS: ClassVar[frozenset[str]] = frozenset({"min_chars"})
-
-    unicode: Literal["NFC", "none"] = "NFC"
-    """Normal form of the text. NFC makes equal what looks equal, so that copies are found; `none` leaves the text as it
-    is."""
-
-    min_chars: int = Field(default=100, ge=0)
-    """Characters below which a document is dropped as `too_short`. 100 drops headings and navigation; take 0 where each
-    line is a document."""
-
-    bad_bytes: Literal["quarantine", "replace"] = "quarantine"
-    """What happens to a document with bytes that its encoding doesn't allow: it is put into quarantine, or each bad
-    sequence becomes U+FFFD."""
-
-
-class DeduplicateSettings(Settings):
-    """Which copies are dropped. The first in reading order stays."""
-
-    exact: bool = True
-    """Drop a document whose cleaned text another one had before. The first in reading order stays."""
-
-
 class PackSettings(Settings):
     """How documents fill rows."""
 
@@ -318,6 +291,8 @@ class CacheSettings(Settings):
 class BuildConfig(Settings):
     """One build, whole."""
 
+    YOUNGER = frozenset({"decontaminate", "mixing"})
+
     name: str = "dataset"
     """The dataset's name, shown to people. It changes no byte of the dataset."""
 
@@ -335,6 +310,12 @@ class BuildConfig(Settings):
 
     deduplicate: DeduplicateSettings = DeduplicateSettings()
     """Which copies are dropped."""
+
+    decontaminate: DecontaminateSettings | None = None
+    """Evaluations whose items the dataset is not to hold."""
+
+    mixing: MixingSettings | None = None
+    """How shares of languages or inputs are evened out."""
 
     pack: PackSettings = PackSettings()
     """How documents fill rows."""

@@ -15,7 +15,7 @@ from mlm_data.build.context import Context, library_versions
 from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.split import choose_validation
 from mlm_data.build.units import Plan, plan_units
-from mlm_data.config import BuildConfig, CleanSettings, TokenizerTraining
+from mlm_data.config import BuildConfig, TokenizerTraining
 from mlm_data.dataset.manifest import load_manifest, tokenizer_name
 from mlm_data.errors import InputError
 from mlm_data.hashing import hash128, hash_bytes
@@ -150,7 +150,7 @@ def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining) -> Trai
     parts: dict[str, Any] = {
         "algorithm": TRAINING_VERSION,
         "train": settings.model_dump(mode="json"),
-        "clean": config.clean.model_dump(mode="json", exclude=set(CleanSettings.THRESHOLDS)),
+        "clean": config.clean.of_text(),
         "inputs": [item.model_dump(mode="json", exclude={"path"}) for item in config.inputs],
         "slices": [
             [piece.source, piece.start, piece.end, piece.identity] for unit in plan.units for piece in unit.slices

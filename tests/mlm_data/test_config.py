@@ -236,11 +236,32 @@ def test_the_digest_sees_what_changes_the_bytes(values):
     assert semantic(parse(**values)) != semantic(parse())
 
 
-def test_thresholds_are_settings_and_nothing_else_is_left_out_of_keys():
-    settings = CleanSettings()
-    without = settings.model_dump(exclude=set(CleanSettings.THRESHOLDS))
-    assert without == {"unicode": "NFC", "bad_bytes": "quarantine"}
-    assert set(CleanSettings.model_fields) == {*without, *CleanSettings.THRESHOLDS}
+def test_a_threshold_is_no_part_of_a_key_and_all_else_is():
+    everything = {
+        "fix_encoding": True,
+        "privacy": ["email"],
+        "languages": {"keep": ["en"], "min_score": 0.5},
+        "lines": ["c4"],
+        "max_words_removed": 0.05,
+        "domains": {"drop": "hosts"},
+        "classifier": {"path": "m.bin", "label": "hq", "min": 0.1},
+        "custom": ["a:b"],
+    }
+    settings = CleanSettings.model_validate(everything)
+    values = settings.without_thresholds()
+    assert set(CleanSettings.model_fields) == {*values, *CleanSettings.THRESHOLDS}
+    assert values["languages"] == {"model": "langid"}
+    assert values["classifier"] == {"path": "m.bin", "label": "hq"}
+    assert set(settings.of_text()) == {"unicode", "bad_bytes", "fix_encoding", "privacy", "lines"}
+
+
+def test_what_is_younger_than_datasets_is_in_no_dump_where_it_is_not_used():
+    assert CleanSettings().without_thresholds() == {"unicode": "NFC", "bad_bytes": "quarantine"}
+    assert CleanSettings().of_text() == {"unicode": "NFC", "bad_bytes": "quarantine"}
+    full = semantic(parse())
+    assert full["deduplicate"] == {"exact": True}
+    assert not {"decontaminate", "mixing"} & set(full)
+    assert "weight" not in full["inputs"][0]
 
 
 @given(st.lists(st.floats(0.001, 0.95), min_size=1, max_size=8))
