@@ -11,7 +11,6 @@ products are the library's, and only what lies between them in a feed-forward la
 
 import ctypes
 import sys
-from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -128,7 +127,6 @@ def products_for(device: torch.device, precision: torch.dtype) -> Products:
     return OWN if device.type == "cpu" and precision == torch.float32 and problem() is None else TORCH
 
 
-@cache
 def problem() -> str | None:
     """Why our kernel is not used here, in a few words; None if it is."""
     if sys.platform != "linux" or b"AuthenticAMD" not in native.processor():
