@@ -87,6 +87,21 @@ def hash128(values: pa.LargeStringArray | pa.LargeBinaryArray, *, seed: int = 0)
     return out
 
 
+@kernel
+def _murmur_spans(data, starts, ends, out):
+    for i in range(len(starts)):
+        out[i, 0], out[i, 1] = _murmur(data, starts[i], ends[i], np.uint64(0))
+
+
+def hash_spans(
+    data: UInt8[np.ndarray, " bytes"], starts: Int64[np.ndarray, " spans"], ends: Int64[np.ndarray, " spans"]
+) -> UInt64[np.ndarray, " spans 2"]:
+    """What `hash128` gives for data[start:end] of each span, without an array around it."""
+    out = np.empty((len(starts), 2), np.uint64)
+    _murmur_spans(data, starts, ends, out)
+    return out
+
+
 def hash_bytes(data: bytes) -> int:
     """64 bits (h1 of MurmurHash3 x64 128) of a short string of bytes, such as a path."""
     return int(hash128(pa.array([data], pa.large_binary()))[0, 0])

@@ -111,6 +111,9 @@ class Documents:
     quarantined: tuple[Quarantined, ...] = ()
     num_bytes_read: int = 0  # raw bytes behind this batch
     fields: FieldCounts = FieldCounts()  # of formats whose documents have fields
+    # What else was there, by name: records of a web archive that are no documents (`skipped.image/png`), pages whose
+    # text was not found in the usual way (`stripped.too_deep`). Counts add up.
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

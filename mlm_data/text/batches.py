@@ -1,6 +1,6 @@
 """What all readers end with: one `Documents` of one source."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,7 @@ def batch(
     offsets: Int64[np.ndarray, " documents"] | None = None,
     others: Sequence[pa.Array] | None = None,
     fields: FieldCounts = FieldCounts(),
+    counts: Mapping[str, int] | None = None,
 ) -> Documents:
     """A batch of documents; without `text`, of none; without `others`, with nulls in all other fields."""
     text = pa.array([], pa.large_string()) if text is None else text
@@ -44,7 +45,14 @@ def batch(
     others = [pa.nulls(len(text), pa.string())] * len(names) if others is None else others
     columns |= {name: values.cast(pa.string()) for name, values in zip(names, others, strict=True)}
     table = pa.RecordBatch.from_pydict(columns)
-    return Documents(source=piece.source, table=table, quarantined=bad, num_bytes_read=num_bytes, fields=fields)
+    return Documents(
+        source=piece.source,
+        table=table,
+        quarantined=bad,
+        num_bytes_read=num_bytes,
+        fields=fields,
+        counts=dict(counts or {}),
+    )
 
 
 def quarantined(piece: Slice, offset: int, reason: str, detail: str, num_bytes: int = 0) -> Quarantined:

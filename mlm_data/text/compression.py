@@ -10,7 +10,17 @@ from typing import Any
 
 import zstandard
 
-CORRUPT = (zlib.error, OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError)  # what decoders raise
+from mlm_data.errors import ConfigError
+
+CORRUPT = (
+    zlib.error,
+    OSError,
+    EOFError,
+    lzma.LZMAError,
+    zstandard.ZstdError,
+    ValueError,
+    RuntimeError,
+)  # what decoders raise
 LONGEST_WINDOW = 1 << 31  # what `zstd --long=31` needs
 
 
@@ -22,6 +32,14 @@ class Codec:
     extension: str
     magic: re.Pattern[bytes]  # matched at the first byte
     decoder: Callable[[], Any]
+
+
+def _lz4() -> Any:
+    try:
+        import lz4.frame
+    except ImportError:
+        raise ConfigError("files under lz4 are read with the package lz4: pip install 'premask[web]'") from None
+    return lz4.frame.LZ4FrameDecompressor()
 
 
 CODECS = {
@@ -51,6 +69,12 @@ CODECS = {
             magic=re.compile(rb"\xfd7zXZ\0"),
             decoder=lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ),
         ),
+        Codec(
+            name="lz4",
+            extension="lz4",
+            magic=re.compile(rb"\x04\x22\x4d\x18"),
+            decoder=_lz4,
+        ),
     )
 }
 BY_EXTENSION = {codec.extension: codec.name for codec in CODECS.values()}
@@ -68,7 +92,7 @@ def decompressed_head(raw: bytes, name: str, size: int) -> bytes:
             except CORRUPT:
                 return out[:size]
             left = left[64:]
-        left = getattr(decoder, "unused_data", b"") + left
+        left = (decoder.unused_data or b"") + left  # lz4 has None before the end
     return out[:size]
 
 

@@ -148,7 +148,7 @@ def _format(
             )
         other = f", though its name says {said.name}" if said and said is not by_magic else ""
         return by_magic, Why(BY_BYTES.rule + other), ()
-    if said and said.magics:
+    if said and said.magics and said.needs_magic:
         shown = head[:16].decode("ascii", "backslashreplace").encode("unicode_escape").decode()
         remedy = "take `format:` away" if is_set else "rename it, or set `format:`"
         raise InputError(f"{path}: {who}, but its first bytes are none of a {said.name} file ({shown}): {remedy}")

@@ -40,7 +40,6 @@ _FOREIGN = (
     (rb".{257}ustar[\0 ]", Foreign("a tar archive", _UNPACK.format("tar -xf {path}"))),
     (rb"7z\xbc\xaf\x27\x1c", Foreign("a 7z archive", _UNPACK.format("7z x {path}"))),
     (rb"Rar!\x1a\x07", Foreign("a RAR archive", _UNPACK.format("unrar x {path}"))),
-    (rb"\x04\x22\x4d\x18", Foreign("an lz4 stream", _UNPACK.format("lz4 -d {path}"))),
     (
         rb"\x5d\0\0.{2}(?:\xff{8}|.{5}\0{3})|LZIP[\0\1]",
         Foreign("an LZMA stream of the old kind", _UNPACK.format("xz -d --format=lzma {path}, or lzip -d {path}")),
@@ -51,7 +50,14 @@ _FOREIGN = (
     (rb"%PDF-", Foreign("a PDF", _TO_TEXT.format("pdftotext {path}"))),
     (rb"%!PS", Foreign("PostScript", _TO_TEXT.format("ps2ascii {path}"), is_text=True)),
     (rb"\{\\rtf", Foreign("rich text (RTF)", _TO_TEXT.format("pandoc {path} -t plain -o text.txt"), is_text=True)),
-    (rb"WARC/[01]\.\d+\r\n", Foreign("a web archive (WARC)", "extract its pages as JSON Lines first", is_text=True)),
+    (
+        rb"filedesc://\S+ \S+ \d{8}",
+        Foreign(
+            "a web archive of the old kind (ARC)",
+            "make a WARC of it first, for example with warcio recompress {path} pages.warc.gz",
+            is_text=True,
+        ),
+    ),
     (
         rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
         Foreign("an old office document (doc, xls, ppt)", _TO_TEXT.format("libreoffice --convert-to txt {path}")),

@@ -42,5 +42,9 @@ def read_slice(piece: Slice, config: BuildConfig, *, batch_bytes: int = BATCH_BY
     by_stat = config.cache.identity == "stat" and piece.identity
     if by_stat and stat_identity(file_info(piece.path)) != piece.identity:
         raise InputError(f"{piece.path}: changed after the build had begun: start it again")
+    if config.clean.fix_encoding and "encoding" in FORMATS[piece.format].settings:
+        from mlm_data.text.charset import with_found_encoding
+
+        settings = with_found_encoding(piece, settings)
     replace = config.clean.bad_bytes == "replace"
     yield from FORMATS[piece.format].read(piece, settings, batch_bytes=batch_bytes, replace=replace)

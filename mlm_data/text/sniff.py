@@ -4,6 +4,7 @@ r"""What the text at the beginning of a file is, where its name doesn't say it.
     [ {"text": ...                  an array of objects                             json
     {\n  "text": ...                an object over several lines                    json
     >sp|P69905 ...\nMVLSPADKTN...   lines behind ">" and lines of letters alone     fasta
+    <!doctype html>, <html           a page                                          html
     anything else                                                                   text
 
 A text with commas or tabs is no table: CSV and TSV are known by their names, or by `format:`.
@@ -21,6 +22,7 @@ _KEY = rb'\{\s*"(?:[^"\\]|\\.)*"\s*:'
 _OBJECT = re.compile(rb"\s*" + _KEY, re.DOTALL)
 _ARRAY = re.compile(rb"\s*\[\s*" + _KEY, re.DOTALL)
 _ANY_ARRAY = re.compile(rb"\s*\[")
+_PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 _SEQUENCE = re.compile(rb"[A-Za-z*.-]+")
 SHORTEST_SEQUENCE = 20  # letters in the longest line of a FASTA that isn't called so: "> quoted" mail has spaces
 
@@ -47,6 +49,8 @@ def sniff(head: bytes, *, is_whole: bool) -> tuple[str, Why]:
         return "jsonl", Why(_OBJECTS, hits, lines)
     if found := _json(head, _ARRAY):
         return found
+    if _PAGE.match(head):
+        return "html", Why("by its content: a page of HTML")
     if _is_fasta(head, is_whole=is_whole):
         return "fasta", Why("by its content: records behind >")
     return "text", Why("by its content: nothing but text")

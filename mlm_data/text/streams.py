@@ -6,6 +6,8 @@ says what happened. Gzip members and Zstandard frames (skippable ones too) that 
 What the break took is estimated: where the bytes behind it are there but can't be read, as many times their number as
 was read before from each compressed byte; where a Zstandard frame says how long it is, the rest of it. Of a download
 that simply ends nothing is known.
+
+Formats with a member for each record, such as WARC, can go on behind a break: `ByteStream.resume`.
 """
 
 from collections.abc import Callable
@@ -16,10 +18,13 @@ import zstandard
 
 from mlm_data.errors import InputError
 from mlm_data.stores.folder import explain, open_input
-from mlm_data.text.compression import CODECS, CORRUPT
+from mlm_data.text.compression import CODECS, CORRUPT, decompressed_head
 from mlm_data.types import Slice
 
 FEED = 64 << 10  # compressed bytes at a time: what a corrupt stream can lose of the good data before the break
+SEARCH = 1 << 20  # compressed bytes looked through at a time for the next member
+MAX_BREAKS = 1000  # that a stream goes on behind: each may cost reading `SEARCH` bytes twice
+TRIAL = 4 << 10  # compressed bytes of a member to be tried; a member of WARC shows its first line within them
 AIM = 4 << 20  # decompressed bytes at a time; the feed shrinks where text is packed very densely
 
 
@@ -39,10 +44,12 @@ class ByteStream:
         self._path = piece.path
         self._ahead = b""
         self._file = open_input(piece.path)
-        self._decoder = _Decoder(piece.compression, self._read_raw, piece.end) if piece.compression else None
+        self._decoder = (
+            _Decoder(piece.compression, self._read_raw, self._seek, piece.end) if piece.compression else None
+        )
         assert start == 0 or self._decoder is None, "a compressed file has no places to start from"
         if start:
-            self._guard(lambda: self._file.seek(start))
+            self._seek(start)
 
     def __enter__(self) -> "ByteStream":
         return self
@@ -70,10 +77,24 @@ class ByteStream:
 
     def peek_back(self, start: int, end: int) -> bytes:
         """The bytes [start, end) of a file that is not compressed, without moving."""
-        self._guard(lambda: self._file.seek(start))
+        self._seek(start)
         data = self._read_raw(end - start)
-        self._guard(lambda: self._file.seek(self.at))
+        self._seek(self.at)
         return data
+
+    def resume(self, begins: bytes) -> bool:
+        """Behind damage, go on at the next member whose content begins so; False if there is none.
+
+        The place of what is read then goes on counting from the break: it is the place in what could be read. Behind
+        `MAX_BREAKS` breaks a stream has ended, and no more of it is unpacked twice than it has bytes.
+        """
+        if self._decoder is None or not self.damage or not self._decoder.resume(begins):
+            return False
+        self.damage, self.lost_bytes = "", 0
+        return True
+
+    def _seek(self, place: int) -> None:
+        self._guard(lambda: self._file.seek(place))
 
     def _read(self, size: int) -> bytes:
         if self._decoder is None:
@@ -96,7 +117,9 @@ class ByteStream:
 class _Decoder:
     """One codec's members or frames, one after another, as one stream."""
 
-    def __init__(self, compression: str, read_raw: Callable[[int], bytes], num_bytes: int) -> None:
+    def __init__(
+        self, compression: str, read_raw: Callable[[int], bytes], seek: Callable[[int], None], num_bytes: int
+    ) -> None:
         self.damage = ""
         self.lost_bytes: int | None = 0
         self._num_bytes = num_bytes  # of the compressed file
@@ -106,6 +129,11 @@ class _Decoder:
         self._make = CODECS[compression].decoder
         self._name = compression
         self._read_raw = read_raw
+        self._seek = seek
+        self._fetched = 0  # where the next compressed byte is read from the file
+        self._member = 0  # where this member begins there
+        self._breaks = 0  # that were gone on behind
+        self._spare = num_bytes  # compressed bytes that may still be read twice
         self._decoder: Any = None  # None: between two members
         self._left = memoryview(b"")  # compressed bytes not yet fed
         self._feed = 4096
@@ -133,6 +161,7 @@ class _Decoder:
             raw = raw if self._members == 0 else memoryview(bytes(raw).lstrip(b"\0"))
             if not raw:
                 return b""
+            self._member = self._fetched - len(self._left) - len(raw)
             self._decoder = self._make()
             self._members += 1
             size = _content_size(raw) if self._name == "zstd" else None
@@ -147,11 +176,50 @@ class _Decoder:
         self._consumed += len(raw)
         self._produced += len(out)
         if self._decoder.eof:
-            self._consumed -= len(self._decoder.unused_data)
-            self._left = memoryview(self._decoder.unused_data + self._left)
+            unused = self._decoder.unused_data or b""
+            self._consumed -= len(unused)
+            self._left = memoryview(unused + self._left)
             self._decoder = None
         self._feed = max(64, min(FEED, len(raw) * AIM // max(1, len(out))))
         return out
+
+    def resume(self, begins: bytes) -> bool:
+        """See `ByteStream.resume`."""
+        if self._breaks == MAX_BREAKS:
+            return False
+        self._breaks += 1
+        # What is broken may have been read on into members behind it: look from its own beginning on.
+        broken = self._fetched - len(self._left)
+        start = self._member + 1
+        if broken - start > self._spare:
+            start = broken
+        self._spare -= broken - start
+        place = self._find_member(start, begins)
+        self._decoder, self._left, self._done = None, memoryview(b""), place < 0
+        if place < 0:
+            return False
+        self._seek(place)
+        self._fetched, self._consumed = place, max(1, place)
+        self.damage, self.lost_bytes, self._members = "", 0, 0
+        return True
+
+    def _find_member(self, start: int, begins: bytes) -> int:
+        """Where the next member lies in the file whose content begins so; -1 if there is none."""
+        self._seek(start)
+        data = b""
+        while True:
+            more = self._read_raw(SEARCH)
+            data += more
+            for found in CODECS[self._name].magic.finditer(data):
+                place = found.start()
+                if more and place > len(data) - TRIAL:
+                    break
+                if decompressed_head(data[place : place + TRIAL], self._name, len(begins)) == begins:
+                    return start + place
+            if not more:
+                return -1
+            keep = max(0, len(data) - TRIAL)
+            data, start = data[keep:], start + keep
 
     def _break(self, why: str, lost_bytes: int | None) -> None:
         self.damage = f"the {self._name} stream {why}"
@@ -161,6 +229,7 @@ class _Decoder:
     def _next_raw(self) -> memoryview:
         if not self._left:
             self._left = memoryview(self._read_raw(1 << 20))
+            self._fetched += len(self._left)
         raw, self._left = self._left[: self._feed], self._left[self._feed :]
         return raw
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm_data.hashing import hash128, hash_bytes, ids_from_arrow, ids_to_arrow, string_buffers
+from mlm_data.hashing import hash128, hash_bytes, hash_spans, ids_from_arrow, ids_to_arrow, string_buffers
 
 # h1 and h2 as the reference implementation prints them (seed 0).
 VECTORS = {
@@ -42,6 +42,14 @@ def test_hash128_of_a_slice_is_a_slice_of_the_hashes(texts, start):
     np.testing.assert_array_equal(hash128(values.slice(start)), hash128(values)[start:])
     for text, pair in zip(texts, hash128(values), strict=True):
         np.testing.assert_array_equal(hash128(binary(text.encode()))[0], pair)
+
+
+@given(st.binary(max_size=80), st.lists(st.tuples(st.integers(0, 80), st.integers(0, 80)), max_size=10))
+def test_hash_spans_hashes_what_is_between(data, pairs):
+    spans = [sorted(min(place, len(data)) for place in pair) for pair in pairs]
+    starts, ends = np.array(spans, np.int64).reshape(-1, 2).T.copy()
+    expected = hash128(binary(*(data[start:end] for start, end in spans)))
+    np.testing.assert_array_equal(hash_spans(np.frombuffer(data, np.uint8), starts, ends), expected)
 
 
 def test_hash_bytes_is_h1():

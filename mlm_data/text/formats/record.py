@@ -61,6 +61,9 @@ class Format:
     name: str  # as in `InputSettings.format`
     extensions: tuple[str, ...]  # lower case, without the dot
     magics: tuple[bytes, ...] = ()  # what its files begin with, any of them
+    needs_magic: bool = (
+        True  # whether a file that is called so and begins otherwise is refused, not read as far as it goes
+    )
     settings: frozenset[str]  # fields of InputSettings that mean something here
     takes_compression: bool = True  # whether it can be read through gzip and the like
     count_parts: CountParts | None = None  # None: slices count bytes
