@@ -5,13 +5,14 @@
 the dataset's bytes may depend on: it enters the digest. Names, places, engines and workers do not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from mlm_data.curation_settings import CleanSettings, DecontaminateSettings, DeduplicateSettings, MixingSettings
+from mlm_data.quality_settings import QualitySettings
 from mlm_data.settings import Settings, apply_overrides, parse_settings, read_yaml
 
 Compression = Literal["none", "zstd", "lz4"]
@@ -20,7 +21,7 @@ Compression = Literal["none", "zstd", "lz4"]
 class InputSettings(Settings):
     """Files to read. `path` may be a glob (`**` crosses folders); it is relative to the configuration's folder."""
 
-    YOUNGER: ClassVar[frozenset[str]] = frozenset({"delimiter", "weight"})
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"delimiter", "extract", "quality", "weight"})
 
     path: str
     """A file, or a pattern of files (`*`, `?`, `[ab]`; `**` crosses folders). Relative to the configuration's folder;
@@ -29,7 +30,7 @@ class InputSettings(Settings):
     name: str = ""
     """Put before the files' relative paths. Needed only where two inputs would have equal paths."""
 
-    format: Literal["auto", "text", "jsonl", "json", "csv", "tsv", "fasta", "parquet", "arrow"] = "auto"
+    format: Literal["auto", "text", "jsonl", "json", "csv", "tsv", "fasta", "parquet", "arrow", "warc", "html"] = "auto"
     """How the files are read. `auto` looks at each file's bytes and name, and `premask plan` shows what it found and
     why."""
 
@@ -54,9 +55,17 @@ class InputSettings(Settings):
     delimiter: str | None = None
     """What stands between the fields of a CSV or TSV file: one ASCII character. None: a comma, in TSV a tab."""
 
+    quality: QualitySettings = QualitySettings()
+    """Quality presets, off by default: `gopher_repetition`, `gopher_quality`, `c4`, `fineweb`. They are made for pages
+    of the web, and drop much of law, source code and technical text: `premask plan` forecasts what they would drop."""
+
     weight: float = Field(default=1.0, gt=0, le=100)
     """How often each document is in the dataset: 2 repeats it, with masks of its own, 0.5 keeps every other one, chosen
     by its hash, 1.5 repeats half of them. Applied after duplicates are gone."""
+
+    extract: Literal["resiliparse", "trafilatura", "none"] = "resiliparse"
+    """Who finds the main text of a web page: `resiliparse`, which is fast, or `trafilatura`, which is ten times slower
+    and more exact on news. `none` leaves the page as it is, with its tags. WARC and HTML only."""
 
     @field_validator("delimiter")
     @classmethod
@@ -357,16 +366,33 @@ class BuildConfig(Settings):
             raise ValueError(f"split.by: {self.split.by!r} is neither document, source nor one of keep_fields")
         return self
 
+    @model_validator(mode="after")
+    def _domain_field(self) -> "BuildConfig":
+        kept = {field for item in self.inputs for field in item.keep_fields}
+        domains = self.clean.domains
+        if domains is not None and domains.field not in kept:
+            raise ValueError(
+                f"clean.domains: no input keeps the field {domains.field!r}: set keep_fields: [{domains.field}], or "
+                "name the field that holds the address"
+            )
+        return self
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> BuildConfig:
+    @model_validator(mode="after")
+    def _mixed_languages(self) -> "BuildConfig":
+        if self.mixing is not None and self.mixing.by == "language" and self.clean.languages is None:
+            raise ValueError("mixing.by is language, and no language is looked for: set clean.languages: {keep: all}")
+        return self
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = (), *, defaults: Mapping[str, Any] = {}) -> BuildConfig:
     """Read a build's YAML file and apply `field=value` overrides.
 
-    Relative paths in it are taken from the file's own folder.
+    Relative paths in it are taken from the file's own folder. `defaults` stand for fields that the file doesn't have.
 
     Raises:
         ConfigError: for a missing file, YAML that does not parse, or a value that can't be right.
     """
-    values = apply_overrides(read_yaml(path), overrides)
+    values = apply_overrides({**defaults, **read_yaml(path)}, overrides)
     return anchor(parse_settings(BuildConfig, values, where=str(path)), Path(path).resolve().parent)
 
 
@@ -380,11 +406,29 @@ def anchor(config: BuildConfig, folder: Path) -> BuildConfig:
     if tokenizer.path is not None:
         tokenizer = tokenizer.model_copy(update={"path": absolute(tokenizer.path)})
     inputs = tuple(item.model_copy(update={"path": absolute(item.path)}) for item in config.inputs)
-    return config.model_copy(update={"inputs": inputs, "output": absolute(config.output), "tokenizer": tokenizer})
+    clean, against = config.clean, config.decontaminate
+    if clean.domains is not None:
+        domains = clean.domains.model_copy(update={"drop": absolute(clean.domains.drop)})
+        clean = clean.model_copy(update={"domains": domains})
+    if clean.languages is not None and clean.languages.path is not None:
+        languages = clean.languages.model_copy(update={"path": absolute(clean.languages.path)})
+        clean = clean.model_copy(update={"languages": languages})
+    if clean.classifier is not None:
+        classifier = clean.classifier.model_copy(update={"path": absolute(clean.classifier.path)})
+        clean = clean.model_copy(update={"classifier": classifier})
+    if against is not None:
+        against = against.model_copy(update={"against": tuple(map(absolute, against.against))})
+    update = {"inputs": inputs, "output": absolute(config.output), "tokenizer": tokenizer, "clean": clean}
+    return config.model_copy(update=update | {"decontaminate": against})
 
 
-def semantic(config: BuildConfig) -> dict[str, Any]:
-    """The part of a configuration that the dataset's bytes may depend on, as plain JSON types."""
+def semantic(config: BuildConfig, assets: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
+    """The part of a configuration that the dataset's bytes may depend on, as plain JSON types.
+
+    Args:
+        config: the build.
+        assets: (setting, hash of what it names), instead of paths of files.
+    """
     full = config.model_dump(mode="json")
     for field in ("name", "output", "cache", "compression", "unit_bytes", "max_quarantined", "max_truncated"):
         del full[field]
@@ -400,6 +444,13 @@ def semantic(config: BuildConfig) -> dict[str, Any]:
         del full["tokenizer"]["markers"]
     if not full["mask"]["markers"]:
         del full["mask"]["markers"]
+    for name, path in (("domains", "drop"), ("classifier", "path"), ("languages", "path")):
+        if name in full["clean"]:
+            del full["clean"][name][path]
+    if "decontaminate" in full:
+        del full["decontaminate"]["against"]
+    if found := dict(assets):
+        full["assets"] = found
     full["pack"]["max_segments"] = config.pack.segments_per_row
     full["mask"]["rate"] = list(config.mask.rates)
     return full

@@ -37,8 +37,14 @@ class LanguageSettings(Scored):
     """The score below which a document in one of them is dropped, as `unsure_language`. 0.35 keeps 96 of 100 English
     laws; other tools' 0.65 belongs to another model."""
 
-    model: str = "langid"
-    """What finds the language: `langid`; `heliport`; or the path of a fastText model such as lid.176.ftz."""
+    model: Literal["py3langid", "lid176", "heliport"] = "py3langid"
+    """What finds the language. Two of them are slower, and installed by you."""
+
+    path: str | None = None
+    """The file of `lid176`, lid.176.ftz or lid.176.bin."""
+
+    group: bool = False
+    """Whether Bosnian, Croatian and Serbian are one language, `sh`. For py3langid only."""
 
     @field_validator("keep", mode="before")
     @classmethod
@@ -109,8 +115,8 @@ class DecontaminateSettings(Settings):
     """Documents that hold items of an evaluation."""
 
     against: tuple[str, ...] = Field(min_length=1)
-    """Files of evaluation texts: JSON Lines, of which all strings of a line make an item, or text, of which each line
-    is one. Patterns as in `inputs`."""
+    """Files of evaluation texts: JSON Lines or one JSON array, of which each string is an item, or text, of which each
+    line is one. Patterns as in `inputs`; compressed ones are read, too."""
 
     ngram: int = Field(default=13, ge=2, le=64)
     """Words that must follow each other as in an item. Items of 5 words and more but fewer than this are matched
@@ -222,12 +228,15 @@ class CleanSettings(Settings):
         return self
 
     def without_thresholds(self) -> dict[str, Any]:
-        """What prepared documents depend on, as plain JSON types."""
+        """What prepared documents depend on, as plain JSON types; not where files are: see `find_assets`."""
         values = self.model_dump(mode="json", exclude=set(self.THRESHOLDS))
         for name in ("languages", "classifier"):
             settings: Scored | None = getattr(self, name)
             if settings is not None:
                 values[name] = settings.without_thresholds()
+                del values[name]["path"]
+        if self.domains is not None:
+            del values["domains"]["drop"]
         return values
 
     def of_text(self) -> dict[str, Any]:

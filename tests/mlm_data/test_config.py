@@ -250,8 +250,9 @@ def test_a_threshold_is_no_part_of_a_key_and_all_else_is():
     settings = CleanSettings.model_validate(everything)
     values = settings.without_thresholds()
     assert set(CleanSettings.model_fields) == {*values, *CleanSettings.THRESHOLDS}
-    assert values["languages"] == {"model": "langid"}
-    assert values["classifier"] == {"path": "m.bin", "label": "hq"}
+    assert values["languages"] == {"model": "py3langid", "group": False}
+    assert values["classifier"] == {"label": "hq"}
+    assert values["domains"] == {"field": "url"}
     assert set(settings.of_text()) == {"unicode", "bad_bytes", "fix_encoding", "privacy", "lines"}
 
 
