@@ -22,6 +22,7 @@ ROW_ORDER = np.uint64(5)  # order of rows in a window
 SPLIT = np.uint64(6)  # train or validation
 SAMPLE = np.uint64(7)  # which documents a sample holds
 SPAN_LENGTH = np.uint64(8)  # lengths of masked spans
+WEIGHT = np.uint64(9)  # which documents are thinned or repeated
 
 
 @kernel

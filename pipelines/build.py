@@ -13,24 +13,26 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mlm_data import errors
 from mlm_data.build import cache
+from mlm_data.build.clean_texts import CLEANED, Output, check_folders, text_context
 from mlm_data.build.context import Context
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan, tokenizer_warnings
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
-from mlm_data.dataset.manifest import Manifest, load_manifest
+from mlm_data.dataset.manifest import Manifest, load_manifest, unseal
 from mlm_data.dataset.publish import check_output
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import Reference
 from mlm_data.types import Unit
 from pipelines import metrics
 from pipelines.runners import is_local, pipeline_options, runs_nothing
-from pipelines.steps import Assemble, Deduplicate, Prepare, Publish, Units
+from pipelines.steps import Assemble, Deduplicate, Finish, NearDuplicates, Prepare, Publish, Units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +61,21 @@ class Watcher:
         """The tokenizer is there; the pipeline starts."""
 
 
-def construct(pipeline: beam.Pipeline, units: tuple[Unit, ...], context: Context) -> beam.PCollection[bytes]:
-    """Lay the build's steps into a pipeline; yields the digest of the version that was published."""
+def construct(
+    pipeline: beam.Pipeline, units: tuple[Unit, ...], context: Context, output: Output | None = None
+) -> beam.PCollection[bytes]:
+    """Lay the build's steps into a pipeline; yields the digest of the version that was published.
+
+    With an `output` documents stay texts, and are written as files.
+    """
     prepared = pipeline | "Plan" >> Units(units) | "Prepare" >> Prepare(context)
-    copies = prepared | "Deduplicate" >> Deduplicate(context)
-    return (prepared, copies) | "Assemble" >> Assemble(context) | "Publish" >> Publish(context)
+    found = [prepared | "Deduplicate" >> Deduplicate(context)]
+    if context.config.deduplicate.near is not None:
+        found.append(prepared | "NearDuplicates" >> NearDuplicates(context))
+    assembled = (prepared, *found) | "Assemble" >> Assemble(context, output)
+    if output is not None:
+        return assembled | "Finish" >> Finish(context, output)
+    return assembled | "Publish" >> Publish(context)
 
 
 def build(
@@ -120,10 +132,40 @@ def build(
     )
 
 
-def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions) -> None:
+def clean(
+    config: BuildConfig,
+    output: Output,
+    *,
+    workers: int = 1,
+    beam_args: Sequence[str] = (),
+    sample: float = 1.0,
+    watcher: Watcher = Watcher(),
+) -> dict[str, Any] | None:
+    """Write the cleaned documents into `config.output`; arguments as for `build`.
+
+    Returns:
+        What `cleaned.json` says; None where the runner was told to run nothing.
+
+    Raises:
+        PremaskError: for whatever a user can mend.
+    """
+    options = pipeline_options(beam_args, workers=workers)
+    check_folders(config.output, output.dropped)
+    plan = make_plan(config, sample=sample)
+    watcher.planned(plan)
+    context = text_context(config, plan)
+    metrics.reset()
+    watcher.running(plan)
+    run(plan.units, context, options, output)
+    if runs_nothing(options):
+        return None
+    return unseal(context.folder.read(CLEANED), f"{config.output}/{CLEANED}")
+
+
+def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions, output: Output | None = None) -> None:
     """Run the pipeline; an error that a worker raised comes out as what it was."""
     pipeline = beam.Pipeline(options=options)
-    construct(pipeline, units, context)
+    construct(pipeline, units, context, output)
     with _workers_quiet() if is_local(options) else contextlib.nullcontext(), _few_collections():
         try:
             result = pipeline.run()

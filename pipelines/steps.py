@@ -5,6 +5,7 @@ packed records in `bytes`, keys are `int`: Beam codes both without pickling.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
@@ -12,19 +13,24 @@ import numpy as np
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from mlm_data.build import select
-from mlm_data.build.assemble import assemble_unit
+from mlm_data.build import cache, select
+from mlm_data.build.assemble import Found, assemble_unit, count_groups, matches_that_stay
+from mlm_data.build.clean_texts import CleanedUnit, Output, finish, write_texts
 from mlm_data.build.context import Context
+from mlm_data.build.evaluations import ASSET, load_index, report
 from mlm_data.build.prepare import prepare_unit
 from mlm_data.build.publish import publish_version
 from mlm_data.build.records import AssembledUnit, PreparedUnit
-from mlm_data.duplicates import exact
+from mlm_data.build.survey import choose_cuts, survey_unit
+from mlm_data.build.weights import mix
+from mlm_data.duplicates import clusters, exact, lines
+from mlm_data.duplicates.decontaminate import MATCH, decide
 from mlm_data.types import Unit
 from pipelines import metrics
 
 PAYLOAD_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 16 * 2**20
-_PREPARED, _COPIES = b"P", b"C"
+_PREPARED, _COPIES, _NEAR, _HELD, _UNIT, _CUTS = b"P", b"C", b"N", b"H", b"U", b"L"
 
 
 class Units(beam.PTransform):
@@ -48,14 +54,33 @@ class Units(beam.PTransform):
 
 
 class Prepare(beam.PTransform):
-    """Units (JSON) to prepared units (JSON): see `prepare_unit`."""
+    """Units (JSON) to prepared units (JSON): see `prepare_unit`.
+
+    Where lines are to be cut, all units are surveyed first: hashes of lines meet by partition, and what is to be cut
+    comes back to each unit.
+    """
 
     def __init__(self, context: Context) -> None:
         super().__init__()
         self._context = context
 
     def expand(self, units: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
-        return units | "PrepareUnit" >> beam.ParDo(_PrepareUnit(self._context)).with_output_types(bytes)
+        if self._context.config.deduplicate.lines is None:
+            return units | "PrepareUnit" >> beam.ParDo(_PrepareUnit(self._context)).with_output_types(bytes)
+        cuts = (
+            units
+            | "Survey" >> beam.ParDo(_Survey(self._context)).with_output_types(tuple[int, bytes])
+            | "ByLine" >> beam.GroupByKey()
+            | "ChooseCuts" >> beam.ParDo(_ChooseCuts(self._context)).with_output_types(tuple[int, bytes])
+        )
+        keyed = units | "UnitsByNumber" >> beam.Map(_unit_by_number).with_output_types(tuple[int, bytes])
+        marked = cuts | "CutsByUnit" >> beam.Map(_marked_by_unit, _CUTS).with_output_types(tuple[int, bytes])
+        return (
+            (keyed, marked)
+            | "UnitsAndCuts" >> beam.Flatten()
+            | "CutsTogether" >> beam.GroupByKey()
+            | "PrepareUnit" >> beam.ParDo(_PrepareCutUnit(self._context)).with_output_types(bytes)
+        )
 
 
 class Deduplicate(beam.PTransform):
@@ -74,23 +99,66 @@ class Deduplicate(beam.PTransform):
         )
 
 
-class Assemble(beam.PTransform):
-    """(prepared units, copies by unit) to what the units have become, as JSON: see `assemble_unit`."""
+class NearDuplicates(beam.PTransform):
+    """Prepared units (JSON) to (unit, packed `EDGE`): near duplicates of documents that stay, by unit.
+
+    Bands of signatures meet by partition; pairs that resemble each other meet under one key, where it is decided who
+    stays: see `clusters`.
+    """
 
     def __init__(self, context: Context) -> None:
         super().__init__()
         self._context = context
 
-    def expand(self, inputs):
-        prepared, copies = inputs
-        keyed = prepared | "PreparedByUnit" >> beam.Map(_prepared_by_unit).with_output_types(tuple[int, bytes])
-        marked = copies | "CopiesByUnit" >> beam.Map(_copies_by_unit).with_output_types(tuple[int, bytes])
+    def expand(self, prepared: beam.PCollection[bytes]) -> beam.PCollection[tuple[int, bytes]]:
         return (
-            (keyed, marked)
-            | "Flatten" >> beam.Flatten()
-            | "ByUnit" >> beam.GroupByKey()
-            | "AssembleUnit" >> beam.ParDo(_AssembleUnit(self._context)).with_output_types(bytes)
+            prepared
+            | "SelectBands" >> beam.ParDo(_SelectBands(self._context)).with_output_types(tuple[int, bytes])
+            | "ByBand" >> beam.GroupByKey()
+            | "FindEdges" >> beam.ParDo(_FindEdges(self._context)).with_output_types(tuple[int, bytes])
+            | "AllEdges" >> beam.GroupByKey()
+            | "Resolve" >> beam.ParDo(_Resolve(self._context)).with_output_types(tuple[int, bytes])
         )
+
+
+class Assemble(beam.PTransform):
+    """(prepared units, copies by unit, near duplicates by unit) to what the units have become, as JSON.
+
+    See `assemble_unit`; where there is an `output`, `write_texts`.
+    """
+
+    def __init__(self, context: Context, output: Output | None = None) -> None:
+        super().__init__()
+        self._context = context
+        self._output = output
+
+    def expand(self, inputs):
+        prepared, *found = inputs
+        marked = [prepared | "PreparedByUnit" >> beam.Map(_prepared_by_unit).with_output_types(tuple[int, bytes])]
+        for name, records in zip((_COPIES, _NEAR), found, strict=False):
+            label = f"Marked{name.decode()}ByUnit"
+            marked.append(records | label >> beam.Map(_marked_by_unit, name).with_output_types(tuple[int, bytes]))
+        grouped = marked | "Flatten" >> beam.Flatten() | "ByUnit" >> beam.GroupByKey()
+        if self._context.config.decontaminate is not None:
+            held = (
+                grouped
+                | "Matches" >> beam.ParDo(_Matches(self._context)).with_output_types(tuple[int, bytes])
+                | "AllMatches" >> beam.GroupByKey()
+                | "Decide" >> beam.ParDo(_Decide(self._context)).with_output_types(tuple[int, bytes])
+            )
+            marked.append(held | "HeldByUnit" >> beam.Map(_marked_by_unit, _HELD).with_output_types(tuple[int, bytes]))
+            grouped = marked | "FlattenAll" >> beam.Flatten() | "AllByUnit" >> beam.GroupByKey()
+        weights = []
+        if self._context.config.mixing is not None:
+            mixed = (
+                grouped
+                | "CountGroups" >> beam.ParDo(_CountGroups(self._context)).with_output_types(tuple[int, bytes])
+                | "AllGroups" >> beam.GroupByKey()
+                | "Mix" >> beam.ParDo(_Mix(self._context)).with_output_types(bytes)
+            )
+            weights = [beam.pvalue.AsSingleton(mixed)]
+        write = _AssembleUnit(self._context) if self._output is None else _WriteTexts(self._context, self._output)
+        return grouped | "AssembleUnit" >> beam.ParDo(write, *weights).with_output_types(bytes)
 
 
 class Publish(beam.PTransform):
@@ -109,22 +177,93 @@ class Publish(beam.PTransform):
         )
 
 
+class _Survey(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
+        records = survey_unit(Unit.from_dict(json.loads(element)), self._context)
+        step = MAX_PAYLOAD_BYTES // lines.RECORD.itemsize
+        for partition, part in enumerate(lines.partition(records, self._context.num_partitions)):
+            for start in range(0, len(part), step):
+                yield partition, select.store(part[start : start + step], self._context.work)
+
+
+class _ChooseCuts(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
+        _, payloads = element
+        records = np.concatenate([select.load(item, self._context.work, lines.RECORD) for item in payloads])
+        cuts = choose_cuts(records, self._context)
+        cuts = cuts[np.argsort(cuts["unit"], kind="stable")]
+        for unit, start, end in select.runs(cuts["unit"]):
+            yield unit, cuts[start:end].tobytes()
+
+
+class _PrepareCutUnit(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
+        unit, cuts = None, [np.zeros(0, lines.CUT)]
+        for part in element[1]:
+            if part[:1] == _UNIT:
+                unit = Unit.from_dict(json.loads(part[1:]))
+            else:
+                cuts.append(np.frombuffer(part, lines.CUT, offset=1))
+        assert unit is not None, "lines of a unit that nobody planned"
+        together = np.concatenate(cuts)
+        ordered = together[np.lexsort((together["line"], together["document"]))]
+        yield from _prepared(unit, self._context, ordered)
+
+
 class _PrepareUnit(beam.DoFn):
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def process(self, element: bytes) -> Iterator[bytes]:
-        unit = Unit.from_dict(json.loads(element))
-        prepared = prepare_unit(unit, self._context)
-        metrics.count(
-            "prepare",
-            documents_read=prepared.documents_read,
-            units=1,
-            reused=int(prepared.reused),
-            remade=int(prepared.remade),
-        )
-        metrics.advance("prepare", unit.num_bytes)
-        yield prepared.to_bytes()
+        yield from _prepared(Unit.from_dict(json.loads(element)), self._context)
+
+
+class _Matches(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
+        prepared, found = _gathered(element[1])
+        records = matches_that_stay(prepared, found, self._context)
+        yield 0, select.store(records, self._context.work)
+
+
+class _Decide(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
+        settings = self._context.config.decontaminate
+        assert settings is not None, "the build looks for evaluations"
+        records = np.concatenate([select.load(item, self._context.work, MATCH) for item in element[1]])
+        index = load_index(settings, self._context.asset(ASSET))
+        decision = decide(records, index, share=settings.share, max_documents=settings.max_documents)
+        cache.write_report(self._context.work, "evaluations", report(decision, self._context))
+        held = decision.documents
+        for unit, start, end in select.runs(held["unit"]):
+            yield unit, held["document"][start:end].astype(select.DOCUMENT).tobytes()
+
+
+def _prepared(unit: Unit, context: Context, cuts: lines.Cuts | None = None) -> Iterator[bytes]:
+    prepared = prepare_unit(unit, context, cuts)
+    metrics.count(
+        "prepare",
+        documents_read=prepared.documents_read,
+        units=1,
+        reused=int(prepared.reused),
+        remade=int(prepared.remade),
+    )
+    metrics.advance("prepare", unit.num_bytes)
+    yield prepared.to_bytes()
 
 
 class _Select(beam.DoFn):
@@ -173,20 +312,77 @@ class _FindCopies(beam.DoFn):
         metrics.count("deduplicate", documents=len(records), copies=num_copies)
 
 
-class _AssembleUnit(beam.DoFn):
+class _SelectBands(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
+        prepared = PreparedUnit.from_bytes(element)
+        records = select.select_bands(prepared, self._context)
+        step = MAX_PAYLOAD_BYTES // clusters.BAND.itemsize
+        for partition, part in enumerate(clusters.partition(records, self._context.num_partitions)):
+            for start in range(0, len(part), step):
+                yield partition, select.store_bands(part[start : start + step], prepared, self._context.work)
+
+
+class _FindEdges(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
+        _, payloads = element
+        loaded = [select.load_bands(item, self._context.work) for item in payloads]
+        records = np.concatenate([part for part, _ in loaded])
+        edges = select.find_edges(records, [unit for _, unit in loaded], self._context)
+        metrics.count("near", bands=len(records), edges=len(edges))
+        step = MAX_PAYLOAD_BYTES // clusters.EDGE.itemsize
+        for start in range(0, len(edges), step):
+            yield 0, select.store(edges[start : start + step], self._context.work)
+
+
+class _Resolve(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
+        _, payloads = element
+        edges = np.concatenate([select.load(item, self._context.work, clusters.EDGE) for item in payloads])
+        dropped = clusters.resolve(edges)
+        for unit, start, end in select.runs(dropped["unit"]):
+            yield unit, dropped[start:end].tobytes()
+
+
+class _CountGroups(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
+        prepared, found = _gathered(element[1])
+        yield 0, json.dumps(count_groups(prepared, found, self._context)).encode()
+
+
+class _Mix(beam.DoFn):
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
-        _, parts = element
-        copies, prepared = [np.zeros(0, select.COPIES)], None
-        for part in parts:
-            if part[:1] == _PREPARED:
-                prepared = PreparedUnit.from_bytes(part[1:])
-            else:
-                copies.append(np.frombuffer(part, select.COPIES, offset=1))
-        assert prepared is not None, "copies of a unit that nobody prepared"
-        assembled = assemble_unit(prepared, np.concatenate(copies), self._context)
+        total: Counter[str] = Counter()
+        for item in element[1]:
+            total.update(json.loads(item))
+        assert self._context.config.mixing is not None, "the build mixes"
+        weights = mix(total, self._context.config.mixing)
+        lines = [{"group": name, "tokens": total[name], "weight": weight} for name, weight in weights.items()]
+        cache.write_report(self._context.work, "mixing", lines)
+        yield json.dumps(weights).encode()
+
+
+class _AssembleUnit(beam.DoFn):
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def process(self, element: tuple[int, Iterable[bytes]], weights: bytes = b"{}") -> Iterator[bytes]:
+        prepared, found = _gathered(element[1])
+        assembled = assemble_unit(prepared, found, self._context, weights=json.loads(weights))
         ledger = assembled.ledger
         metrics.count(
             "assemble",
@@ -195,6 +391,45 @@ class _AssembleUnit(beam.DoFn):
         )
         metrics.advance("assemble", prepared.num_bytes)
         yield assembled.to_bytes()
+
+
+class _WriteTexts(beam.DoFn):
+    def __init__(self, context: Context, output: Output) -> None:
+        self._context = context
+        self._output = output
+
+    def process(self, element: tuple[int, Iterable[bytes]], weights: bytes = b"{}") -> Iterator[bytes]:
+        prepared, found = _gathered(element[1])
+        cleaned = write_texts(prepared, found, self._context, self._output, weights=json.loads(weights))
+        metrics.advance("assemble", prepared.num_bytes)
+        yield cleaned.to_bytes()
+
+
+class Finish(beam.PTransform):
+    """What the units have become (JSON), as files of cleaned documents: see `finish`."""
+
+    def __init__(self, context: Context, output: Output) -> None:
+        super().__init__()
+        self._context = context
+        self._output = output
+
+    def expand(self, cleaned: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
+        return (
+            cleaned
+            | "OneKey" >> beam.Map(_under_one_key).with_output_types(tuple[int, bytes])
+            | "Gather" >> beam.GroupByKey()
+            | "FinishTexts" >> beam.ParDo(_FinishTexts(self._context, self._output)).with_output_types(bytes)
+        )
+
+
+class _FinishTexts(beam.DoFn):
+    def __init__(self, context: Context, output: Output) -> None:
+        self._context = context
+        self._output = output
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
+        finish([CleanedUnit.from_bytes(item) for item in element[1]], self._context, self._output)
+        yield b"done"
 
 
 class _PublishVersion(beam.DoFn):
@@ -206,6 +441,10 @@ class _PublishVersion(beam.DoFn):
         yield publish_version([AssembledUnit.from_bytes(item) for item in results], self._context).encode()
 
 
+def _unit_by_number(item: bytes) -> tuple[int, bytes]:
+    return Unit.from_dict(json.loads(item)).index, _UNIT + item
+
+
 def _values(item: tuple[int, Iterable[bytes]]) -> Iterable[bytes]:
     return item[1]
 
@@ -214,8 +453,23 @@ def _prepared_by_unit(item: bytes) -> tuple[int, bytes]:
     return PreparedUnit.from_bytes(item).unit, _PREPARED + item
 
 
-def _copies_by_unit(item: tuple[int, bytes]) -> tuple[int, bytes]:
-    return item[0], _COPIES + item[1]
+def _marked_by_unit(item: tuple[int, bytes], mark: bytes) -> tuple[int, bytes]:
+    return item[0], mark + item[1]
+
+
+def _gathered(parts: Iterable[bytes]) -> tuple[PreparedUnit, Found]:
+    """What has come together for one unit, whatever the order."""
+    prepared: PreparedUnit | None = None
+    kinds = {_COPIES: select.COPIES, _NEAR: clusters.EDGE, _HELD: select.DOCUMENT}
+    found = {mark: [np.zeros(0, kind)] for mark, kind in kinds.items()}
+    for part in parts:
+        if part[:1] == _PREPARED:
+            prepared = PreparedUnit.from_bytes(part[1:])
+        else:
+            found[part[:1]].append(np.frombuffer(part, kinds[part[:1]], offset=1))
+    assert prepared is not None, "copies of a unit that nobody prepared"
+    copies, near, contaminated = (np.concatenate(found[mark]) for mark in kinds)
+    return prepared, Found(copies=copies, near=near, contaminated=contaminated)
 
 
 def _under_one_key(item: bytes) -> tuple[int, bytes]:

@@ -8,7 +8,9 @@ import json
 import logging
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 FAMILIES = (
     {"kind": "wordpiece", "vocab_size": 600},
@@ -39,7 +41,7 @@ def warm(folder: Path) -> None:
     )
     for number, (family, kind) in enumerate(zip(FAMILIES, KINDS, strict=True)):
         output = folder / str(number)
-        values = {
+        values: dict[str, Any] = {
             "inputs": [
                 {"path": str(folder / "topics.jsonl")},
                 {"path": str(folder / "topics.txt"), "documents": DOCUMENTS[number]},
@@ -51,12 +53,28 @@ def warm(folder: Path) -> None:
             "mask": {"planes": 2, "kind": kind, "rate": 0.2},
             "split": {"validation": 0.2},
         }
+        if number == 0:
+            add_curation(values, folder)
         build(parse_settings(BuildConfig, values, where="warm"), workers=1)
         check_dataset(str(output))
         dataset = Dataset.open(output)
         with Loader(dataset, batch_rows=4) as batches:
             next(batches)
         next(iter(evaluation(dataset, 4)))
+
+
+def add_curation(values: dict[str, Any], folder: Path) -> None:
+    """Switch on all of curation whose libraries are installed."""
+    (folder / "against.txt").write_text("an item that stands nowhere in the topics of the language reference at all")
+    from mlm_data.quality_settings import PRESETS
+
+    for item in values["inputs"]:
+        item |= {"quality": list(PRESETS), "weight": 1.5}
+    values["clean"] |= {"privacy": ["email", "ip", "phone", "iban"], "lines": ["refinedweb", "c4"]}
+    values["clean"] |= {"languages": {"keep": "all"}} if find_spec("py3langid") else {}
+    values["clean"] |= {"fix_encoding": True} if find_spec("ftfy") and find_spec("chardet") else {}
+    values["deduplicate"] = {"near": {}, "lines": {}}
+    values["decontaminate"] = {"against": str(folder / "against.txt")}
 
 
 def main() -> int:

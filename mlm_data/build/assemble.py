@@ -4,22 +4,26 @@ Everything here is a function of the unit and the list, so a unit that is assemb
 the same files under the same names.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from mlm_data.build.context import Context
+from mlm_data.build.curate import languages_of
 from mlm_data.build.prepare import document_ids, kept_fields, only_chunk, open_prepared
 from mlm_data.build.records import AssembledUnit, PreparedUnit
-from mlm_data.build.select import judge_table
+from mlm_data.build.select import COPIES, DOCUMENT, input_numbers, judge_table, list_lengths
 from mlm_data.build.split import choose_validation, group_hashes
+from mlm_data.build.weights import groups, input_names, repeats
 from mlm_data.config import BuildConfig
-from mlm_data.curation.thresholds import EXACT_DUPLICATE, KEPT, REASONS
+from mlm_data.curation.thresholds import CONTAMINATED, EXACT_DUPLICATE, KEPT, NEAR_DUPLICATE, THINNED, reasons
+from mlm_data.dataset.funnel import MOST_EXAMPLES, Example, Funnel, choose_examples, count_fates
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.unknown import Unknown, count_unknown
+from mlm_data.duplicates.clusters import EDGE, Edges
+from mlm_data.duplicates.decontaminate import MATCH, Matches
 from mlm_data.errors import BuildError
 from mlm_data.rows.audit_counts import AuditCounts, count_shard, source_groups
 from mlm_data.rows.masking import draw_plane
@@ -36,26 +40,51 @@ MAX_COPY = np.iinfo(np.int16).max  # what the documents file can hold; later cop
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Selection:
+class Found:
+    """What looking at all documents has found about those of one unit."""
+
+    copies: np.ndarray = field(default_factory=lambda: np.zeros(0, COPIES))  # later copies of others
+    near: Edges = field(default_factory=lambda: np.zeros(0, EDGE))  # near duplicates of others that stay
+    contaminated: np.ndarray = field(default_factory=lambda: np.zeros(0, DOCUMENT))  # hold items of an evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
     """Documents of a prepared unit that stay, and why the others go."""
 
-    kept: np.ndarray  # int64 rows of the prepared table
+    kept: np.ndarray  # int64 rows of the prepared table; a repeated document's several times
     copy: np.ndarray  # int16 for each of them: 0 for the first of its text, at most MAX_COPY
-    dropped: Mapping[str, int]
-    tokens_dropped: Mapping[str, int]
+    fates: np.ndarray  # of every row, an index in `names`
+    names: tuple[str, ...]
+    num_repeated: int
+    tokens_repeated: int
+
+    def dropped(self, lengths: np.ndarray) -> tuple[dict[str, int], dict[str, int]]:
+        """(documents, tokens) by reason; `lengths` are the tokens of every row."""
+        documents = np.bincount(self.fates, minlength=len(self.names)).tolist()
+        tokens = np.bincount(self.fates, lengths, minlength=len(self.names)).astype(np.int64).tolist()
+        gone = {name: i for i, name in enumerate(self.names) if i != KEPT}
+        return (
+            {name: documents[i] for name, i in gone.items() if documents[i]},
+            {name: tokens[i] for name, i in gone.items() if tokens[i]},
+        )
 
 
-def assemble_unit(prepared: PreparedUnit, copies: np.ndarray, context: Context) -> AssembledUnit:
+def assemble_unit(
+    prepared: PreparedUnit, found: Found, context: Context, *, weights: Mapping[str, float] | None = None
+) -> AssembledUnit:
     """Write the shards of one unit.
 
     Args:
         prepared: what `prepare_unit` returned.
-        copies: `COPIES` records: which of its documents are later copies of others.
+        found: which of its documents are copies of others.
         context: the build.
+        weights: of languages or inputs, where `mixing` evens them out.
     """
     table = open_prepared(prepared, context)
-    lengths = _list_lengths(table.column("tokens"))
-    selection = _select(table, lengths, copies, context)
+    lengths = list_lengths(table.column("tokens"))
+    selection = select_documents(table, prepared, found, context, weights or {})
+    documents_dropped, tokens_dropped = selection.dropped(lengths)
     groups = _groups(table, prepared.sources, context.config)
     held_out = choose_validation(groups, share=context.config.split.validation, seed=context.config.seed)
     shards = []
@@ -77,12 +106,14 @@ def assemble_unit(prepared: PreparedUnit, copies: np.ndarray, context: Context) 
         bytes_read=prepared.bytes_read,
         documents_read=prepared.documents_read,
         documents_kept=sum(shard.num_documents for shard in shards),
-        documents_dropped=selection.dropped,
+        documents_dropped=documents_dropped,
         documents_quarantined=prepared.quarantined,
         tokens_tokenized=prepared.tokens_tokenized,
         tokens_in_rows=tokens_in_rows,
         tokens_truncated=truncated,
-        tokens_dropped=selection.tokens_dropped,
+        tokens_dropped=tokens_dropped,
+        documents_repeated=selection.num_repeated,
+        tokens_repeated=selection.tokens_repeated,
     )
     return AssembledUnit(
         unit=prepared.unit,
@@ -96,29 +127,142 @@ def assemble_unit(prepared: PreparedUnit, copies: np.ndarray, context: Context) 
         audit=audits,
         packing=packings,
         unknown=_count_unknown(table, lengths, selection.kept, prepared.sources),
+        funnel=count_funnel(table, selection, prepared, found, context),
     )
 
 
-def _select(table: pa.Table, lengths: np.ndarray, copies: np.ndarray, context: Context) -> _Selection:
-    reasons = judge_table(table, context)
-    copy = np.zeros(table.num_rows, np.int16)
-    copy[copies["document"]] = np.minimum(copies["copy"], MAX_COPY)
-    duplicate = (copy > 0) & context.config.deduplicate.exact
-    dropped: Counter[str] = Counter()
-    tokens: Counter[str] = Counter()
-    for code, reason in enumerate(REASONS):
-        if code != KEPT:
-            dropped[reason] += int((reasons == code).sum())
-            tokens[reason] += int(lengths[reasons == code].sum())
-    dropped[EXACT_DUPLICATE] += int(duplicate.sum())
-    tokens[EXACT_DUPLICATE] += int(lengths[duplicate].sum())
-    kept = np.flatnonzero((reasons == KEPT) & ~duplicate)
-    return _Selection(
-        kept=kept,
-        copy=copy[kept],
-        dropped={reason: count for reason, count in dropped.items() if count},
-        tokens_dropped={reason: count for reason, count in tokens.items() if count},
+def settle(
+    table: pa.Table, prepared: PreparedUnit, found: Found, context: Context
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(fate of each document before weights, names of the fates)."""
+    names = (*reasons(context.config), EXACT_DUPLICATE, NEAR_DUPLICATE, CONTAMINATED, THINNED)
+    fates = judge_table(table, prepared, context)
+    if context.config.deduplicate.exact:
+        fates[found.copies["document"]] = names.index(EXACT_DUPLICATE)
+    near = found.near["document"]
+    fates[near[fates[near] == KEPT]] = names.index(NEAR_DUPLICATE)
+    held = found.contaminated
+    fates[held[fates[held] == KEPT]] = names.index(CONTAMINATED)
+    return fates, names
+
+
+def matches_that_stay(prepared: PreparedUnit, found: Found, context: Context) -> Matches:
+    """N-grams of evaluations in those documents that duplicates leave: a copy is not to make an item look common."""
+    table = open_prepared(prepared, context)
+    fates, _ = settle(table, prepared, found, context)
+    grams = table.column("matched_grams")
+    documents = np.repeat(np.arange(table.num_rows, dtype=np.int32), list_lengths(grams))
+    records = np.empty(len(documents), MATCH)
+    records["unit"], records["document"] = prepared.unit, documents
+    records["gram"] = grams.combine_chunks().flatten().to_numpy()
+    records["start"] = table.column("matched_starts").combine_chunks().flatten().to_numpy()
+    records["end"] = records["start"]  # nobody asks where they end
+    return records[fates[documents] == KEPT]
+
+
+def num_tokens(table: pa.Table) -> np.ndarray:
+    """Tokens of each document, int64; 0 where documents are texts."""
+    return (
+        list_lengths(table.column("tokens")) if "tokens" in table.schema.names else np.zeros(table.num_rows, np.int64)
     )
+
+
+def count_groups(prepared: PreparedUnit, found: Found, context: Context) -> dict[str, int]:
+    """Tokens (without a tokenizer, characters) of the documents that stay, by the group that `mixing` evens out.
+
+    Weights of inputs count.
+    """
+    table = open_prepared(prepared, context)
+    fates, _ = settle(table, prepared, found, context)
+    own = np.array([item.weight for item in context.config.inputs])[input_numbers(table, prepared)]
+    sizes = num_tokens(table) if context.has_tokens else table.column("num_chars").to_numpy()
+    lengths = np.where(fates == KEPT, sizes * own, 0)
+    names, place = np.unique(groups(table, prepared, context).astype(str), return_inverse=True)
+    sums = np.bincount(place, lengths, minlength=len(names))
+    return {name: round(total) for name, total in zip(names.tolist(), sums.tolist(), strict=True) if total}
+
+
+def select_documents(
+    table: pa.Table,
+    prepared: PreparedUnit,
+    found: Found,
+    context: Context,
+    weights: Mapping[str, float],
+) -> Selection:
+    """Who stays of a unit, how often, and why the others go."""
+    fates, names = settle(table, prepared, found, context)
+    copy = np.zeros(table.num_rows, np.int64)
+    copy[found.copies["document"]] = found.copies["copy"]
+    kept = np.flatnonzero(fates == KEPT)
+    times, most = repeats(table, kept, copy, prepared, context, weights)
+    fates[kept[times == 0]] = names.index(THINNED)
+    repeated = np.repeat(kept, times)
+    starts = np.repeat(np.cumsum(times) - times, times)
+    numbers = copy[repeated] * most + np.arange(len(repeated)) - starts
+    again = np.maximum(times - 1, 0)
+    return Selection(
+        kept=repeated,
+        copy=np.minimum(numbers, MAX_COPY).astype(np.int16),
+        fates=fates,
+        names=names,
+        num_repeated=int(again.sum()),
+        tokens_repeated=int((again * num_tokens(table)[kept]).sum()),
+    )
+
+
+def count_funnel(
+    table: pa.Table,
+    selection: Selection,
+    prepared: PreparedUnit,
+    found: Found,
+    context: Context,
+) -> Funnel:
+    """What became of the documents of a unit."""
+    languages = languages_of(context.config)
+    numbers = input_numbers(table, prepared)
+    inputs = input_names(context.config)
+    codes = table.column("language").to_numpy() if languages else np.zeros(table.num_rows, np.int16)
+    fates = count_fates(
+        numbers,
+        codes,
+        selection.fates,
+        table.column("num_chars").to_numpy(),
+        num_tokens(table),
+        names=(inputs, languages, selection.names),
+    )
+    return Funnel(fates=fates, changes=prepared.changes, examples=_examples(table, selection, prepared, found, inputs))
+
+
+def _examples(
+    table: pa.Table, selection: Selection, prepared: PreparedUnit, found: Found, inputs: Sequence[str]
+) -> tuple[Example, ...]:
+    """Of each reason and input the dropped documents of the smallest ids."""
+    if "head" not in table.schema.names:
+        return ()
+    numbers = input_numbers(table, prepared)
+    dropped = np.flatnonzero(selection.fates != KEPT)
+    order = np.lexsort((document_ids(table)[dropped, 0], selection.fates[dropped], numbers[dropped]))
+    dropped = dropped[order]
+    group = numbers[dropped].astype(np.int64) * len(selection.names) + selection.fates[dropped]
+    first = np.searchsorted(group, group)
+    chosen = dropped[np.arange(len(group)) - first < MOST_EXAMPLES]
+    rows = table.select(["id", "source", "offset", "head"]).take(pa.array(chosen)).to_pylist()
+    near = {int(edge["document"]): edge for edge in found.near}
+    examples = []
+    for row, place in zip(rows, chosen.tolist(), strict=True):
+        kept = near.get(place) if selection.names[selection.fates[place]] == NEAR_DUPLICATE else None
+        examples.append(
+            Example(
+                input=inputs[numbers[place]],
+                reason=selection.names[selection.fates[place]],
+                source=prepared.sources[row["source"]],
+                offset=row["offset"],
+                id=row["id"].hex(),
+                head=row["head"],
+                near=None if kept is None else (int(kept["kept_unit"]), int(kept["kept_document"])),
+            )
+        )
+    return choose_examples(examples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +274,7 @@ class _Shard:
 
 
 def _write_shard(
-    table: pa.Table, selection: _Selection, part: np.ndarray, split: str, prepared: PreparedUnit, context: Context
+    table: pa.Table, selection: Selection, part: np.ndarray, split: str, prepared: PreparedUnit, context: Context
 ) -> _Shard:
     config, reference = context.config, context.reference()
     length, limit = config.pack.sequence_length, config.pack.segments_per_row
@@ -243,15 +387,20 @@ def _parts(mine: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
     yield from np.split(mine, np.flatnonzero(np.diff(before // MAX_SHARD_TOKENS)) + 1)
 
 
-def _write_signatures(table: pa.Table, selection: _Selection, unit: int, context: Context) -> SignaturesRecord | None:
-    ids = document_ids(table)[selection.kept[selection.copy == 0]]
+def _write_signatures(table: pa.Table, selection: Selection, unit: int, context: Context) -> SignaturesRecord | None:
+    config = context.config
+    # The first copy of a text may be gone, and another one stay: then each unit names the texts that it has.
+    may_lose_first = not config.deduplicate.exact and (
+        config.deduplicate.near is not None
+        or config.mixing is not None
+        or any(item.weight < 1 for item in config.inputs)
+    )
+    ids = document_ids(table)[selection.kept if may_lose_first else selection.kept[selection.copy == 0]]
+    if may_lose_first:
+        ids = np.unique(ids, axis=0)
     if not len(ids):
         return None
     return write_signatures(context.folder, unit=unit, ids=ids, compression=context.config.compression)
-
-
-def _list_lengths(column: pa.ChunkedArray) -> np.ndarray:
-    return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in column.chunks] or [np.zeros(0, np.int64)])
 
 
 def _flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

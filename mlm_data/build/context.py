@@ -2,7 +2,7 @@
 
 import importlib.metadata as metadata
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -25,11 +25,12 @@ class Context:
     """A build's configuration and tokenizer. Travels to the workers with each step."""
 
     config: BuildConfig
-    tokenizer_sha256: str
+    tokenizer_sha256: str  # "": texts are cleaned and kept as texts
     num_partitions: int  # of the signatures
     unit_bytes: int
     group_modulus: int
     versions: tuple[tuple[str, str], ...]  # libraries that the result depends on
+    assets: tuple[tuple[str, str], ...] = ()  # of `find_assets`
 
     @property
     def folder(self) -> Folder:
@@ -38,6 +39,23 @@ class Context:
     @property
     def work(self) -> Folder:
         return Folder(self.config.output).join("work")
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether documents become tokens, and not cleaned texts."""
+        return bool(self.tokenizer_sha256)
+
+    def asset(self, setting: str) -> str:
+        """The hash of a file beside the inputs when the build began: what is kept in memory of it is found by that."""
+        return dict(self.assets)[setting]
+
+    def placeholders(self) -> Mapping[str, str]:
+        """What stands for private data: the tokenizer's own tokens, where it has such."""
+        if not self.config.clean.privacy or not self.has_tokens:
+            return {}
+        from mlm_data.curation.privacy import placeholders_of
+
+        return placeholders_of(self.reference().tokens)
 
     def reference(self) -> Reference:
         """The tokenizer, read once per process."""

@@ -1,9 +1,9 @@
 """What a build would read and make, found out without writing anything."""
 
 import hashlib
-import itertools
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,26 +15,34 @@ import rfc8785
 
 from mlm_data.build import cache
 from mlm_data.build.fields import absent_fields, add_counts, hexadecimal_fields
+from mlm_data.build.forecast import (
+    Judged,
+    forecast,
+    forecast_warnings,
+    judge_documents,
+    read_runs,
+    sample_context,
+    slices_by_input,
+)
 from mlm_data.build.plan import make_context, make_plan, read_tokenizer
 from mlm_data.build.prepare import count_ids, key_parts
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
+from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.unknown import Unknown, count_unknown
 from mlm_data.errors import FormatError, InputError
 from mlm_data.rows.packing import cut_documents, pack
 from mlm_data.rows.unicode_scripts import SCRIPTS, text_scripts
 from mlm_data.stores.folder import Folder
 from mlm_data.text.blocks import TRUNCATED
-from mlm_data.text.normalize import normalize
-from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Engine, Reference, make_engine
 from mlm_data.tokens.files import Note
 from mlm_data.tokens.lost_letters import lost_letters
 from mlm_data.tokens.train import train
 from mlm_data.types import Encoded, FieldCounts, id_type
 
-PROBE_BYTES = 2 * 2**20  # of text that is really tokenized, spread over up to PROBE_UNITS units
-PROBE_UNITS = 8
+PROBE_BYTES = 2 * 2**20  # of text that is really tokenized, spread over PROBE_RUNS places
+PROBE_RUNS = 8  # places that it comes from; each input has one at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +53,16 @@ class Estimate:
     reference: Reference | None  # None: it is to be trained
     engine: Engine
     num_bytes: int
+    num_tokens: int  # expected in all
     probe_bytes: int
     probe_documents: int
-    probe_tokens: int
+    probe_tokens: int  # of the documents that stay
+    probe_funnel: Funnel  # what would become of the probe's documents, copies aside
     probe_fullness: float  # of the rows that the probe would fill
     probe_seconds: float
     probe_unknown: Unknown  # what the tokenizer could not say
     notes: tuple[Note, ...]  # how the tokenizer came to be so; of one that is to be trained, for the probe
     warnings: tuple[str, ...]
-
-    @property
-    def num_tokens(self) -> int:
-        return round(self.probe_tokens * self.num_bytes / max(1, self.probe_bytes))
 
     def disk_bytes(self, config: BuildConfig) -> int:
         """Expected size of the published files: tokens and word starts once, and each plane."""
@@ -77,28 +83,32 @@ def estimate(config: BuildConfig) -> Estimate:
     A tokenizer that is still to be trained is trained on the probe alone, for this estimate.
     """
     plan = make_plan(config)
-    total = sum(unit.num_bytes for unit in plan.units)
     probe = _probe(config, plan)
-    texts, sources = probe.texts, probe.sources
+    texts = [batch.texts for batch in probe.judged]
     if plan.warnings and not any(map(len, texts)):
         raise InputError(f"no document that was looked at can be read: {'; '.join(plan.warnings)}")
     used = read_tokenizer(config, lambda settings: train(iter(texts), settings))
     reference = used if config.tokenizer.train is None else None
     engine = make_engine(used, config.tokenizer.engine)
     started = time.perf_counter()
-    encoded = [engine.encode(batch) for batch in texts]
+    kept = [batch.kept for batch in probe.judged]
+    encoded = [engine.encode(batch) for batch in kept]
     seconds = time.perf_counter() - started
-    unknown = _unknown(texts, sources, encoded, used.roles.unk)
+    unknown = _unknown(kept, [batch.documents.source for batch in probe.judged], encoded, used.roles.unk)
     too_many = unknown.failure(config.tokenizer.max_unknown)
     told = [f"the build will fail: {too_many}" if too_many else unknown.warning()]
+    found = forecast(probe.judged, config)
+    total = sum(unit.num_bytes for unit in plan.units)
     return Estimate(
         plan=plan,
         reference=reference,
         engine=engine,
         num_bytes=total,
-        probe_bytes=probe.num_bytes,
-        probe_documents=sum(len(batch) for batch in texts),
+        num_tokens=_num_tokens(config, plan, probe, encoded),
+        probe_bytes=sum(probe.num_bytes.values()),
+        probe_documents=sum(map(len, texts)),
         probe_tokens=sum(len(item.ids) for item in encoded),
+        probe_funnel=found,
         probe_fullness=_fullness(config, encoded, used.roles.num_specials),
         probe_seconds=seconds,
         probe_unknown=unknown,
@@ -107,6 +117,7 @@ def estimate(config: BuildConfig) -> Estimate:
             *plan.warnings,
             *_field_warnings(config, probe),
             *probe.broken,
+            *forecast_warnings(probe.judged, config, found),
             *filter(None, told),
             *map(str, lost_letters(texts, used.raw_tokenizer.normalizer)),
             *_written_out(used, texts),
@@ -149,40 +160,49 @@ def _parts(work: Folder, key: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Probe:
-    """A little of the input, read and cleaned."""
+    """A little of each input, read, cleaned and judged."""
 
-    texts: list[pa.LargeStringArray]
-    sources: list[str]  # of each batch of texts
-    num_bytes: int
+    judged: list[Judged]
+    num_bytes: Mapping[int, int]  # that were read, by the number of the input
     fields: Mapping[int, FieldCounts]  # by the number of the input
     broken: list[str]  # a line for each compressed file that breaks off
 
 
 def _probe(config: BuildConfig, plan: Plan) -> _Probe:
-    step = max(1, len(plan.units) // PROBE_UNITS)
-    units = plan.units[::step][:PROBE_UNITS]
-    texts: list[pa.LargeStringArray] = []
-    sources: list[str] = []
+    context = sample_context(config)
+    judged: list[Judged] = []
     fields: list[tuple[int, FieldCounts]] = []
     broken: list[str] = []
-    read = 0
-    for unit in units:
-        part = 0
-        input_of = {piece.source: piece.input for piece in unit.slices}
-        for documents in itertools.islice(read_unit(unit, config, batch_bytes=PROBE_BYTES // len(units)), 8):
-            texts.append(normalize(documents.table.column("text"), config.clean))
-            sources.append(documents.source)
-            fields.append((input_of[documents.source], documents.fields))
+    read: Counter[int] = Counter()
+    inputs = slices_by_input(plan)
+    for number, pieces in inputs.items():
+        runs = max(1, PROBE_RUNS // len(inputs))
+        for documents in read_runs(pieces, config, runs=runs, num_bytes=max(1, PROBE_BYTES // len(inputs))):
+            fields.append((number, documents.fields))
             broken += [
                 f"{item.source} breaks off: at {item.offset}: {item.detail}: download it again, or set max_truncated"
                 for item in documents.quarantined
                 if item.reason == TRUNCATED
             ]
-            part += documents.num_bytes_read
-            if part >= PROBE_BYTES // len(units):
-                break
-        read += part
-    return _Probe(texts=texts, sources=sources, num_bytes=read, fields=add_counts(fields), broken=broken)
+            read[number] += documents.num_bytes_read
+            if documents.table.num_rows:
+                judged.append(judge_documents(documents, number, context))
+    return _Probe(judged=judged, num_bytes=dict(read), fields=add_counts(fields), broken=broken)
+
+
+def _num_tokens(config: BuildConfig, plan: Plan, probe: _Probe, encoded: list[Encoded]) -> int:
+    """Each input has as many tokens for its bytes as its part of the probe, as often as its weight says."""
+    tokens: Counter[int] = Counter()
+    for batch, item in zip(probe.judged, encoded, strict=True):
+        tokens[batch.input] += len(item.ids)
+    return round(
+        sum(
+            tokens[number] / max(1, probe.num_bytes.get(number, 0))
+            * sum(piece.num_bytes for piece in pieces)
+            * config.inputs[number].weight
+            for number, pieces in slices_by_input(plan).items()
+        )
+    )  # fmt: skip
 
 
 def _unknown(texts: list[pa.LargeStringArray], sources: list[str], encoded: list[Encoded], unk: int) -> Unknown:

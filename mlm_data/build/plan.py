@@ -11,7 +11,9 @@ import rfc8785
 
 from mlm_data import seeds
 from mlm_data.build import cache
+from mlm_data.build.assets import find_assets
 from mlm_data.build.context import Context, library_versions
+from mlm_data.build.curate import clean
 from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.split import choose_validation
 from mlm_data.build.units import Plan, plan_units
@@ -20,7 +22,6 @@ from mlm_data.dataset.manifest import load_manifest, tokenizer_name
 from mlm_data.errors import InputError
 from mlm_data.hashing import hash128, hash_bytes
 from mlm_data.stores.folder import Folder
-from mlm_data.text.normalize import normalize
 from mlm_data.text.reading import read_unit
 from mlm_data.tokens.engine import Reference, from_bytes, load_tokenizer
 from mlm_data.tokens.files import Note
@@ -59,17 +60,22 @@ def make_plan(config: BuildConfig, *, sample: float = 1.0) -> Plan:
     return replace(fine, units=tuple(replace(unit, index=number) for number, unit in enumerate(ordered)))
 
 
+def signature_partitions(plan: Plan) -> int:
+    """Into how many partitions signatures go: a power of two, by the bytes of raw text."""
+    wanted = -(-sum(unit.num_bytes for unit in plan.units) // BYTES_PER_PARTITION)
+    return min(MAX_PARTITIONS, max(4, 1 << (wanted - 1).bit_length()))
+
+
 def make_context(config: BuildConfig, plan: Plan, reference: Reference) -> Context:
     """What the workers need to know, from what the plan has found."""
-    total = sum(unit.num_bytes for unit in plan.units)
-    wanted = -(-total // BYTES_PER_PARTITION)
     context = Context(
         config=config,
         tokenizer_sha256=reference.sha256,
-        num_partitions=min(MAX_PARTITIONS, max(4, 1 << (wanted - 1).bit_length())),
+        num_partitions=signature_partitions(plan),
         unit_bytes=plan.unit_bytes,
         group_modulus=plan.group_modulus,
         versions=library_versions(),
+        assets=find_assets(config),
     )
     context.remember(reference)
     return context
@@ -122,7 +128,7 @@ def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.
         input_of = {piece.source: piece.input for piece in unit.slices}
         for documents in read_unit(unit, config):
             fields.append((input_of[documents.source], documents.fields))
-            texts = normalize(documents.table.column("text"), config.clean)
+            texts, _ = clean(documents.table.column("text"), config, {})
             if share < 1 and len(texts):
                 key = int(seeds.fold(np.uint64(config.seed), seeds.SAMPLE)) >> 1
                 texts = texts.filter(pa.array(choose_validation(hash128(texts)[:, 0], share=share, seed=key)))
@@ -142,7 +148,7 @@ def tokenizer_warnings(config: BuildConfig, plan: Plan, reference: Reference) ->
     batches = (
         next(iter(read_unit(unit, config, batch_bytes=1 << 18)), None) for unit in plan.units[::step][:LOOKED_AT]
     )
-    texts = [normalize(batch.table.column("text"), config.clean) for batch in batches if batch is not None]
+    texts = [clean(batch.table.column("text"), config, {})[0] for batch in batches if batch is not None]
     return [str(lost) for lost in lost_letters(texts, normalizer)]
 
 
@@ -151,7 +157,7 @@ def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining) -> Trai
         "algorithm": TRAINING_VERSION,
         "train": settings.model_dump(mode="json"),
         "clean": config.clean.of_text(),
-        "inputs": [item.model_dump(mode="json", exclude={"path"}) for item in config.inputs],
+        "inputs": [item.model_dump(mode="json", exclude={"path", "quality", "weight"}) for item in config.inputs],
         "slices": [
             [piece.source, piece.start, piece.end, piece.identity] for unit in plan.units for piece in unit.slices
         ],

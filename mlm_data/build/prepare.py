@@ -6,6 +6,7 @@ done again: see `cache`.
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -17,25 +18,35 @@ from jaxtyping import Int32
 
 from mlm_data.build import cache
 from mlm_data.build.context import Context
+from mlm_data.build.curate import Curated, curate, score_fields, versions
 from mlm_data.build.records import PreparedUnit
+from mlm_data.config import InputSettings
+from mlm_data.duplicates.lines import Cuts
 from mlm_data.errors import FormatError
-from mlm_data.hashing import hash128, ids_from_arrow, ids_to_arrow
+from mlm_data.hashing import ids_from_arrow, ids_to_arrow
 from mlm_data.rows.unicode_scripts import text_scripts
 from mlm_data.shards.format import token_type
 from mlm_data.text import normalize, reading
 from mlm_data.tokens.engine import ALGORITHM_VERSION as TOKENS_VERSION
 from mlm_data.types import Documents, Encoded, FieldCounts, Quarantined, Unit
 
-PREPARED_VERSION = 3  # of this file's layout and of the order of its steps
+PREPARED_VERSION = 4  # of this file's layout and of the order of its steps
 
 
-def prepare_unit(unit: Unit, context: Context) -> PreparedUnit:
+def prepare_unit(unit: Unit, context: Context, cuts: Cuts | None = None) -> PreparedUnit:
     """Make the prepared unit if it is not there or damaged, and return what the next steps need to know of it.
+
+    Args:
+        unit: what to read.
+        context: the build.
+        cuts: lines to cut, as `survey.choose_cuts` gave them for this unit; sorted by (document, line).
 
     Raises:
         InputError: a file can't be read, or has changed since it was planned.
     """
     parts = key_parts(unit, context)
+    if cuts is not None:
+        parts["cuts"] = hashlib.sha256(np.ascontiguousarray(cuts).tobytes()).hexdigest()
     key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
     try:
         facts, is_damaged = cache.check_unit(context.work, key), False
@@ -43,7 +54,7 @@ def prepare_unit(unit: Unit, context: Context) -> PreparedUnit:
         facts, is_damaged = None, True
     is_reused = facts is not None
     if facts is None:
-        facts = _write(unit, context, key, parts)
+        facts = _write(unit, context, key, parts, cuts)
     inputs = sorted({piece.input for piece in unit.slices})
     return PreparedUnit(
         unit=unit.index,
@@ -53,6 +64,8 @@ def prepare_unit(unit: Unit, context: Context) -> PreparedUnit:
         reused=is_reused,
         remade=is_damaged,
         sources=tuple(facts["sources"]),
+        inputs=tuple(inputs[place] for place in facts["inputs"]),
+        changes=facts["changes"],
         bytes_read=facts["bytes_read"],
         documents_read=facts["documents_read"],
         quarantined=facts["quarantined"],
@@ -76,31 +89,64 @@ def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
             }
             for piece in unit.slices
         ],
-        "inputs": [config.inputs[number].model_dump(mode="json", exclude={"path", "name"}) for number in inputs],
+        "inputs": [_reading_settings(config.inputs[number]) for number in inputs],
         "columns": {"keep_fields": list(fields), "id_field": has_id_field},  # of all inputs: one schema for all units
         "clean": config.clean.without_thresholds(),
+        "scores": [[field.name, str(field.type)] for field in score_fields(config)],
+        "assets": [list(pair) for pair in context.assets],
+        "near": config.deduplicate.near and {"ngram": config.deduplicate.near.ngram},
+        "decontaminate": config.decontaminate and {"ngram": config.decontaminate.ngram},
         "tokenizer": context.tokenizer_sha256,
+        "pages": _page_readers(unit, context),
         "versions": {
             "prepare": PREPARED_VERSION,
             "reading": reading.ALGORITHM_VERSION,
             "normalize": normalize.ALGORITHM_VERSION,
             "tokens": TOKENS_VERSION,
+            **versions(config),
         },
     }
 
 
-def prepared_schema(tokens: pa.DataType, keep_fields: tuple[str, ...], *, has_id_field: bool) -> pa.Schema:
-    """Columns of a prepared unit; `source` is an index into the unit's list of sources."""
+def _page_readers(unit: Unit, context: Context) -> list[str]:
+    """What texts of web pages depend on, versions of libraries above all; [] where a unit has none."""
+    numbers = sorted({piece.input for piece in unit.slices if piece.format in ("html", "warc")})
+    if not numbers:
+        return []
+    from mlm_data.text import pages
+
+    return [pages.identity(context.config.inputs[number]) for number in numbers]
+
+
+def _reading_settings(settings: InputSettings) -> dict[str, Any]:
+    """What documents and scores of an input depend on; thresholds and weights decide later."""
+    values = settings.model_dump(mode="json", exclude={"path", "name", "quality", "weight"})
+    return values | ({"quality": settings.quality.score_key()} if settings.quality.presets else {})
+
+
+def prepared_schema(context: Context) -> pa.Schema:
+    """Columns of a prepared unit; `source` is an index into the unit's list of sources.
+
+    Where there is no tokenizer, a document is its `text`.
+    """
+    keep_fields, has_id_field = kept_fields(context)
     fields = [
         pa.field("id", pa.binary(16), nullable=False),
         pa.field("source", pa.int32(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("num_chars", pa.int32(), nullable=False),
-        pa.field("num_unknown", pa.int32(), nullable=False),
         pa.field("script", pa.uint8(), nullable=False),
-        pa.field("tokens", pa.large_list(pa.field("item", tokens, nullable=False)), nullable=False),
-        pa.field("word_starts", pa.large_list(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
     ]
+    if context.has_tokens:
+        tokens = token_type(context.reference().vocab_size)
+        fields += [
+            pa.field("num_unknown", pa.int32(), nullable=False),
+            pa.field("tokens", pa.large_list(pa.field("item", tokens, nullable=False)), nullable=False),
+            pa.field("word_starts", pa.large_list(pa.field("item", pa.bool_(), nullable=False)), nullable=False),
+        ]
+    else:
+        fields.append(pa.field("text", pa.large_string(), nullable=False))
+    fields += score_fields(context.config)
     if has_id_field:
         fields.append(pa.field("id_field", pa.string()))
     return pa.schema(fields + [pa.field(f"keep.{name}", pa.string()) for name in sorted(keep_fields)])
@@ -128,14 +174,12 @@ def only_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any]) -> cache.Facts:
-    fields, has_id_field = kept_fields(context)
-    schema = prepared_schema(token_type(context.reference().vocab_size), fields, has_id_field=has_id_field)
-    reference = context.reference()
-    forbidden = np.setdiff1d(reference.special_ids, [reference.roles.unk])  # what no raw text may become
+def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any], cuts: Cuts | None) -> cache.Facts:
+    schema = prepared_schema(context)
     sources = list(dict.fromkeys(piece.source for piece in unit.slices))
     quarantined: list[Quarantined] = []
     counts: Counter[str] = Counter()
+    changes: Counter[str] = Counter()
     inputs = sorted({piece.input for piece in unit.slices})
     input_of = {piece.source: inputs.index(piece.input) for piece in unit.slices}
     fields_seen: dict[int, FieldCounts] = {}
@@ -144,20 +188,29 @@ def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any]) -> cac
         with pa.ipc.new_file(sink, schema) as file:
             for documents in reading.read_unit(unit, context.config):
                 quarantined.extend(documents.quarantined)
+                changes.update(documents.counts)
                 counts["bytes_read"] += documents.num_bytes_read
                 counts["documents_read"] += documents.table.num_rows + len(documents.quarantined)
                 if documents.fields.num_objects:
                     place = input_of[documents.source]
                     fields_seen[place] = fields_seen.get(place, FieldCounts()) + documents.fields
                 if documents.table.num_rows:
-                    batch = _prepare_batch(documents, sources.index(documents.source), schema, context, forbidden)
-                    counts["tokens_tokenized"] += len(batch.column("tokens").values)
+                    number, place = inputs[input_of[documents.source]], sources.index(documents.source)
+                    mine = _cuts_of(cuts, counts["documents"], documents)
+                    counts["documents"] += documents.table.num_rows
+                    batch, curated = prepare_documents(
+                        documents, number, context, schema=schema, place=place, cuts=mine
+                    )
+                    changes.update(curated.counts)
+                    counts["tokens_tokenized"] += len(batch.column("tokens").values) if context.has_tokens else 0
                     file.write_batch(batch)
 
     def facts() -> cache.Facts:
         return {
             "parts": parts,
             "sources": sources,
+            "inputs": [input_of[source] for source in sources],
+            "changes": dict(sorted(changes.items())),
             "bytes_read": counts["bytes_read"],
             "documents_read": counts["documents_read"],
             "tokens_tokenized": counts["tokens_tokenized"],
@@ -169,30 +222,71 @@ def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any]) -> cac
     return cache.write_unit(context.work, key, fill, facts)
 
 
-def _prepare_batch(
-    documents: Documents, source: int, schema: pa.Schema, context: Context, forbidden: np.ndarray
-) -> pa.RecordBatch:
-    texts = normalize.normalize(documents.table.column("text"), context.config.clean)
-    encoded = context.engine().encode(texts)
-    if any((encoded.ids == token).any() for token in forbidden):  # a few: each costs 0.1 ns an id
-        raise AssertionError(f"{documents.source}: the engine made a special id of raw text: this is a bug of ours")
-    offsets = pa.array(encoded.offsets, pa.int64())
+def _cuts_of(cuts: Cuts | None, first: int, documents: Documents) -> Cuts | None:
+    """The cuts of a batch whose first document is that number of the unit, counted from it."""
+    if cuts is None:
+        return None
+    mine = cuts[slice(*np.searchsorted(cuts["document"], [first, first + documents.table.num_rows]))].copy()
+    mine["document"] -= first
+    return mine
+
+
+def prepare_documents(
+    documents: Documents,
+    number: int,
+    context: Context,
+    *,
+    schema: pa.Schema,
+    place: int = 0,
+    cuts: Cuts | None = None,
+) -> tuple[pa.RecordBatch, Curated]:
+    """(a batch of `prepared_schema`, what it was made of).
+
+    Args:
+        documents: a batch of one source, of the input `number`.
+        context: the build.
+        schema: `prepared_schema` of the build.
+        place: of the source in the unit's list of sources.
+        cuts: (document of the batch, line) of lines to cut, sorted.
+    """
+    curated = curate(documents, number, context, cuts)
+    columns = _columns(curated, schema, context, documents.source)
+    columns["source"] = pa.array(np.full(len(curated.texts), place, np.int32))
+    return _batch(columns, documents, schema), curated
+
+
+def _columns(curated: Curated, schema: pa.Schema, context: Context, source: str) -> dict[str, pa.Array]:
+    """What is made of the texts, by the name of the column."""
+    texts = curated.texts
     columns = {
-        "id": ids_to_arrow(hash128(texts)),
-        "source": pa.array(np.full(len(texts), source, np.int32)),
-        "offset": documents.table.column("offset"),
+        "id": ids_to_arrow(curated.ids),
         "num_chars": pc.cast(pc.utf8_length(texts), pa.int32()),
-        "num_unknown": pa.array(count_ids(encoded, context.reference().roles.unk)),
         "script": pa.array(text_scripts(texts)),
+        **curated.columns,
+    }
+    if not context.has_tokens:
+        return columns | {"text": texts}
+    reference = context.reference()
+    encoded = context.engine().encode(texts)
+    # What no raw text may become: a few ids, each costs 0.1 ns an id.
+    for token in np.setdiff1d(reference.special_ids, [reference.roles.unk]):
+        if (encoded.ids == token).any():
+            raise AssertionError(f"{source}: the engine made a special id of raw text: this is a bug of ours")
+    offsets = pa.array(encoded.offsets, pa.int64())
+    return columns | {
+        "num_unknown": pa.array(count_ids(encoded, reference.roles.unk)),
         "tokens": _lists(schema, "tokens", offsets, pa.array(encoded.ids)),
         "word_starts": _lists(schema, "word_starts", offsets, pa.array(encoded.word_starts)),
     }
-    given = documents.table.schema.names
-    for field in schema:
-        if field.name not in columns:
-            has = field.name in given
-            columns[field.name] = documents.table.column(field.name) if has else pa.nulls(len(texts), field.type)
-    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _batch(columns: Mapping[str, pa.Array], documents: Documents, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch of the schema: columns that were made, those that were read, and nulls."""
+    read = {name: documents.table.column(name) for name in documents.table.schema.names if name != "text"}
+    found = {**read, **columns}
+    num = documents.table.num_rows
+    arrays = [found[field.name] if field.name in found else pa.nulls(num, field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def count_ids(encoded: Encoded, wanted: int) -> Int32[np.ndarray, " documents"]:

@@ -10,13 +10,15 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Protocol
 
 from mlm_data.build import cache
 from mlm_data.build.context import Context
 from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.records import AssembledUnit
 from mlm_data.config import BuildConfig, semantic
+from mlm_data.dataset.funnel import Example, Funnel
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import build_manifest, latest
 from mlm_data.dataset.publish import publish
@@ -38,18 +40,19 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
     ledger = sum((item.ledger for item in results), Ledger())
     if absent := absent_fields(context.config, add_counts(pair for item in results for pair in item.fields)):
         raise BuildError(absent[0])
-    quarantine = list(_quarantine(results, context))
+    quarantine = list(read_quarantine(results, context))
     check_quarantine(ledger, quarantine, context.config)
     if problems := ledger.problems():
         raise BuildError(f"{context.config.output}: the ledger does not balance: {problems[0]}")
     unknown = sum((item.unknown for item in results), Unknown())
     if problem := unknown.failure(context.config.tokenizer.max_unknown):
         raise BuildError(f"{context.config.output}: {problem}")
+    funnel = with_places(sum((item.funnel for item in results), Funnel()), results, context)
     audit = _audit(results, context)
     reference = context.reference()
     roles = reference.roles
     manifest, files = build_manifest(
-        config=semantic(context.config),
+        config=semantic(context.config, context.assets),
         tokenizer={
             "sha256": reference.sha256,
             "vocab_size": reference.vocab_size,
@@ -61,6 +64,8 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
         audit=audit,
         packing=_packing(results),
         unknown=unknown,
+        funnel=funnel,
+        reports=_reports(context),
         plan={"unit_bytes": context.unit_bytes, "group_modulus": context.group_modulus},
     )
     publish(
@@ -69,7 +74,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
         files,
         tokenizer=reference.json_bytes,
         side=_side(manifest.digest, context),
-        attachments=_attachments(quarantine),
+        attachments=_attachments(quarantine, funnel),
     )
     cache.write_last(
         context.work,
@@ -81,6 +86,17 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
         },
     )
     return manifest.digest
+
+
+class UnitResult(Protocol):
+    """What any result of a unit says of itself."""
+
+    @property
+    def unit(self) -> int: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def ledger(self) -> Ledger: ...
 
 
 def check_quarantine(ledger: Ledger, quarantine: Sequence[Mapping[str, Any]], config: BuildConfig) -> None:
@@ -143,7 +159,8 @@ def _packing(results: Sequence[AssembledUnit]) -> dict[str, Any]:
     return totals
 
 
-def _quarantine(results: Sequence[AssembledUnit], context: Context) -> Iterator[Mapping[str, Any]]:
+def read_quarantine(results: Sequence[UnitResult], context: Context) -> Iterator[Mapping[str, Any]]:
+    """All that was quarantined in the units, in reading order."""
     for item in results:
         if item.ledger.num_quarantined:
             facts = cache.unit_facts(context.work, item.key)
@@ -151,10 +168,38 @@ def _quarantine(results: Sequence[AssembledUnit], context: Context) -> Iterator[
             yield from facts["quarantine"]
 
 
-def _attachments(quarantine: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-    """Every quarantined document, with its place and reason, one JSON line each."""
-    lines = [json.dumps(item) + "\n" for item in quarantine]
-    return {"quarantine.jsonl": "".join(lines).encode()} if lines else {}
+def _reports(context: Context) -> dict[str, list[dict[str, Any]]]:
+    wanted = {"evaluations": context.config.decontaminate, "mixing": context.config.mixing}
+    return {name: cache.read_report(context.work, name) for name, settings in wanted.items() if settings is not None}
+
+
+def with_places(funnel: Funnel, results: Sequence[UnitResult], context: Context) -> Funnel:
+    """The funnel with examples of near duplicates that say which document stayed instead."""
+    keys = {item.unit: item.key for item in results}
+    named = list(funnel.examples)
+    for unit in sorted({one.near[0] for one in named if one.near is not None}):
+        facts = cache.unit_facts(context.work, keys[unit])
+        assert facts is not None, "this build has prepared it"
+        table = cache.open_unit(context.work, keys[unit], facts["content"]).select(["source", "offset", "head"])
+        for place, one in enumerate(funnel.examples):
+            if one.near is not None and one.near[0] == unit:
+                (row,) = table.slice(one.near[1], 1).to_pylist()
+                kept = f"{facts['sources'][row['source']]} at {row['offset']}"
+                named[place] = replace(one, kept=kept, kept_head=row["head"], near=None)
+    return replace(funnel, examples=tuple(named))
+
+
+def _plain(example: Example) -> dict[str, Any]:
+    return {name: value for name, value in asdict(example).items() if name != "near"}
+
+
+def _attachments(quarantine: Sequence[Mapping[str, Any]], funnel: Funnel) -> dict[str, bytes]:
+    """Every quarantined document, with its place and reason, and examples of dropped ones; one JSON line each."""
+    lines = {
+        "quarantine.jsonl": [json.dumps(item) + "\n" for item in quarantine],
+        "dropped.jsonl": [json.dumps(_plain(example)) + "\n" for example in funnel.examples],
+    }
+    return {name: "".join(items).encode() for name, items in lines.items() if items}
 
 
 def _side(digest: str, context: Context) -> dict[str, Any]:

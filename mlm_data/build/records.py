@@ -5,9 +5,10 @@ A prepared unit is named by its key; an assembled unit says what it wrote. Neith
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from mlm_data.dataset.funnel import Example, Funnel
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.rows.audit_counts import AuditCounts
@@ -27,11 +28,20 @@ class PreparedUnit:
     reused: bool  # it was there already
     remade: bool  # it was there, but damaged
     sources: tuple[str, ...]
+    inputs: tuple[int, ...]  # of each source, the number of the input
+    changes: Mapping[str, int]  # what cleaning has changed, by step
     bytes_read: int
     documents_read: int  # quarantined ones included
     quarantined: Mapping[str, int]  # by reason
     tokens_tokenized: int
     fields: tuple[tuple[int, FieldCounts], ...]  # with the number of the input
+
+    @classmethod
+    def reference(cls, unit: int, key: str, content: str, inputs: tuple[int, ...]) -> "PreparedUnit":
+        """A unit of which only that is known: enough to open its documents."""
+        nothing: dict[str, Any] = {"num_bytes": 0, "bytes_read": 0, "documents_read": 0, "tokens_tokenized": 0}
+        nothing |= {"reused": False, "remade": False, "sources": (), "changes": {}, "quarantined": {}, "fields": ()}
+        return cls(unit=unit, key=key, content=content, inputs=inputs, **nothing)
 
     def to_bytes(self) -> bytes:
         """JSON; `from_bytes` is its inverse."""
@@ -40,7 +50,14 @@ class PreparedUnit:
     @classmethod
     def from_bytes(cls, data: bytes) -> "PreparedUnit":
         value = json.loads(data)
-        return cls(**{**value, "sources": tuple(value["sources"]), "fields": _counts(value["fields"])})
+        return cls(
+            **{
+                **value,
+                "sources": tuple(value["sources"]),
+                "inputs": tuple(value["inputs"]),
+                "fields": _counts(value["fields"]),
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +75,7 @@ class AssembledUnit:
     audit: Mapping[str, AuditCounts]  # by split
     packing: Mapping[str, PackingStatistics]  # by split
     unknown: Unknown  # of the documents that are kept
+    funnel: Funnel
 
     def to_bytes(self) -> bytes:
         """JSON; `from_bytes` is its inverse."""
@@ -73,6 +91,7 @@ class AssembledUnit:
             "audit": {split: counts.to_dict() for split, counts in self.audit.items()},
             "packing": {split: packing.to_dict() for split, packing in self.packing.items()},
             "unknown": self.unknown.to_dict(),
+            "funnel": funnel_to_dict(self.funnel),
         }
         return json.dumps(value).encode()
 
@@ -91,7 +110,18 @@ class AssembledUnit:
             audit={split: AuditCounts.from_dict(counts) for split, counts in value["audit"].items()},
             packing={split: PackingStatistics.from_dict(counts) for split, counts in value["packing"].items()},
             unknown=Unknown.from_dict(value["unknown"]),
+            funnel=funnel_from_dict(value["funnel"]),
         )
+
+
+def funnel_to_dict(funnel: Funnel) -> dict[str, Any]:
+    """A funnel with its examples, as plain types; `funnel_from_dict` is the inverse."""
+    return funnel.to_dict() | {"examples": [asdict(example) for example in funnel.examples]}
+
+
+def funnel_from_dict(value: Mapping[str, Any]) -> Funnel:
+    """The inverse of `funnel_to_dict`."""
+    return replace(Funnel.from_dict(value), examples=tuple(Example(**one) for one in value["examples"]))
 
 
 def _plain(fields: tuple[tuple[int, FieldCounts], ...]) -> list[list[Any]]:

@@ -1,4 +1,4 @@
-"""SELECT and DEDUPLICATE: thresholds first, then exact duplicates among what passed them.
+"""SELECT and DEDUPLICATE: thresholds first, then duplicates among what passed them.
 
 A document that will be thrown away must not be the copy that is kept, so the thresholds come first. What crosses the
 shuffle is packed: fixed-width signature records, buffered to 64 KiB where there is that much. On a local disk the
@@ -6,39 +6,71 @@ records go to files and only their names cross.
 """
 
 import itertools
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from mlm_data.build import cache
 from mlm_data.build.context import Context
-from mlm_data.build.prepare import document_ids, open_prepared
+from mlm_data.build.curate import languages_of
+from mlm_data.build.prepare import document_ids, only_chunk, open_prepared
 from mlm_data.build.records import PreparedUnit
-from mlm_data.curation.thresholds import KEPT, judge_documents
-from mlm_data.duplicates import exact
+from mlm_data.curation.thresholds import KEPT, judge
+from mlm_data.duplicates import clusters, exact, minhash
 from mlm_data.stores.folder import Folder
 
 _INLINE, _FILE = b"\x00", b"\x01"
 
 # Which documents of a unit are later copies: `copy` counts from 1.
 COPIES = np.dtype([("document", "<i4"), ("copy", "<i4")])
+DOCUMENT = np.dtype("<i4")  # which documents of a unit hold items of an evaluation
 
 
 def select_signatures(prepared: PreparedUnit, context: Context) -> np.ndarray:
     """Signature records of the documents of one prepared unit that pass the thresholds."""
     table = open_prepared(prepared, context)
-    passed = np.flatnonzero(judge_table(table, context) == KEPT)
+    passed = np.flatnonzero(judge_table(table, prepared, context) == KEPT)
     ids = document_ids(table)[passed]
     return exact.pack_records(ids, prepared.unit, passed)
 
 
-def judge_table(table, context: Context) -> np.ndarray:
-    """`judge_documents` for a prepared unit."""
-    num_chars = table.column("num_chars").to_numpy()
-    num_tokens = np.concatenate(
-        [np.diff(chunk.offsets.to_numpy()) for chunk in table.column("tokens").chunks] or [np.zeros(0, np.int64)]
-    )
-    return judge_documents(num_chars, num_tokens, context.config.clean)
+def select_bands(prepared: PreparedUnit, context: Context) -> clusters.Bands:
+    """Band records of the same documents, for near duplicates."""
+    assert context.config.deduplicate.near is not None, "the build looks for near duplicates"
+    table = open_prepared(prepared, context)
+    passed = np.flatnonzero(judge_table(table, prepared, context) == KEPT)
+    keys = minhash.band_keys(_sketches(table)[passed], bands=context.config.deduplicate.near.bands)
+    return clusters.pack_bands(keys, prepared.unit, passed, table.column("num_shingles").to_numpy()[passed])
+
+
+def judge_table(table: pa.Table, prepared: PreparedUnit, context: Context) -> np.ndarray:
+    """`judge` for a prepared unit."""
+    scores = scores_of(table, context)
+    return judge(scores, context.config, input_numbers(table, prepared), languages=languages_of(context.config))
+
+
+def scores_of(table: pa.Table, context: Context) -> dict[str, np.ndarray]:
+    """All that thresholds look at in the documents of a prepared unit."""
+    scores = {
+        field.name: _numbers(table.column(field.name))
+        for field in table.schema
+        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_boolean(field.type)
+    }
+    if context.has_tokens:
+        scores["num_tokens"] = list_lengths(table.column("tokens"))
+    return scores
+
+
+def input_numbers(table: pa.Table, prepared: PreparedUnit) -> np.ndarray:
+    """Which input each document is of."""
+    return np.array(prepared.inputs, np.int32)[table.column("source").to_numpy()]
+
+
+def list_lengths(column: pa.ChunkedArray) -> np.ndarray:
+    """How many items each list of a column has, int64."""
+    return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in column.chunks] or [np.zeros(0, np.int64)])
 
 
 def find_copies(records: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -48,6 +80,25 @@ def find_copies(records: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         packed = np.empty(end - start, COPIES)
         packed["document"], packed["copy"] = documents[start:end], copies[start:end]
         yield unit, packed
+
+
+def find_edges(records: clusters.Bands, units: Sequence[PreparedUnit], context: Context) -> clusters.Edges:
+    """Pairs of near duplicates of one partition, from all its band records and the units that they come from."""
+    near = context.config.deduplicate.near
+    assert near is not None, "the build looks for near duplicates"
+    by_number = {prepared.unit: prepared for prepared in units}
+
+    def load(unit: int, documents: np.ndarray) -> clusters.Members:
+        prepared = by_number[unit]
+        table = open_prepared(prepared, context)
+        return clusters.Members(
+            input=input_numbers(table, prepared)[documents],
+            length=table.column("num_chars").to_numpy()[documents].astype(np.int64),
+            ids=document_ids(table)[documents],
+            values=_sketches(table)[documents],
+        )
+
+    return clusters.find_edges(records, load, verify=near.verify, collapse_equal=context.config.deduplicate.exact)
 
 
 def runs(values: np.ndarray) -> Iterator[tuple[int, int, int]]:
@@ -64,12 +115,39 @@ def runs(values: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 def store(records: np.ndarray, work: Folder) -> bytes:
     """What crosses the shuffle for these records: themselves, or on a local disk the name of a file that holds them."""
-    data = exact.records_to_bytes(records)
+    data = np.ascontiguousarray(records).tobytes()
     return _FILE + cache.store_payload(work, data).encode() if work.is_local else _INLINE + data
 
 
-def load(payload: bytes, work: Folder) -> np.ndarray:
+def load(payload: bytes, work: Folder, record: np.dtype = exact.RECORD) -> np.ndarray:
     """The records behind a payload of `store`."""
-    return exact.records_from_bytes(
-        payload[1:] if payload[:1] == _INLINE else cache.load_payload(work, payload[1:].decode())
-    )
+    data = payload[1:] if payload[:1] == _INLINE else cache.load_payload(work, payload[1:].decode())
+    return np.frombuffer(data, record)
+
+
+def store_bands(records: np.ndarray, prepared: PreparedUnit, work: Folder) -> bytes:
+    """What crosses the shuffle for band records: the unit that they come from, and `store`."""
+    head = json.dumps([prepared.unit, prepared.key, prepared.content, list(prepared.inputs)]).encode()
+    return head + b"\n" + store(records, work)
+
+
+def load_bands(payload: bytes, work: Folder) -> tuple[clusters.Bands, PreparedUnit]:
+    """The inverse of `store_bands`; the unit knows only where its documents lie, and of which inputs they are."""
+    head, _, rest = payload.partition(b"\n")
+    unit, key, content, inputs = json.loads(head)
+    return load(rest, work, clusters.BAND), PreparedUnit.reference(unit, key, content, tuple(inputs))
+
+
+def _sketches(table: pa.Table) -> np.ndarray:
+    """uint8 [documents, bands * rows]"""
+    array = only_chunk(table.column("sketch"))
+    size = array.type.byte_width
+    flat = np.frombuffer(array.buffers()[1], np.uint8, count=len(array) * size, offset=array.offset * size)
+    return flat.reshape(len(array), size)
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as numbers; 0 where a document has no such score."""
+    return (
+        column.fill_null(False if pa.types.is_boolean(column.type) else 0) if column.null_count else column
+    ).to_numpy()

@@ -113,6 +113,11 @@ def split_file(file: InputFile, unit_bytes: int) -> list[Slice]:
     return [_slice(file, first, last) for first, last in pairwise(borders)]
 
 
+def whole_file(file: InputFile) -> Slice:
+    """All of a file, as one slice."""
+    return _slice(file, 0, None)
+
+
 def _slice(file: InputFile, start: int, end: int | None) -> Slice:
     has_parts = FORMATS[file.format].has_parts
     whole = file.parts if has_parts else file.num_bytes

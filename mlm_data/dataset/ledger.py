@@ -1,10 +1,11 @@
 """The account of every document and token of a build.
 
-    documents:  read      = kept + dropped (by reason) + quarantined (by reason)
-    tokens:     tokenized = in rows + truncated + dropped (by reason)
+    documents:  read + repeated      = kept + dropped (by reason) + quarantined (by reason)
+    tokens:     tokenized + repeated = in rows + truncated + dropped (by reason)
 
-Each side is counted where it happens, not derived from the other: `read` where files are read, `kept` where shards are
-written. Ledgers add up, so that every unit keeps its own and the whole is their sum in any order.
+Documents are repeated where a weight says so, and each copy is kept. Each side is counted where it happens, not derived
+from the other: `read` where files are read, `kept` where shards are written. Ledgers add up, so that every unit keeps
+its own and the whole is their sum in any order.
 """
 
 from collections import Counter
@@ -26,6 +27,8 @@ class Ledger:
     tokens_in_rows: int = 0
     tokens_truncated: int = 0
     tokens_dropped: Mapping[str, int] = field(default_factory=dict)
+    documents_repeated: int = 0
+    tokens_repeated: int = 0
 
     def __add__(self, other: "Ledger") -> "Ledger":
         def add(name: str) -> Any:
@@ -44,22 +47,23 @@ class Ledger:
         """One line for each side that does not balance; [] if all is well."""
         documents = self.documents_kept + sum(self.documents_dropped.values()) + self.num_quarantined
         tokens = self.tokens_in_rows + self.tokens_truncated + sum(self.tokens_dropped.values())
+        dropped, tokens_dropped = sum(self.documents_dropped.values()), sum(self.tokens_dropped.values())
         found = []
-        if documents != self.documents_read:
+        if documents != self.documents_read + self.documents_repeated:
             found.append(
-                f"documents: read {self.documents_read} is not kept {self.documents_kept} + dropped "
-                f"{sum(self.documents_dropped.values())} + quarantined {self.num_quarantined} = {documents}"
+                f"documents: read {self.documents_read} + repeated {self.documents_repeated} is not kept "
+                f"{self.documents_kept} + dropped {dropped} + quarantined {self.num_quarantined} = {documents}"
             )
-        if tokens != self.tokens_tokenized:
+        if tokens != self.tokens_tokenized + self.tokens_repeated:
             found.append(
-                f"tokens: tokenized {self.tokens_tokenized} is not in rows {self.tokens_in_rows} + truncated "
-                f"{self.tokens_truncated} + dropped {sum(self.tokens_dropped.values())} = {tokens}"
+                f"tokens: tokenized {self.tokens_tokenized} + repeated {self.tokens_repeated} is not in rows "
+                f"{self.tokens_in_rows} + truncated {self.tokens_truncated} + dropped {tokens_dropped} = {tokens}"
             )
         return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; `from_dict` is its inverse."""
-        return {
+        value: dict[str, Any] = {
             "bytes": {"read": self.bytes_read},
             "documents": {
                 "read": self.documents_read,
@@ -74,6 +78,10 @@ class Ledger:
                 "dropped": dict(self.tokens_dropped),
             },
         }
+        if self.documents_repeated:
+            value["documents"]["repeated"] = self.documents_repeated
+            value["tokens"]["repeated"] = self.tokens_repeated
+        return value
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Ledger":
@@ -88,4 +96,6 @@ class Ledger:
             tokens_in_rows=tokens["in_rows"],
             tokens_truncated=tokens["truncated"],
             tokens_dropped=tokens["dropped"],
+            documents_repeated=documents.get("repeated", 0),
+            tokens_repeated=tokens.get("repeated", 0),
         )

@@ -26,6 +26,7 @@ from typing import Any
 import pyarrow as pa
 import rfc8785
 
+from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError, NewerFormatError
@@ -74,6 +75,11 @@ class Manifest:
     def unknown(self) -> Unknown:
         """What the tokenizer could not say; empty for a dataset that doesn't tell."""
         return Unknown.from_dict(self.ledger["unknown"]) if "unknown" in self.ledger else Unknown()
+
+    @property
+    def funnel(self) -> Funnel:
+        """What became of the documents; empty for a dataset that doesn't tell."""
+        return Funnel.from_dict(self.ledger["funnel"]) if "funnel" in self.ledger else Funnel()
 
     @property
     def max_segments(self) -> int:
@@ -158,6 +164,8 @@ def build_manifest(
     packing: Mapping[str, Any],
     plan: Mapping[str, Any],
     unknown: Unknown | None = None,
+    funnel: Funnel | None = None,
+    reports: Mapping[str, Sequence[Mapping[str, Any]]] = {},
 ) -> tuple[Manifest, pa.Table]:
     """Make the manifest and the file table of a version from what its shards say of themselves.
 
@@ -171,6 +179,9 @@ def build_manifest(
         packing: packing statistics, as plain types.
         plan: unit_bytes and group_modulus, fixed in a dataset's first manifest.
         unknown: [UNK] by script and source, which stand in the ledger.
+        funnel: what became of the documents by input, language and reason, which stands there, too.
+        reports: lines of what was found by looking at all documents: `evaluations` (one for each file of them) and
+            `mixing` (one for each group), which stand there, too.
 
     Raises:
         BuildError: if the ledger doesn't balance or disagrees with the shards, if there are no training rows, or if a
@@ -192,7 +203,10 @@ def build_manifest(
         splits=splits,
         bounds=bounds,
         packing=packing,
-        ledger=ledger.to_dict() | ({"unknown": unknown.to_dict()} if unknown else {}),
+        ledger=ledger.to_dict()
+        | ({"unknown": unknown.to_dict()} if unknown else {})
+        | ({"funnel": funnel.to_dict()} if funnel else {})
+        | {name: [dict(line) for line in lines] for name, lines in reports.items()},
         audit=audit,
         plan=plan,
     )
@@ -308,6 +322,24 @@ def load_side(folder: Folder, manifest: Manifest) -> dict[str, Any]:
     return unseal(folder.read(name), where)
 
 
+def load_attachment(folder: Folder, manifest: Manifest, name: str) -> bytes:
+    """Read a further file of a version, such as `dropped.jsonl`; empty where the version has none.
+
+    Raises:
+        FormatError: if it is missing or a byte of it changed.
+    """
+    sha = load_side(folder, manifest).get("attachments", {}).get(name)
+    if sha is None:
+        return b""
+    path = f"versions/{manifest.digest}.{name}"
+    if not folder.exists(path):
+        raise FormatError(f"{folder.location}/{path}: missing: run premask verify")
+    data = folder.read(path)
+    if hashlib.sha256(data).hexdigest() != sha:
+        raise FormatError(f"{folder.location}/{path}: a byte was changed: its SHA-256 is another: run premask verify")
+    return data
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
@@ -369,6 +401,9 @@ def _bounds(shards: Sequence[ShardRecord], config: Mapping[str, Any]) -> dict[st
     }
 
 
+MOST_REASONS = 5  # of dropped documents, where nothing is left
+
+
 def _check_counts(
     config: Mapping[str, Any], splits: Mapping[str, Mapping[str, int]], ledger: Ledger, roles: Roles
 ) -> None:
@@ -376,7 +411,12 @@ def _check_counts(
     if problems:
         raise BuildError(f"the ledger does not balance, nothing is published: {'; '.join(problems)}")
     if splits[fmt.TRAIN]["num_rows"] == 0:
-        raise BuildError("no training rows are left: give more text, or drop less of it")
+        gone = [*ledger.documents_dropped.items(), *ledger.documents_quarantined.items()]
+        most = sorted(gone, key=lambda item: (-item[1], item[0]))[:MOST_REASONS]
+        said = "".join(f", {reason} {count}" for reason, count in most)
+        raise BuildError(
+            f"no training rows are left of {ledger.documents_read} documents{said}: give more text, or drop less of it"
+        )
     if config["split"]["validation"] > 0 and splits[fmt.VALIDATION]["num_rows"] == 0:
         raise BuildError(
             f"the validation split is empty: raise split.validation ({config['split']['validation']:g}), "

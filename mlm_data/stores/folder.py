@@ -234,6 +234,19 @@ def open_input(path: str) -> BinaryIO | pa.NativeFile:
         raise InputError(str(problem)) from error
 
 
+def read_input(path: str) -> bytes:
+    """All bytes of a file that a configuration names, by path or URI.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    with open_input(path) as stream:
+        try:
+            return stream.read()
+        except OSError as error:
+            raise InputError(str(explain(error, path, "read"))) from error
+
+
 def file_info(path: str) -> pyarrow.fs.FileInfo:
     """What is known of an input file, by path or URI; its type is NotFound where there is none.
 

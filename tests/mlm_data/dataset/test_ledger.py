@@ -28,6 +28,6 @@ def test_it_survives_json():
 
 def test_a_lost_document_and_a_lost_token_are_each_named():
     lost = Ledger.from_dict({**ONE.to_dict(), "documents": {**ONE.to_dict()["documents"], "kept": 5}})
-    assert lost.problems() == ["documents: read 10 is not kept 5 + dropped 2 + quarantined 2 = 9"]
+    assert lost.problems() == ["documents: read 10 + repeated 0 is not kept 5 + dropped 2 + quarantined 2 = 9"]
     lost = Ledger.from_dict({**ONE.to_dict(), "tokens": {**ONE.to_dict()["tokens"], "truncated": 0}})
-    assert lost.problems() == ["tokens: tokenized 50 is not in rows 40 + truncated 0 + dropped 6 = 46"]
+    assert lost.problems() == ["tokens: tokenized 50 + repeated 0 is not in rows 40 + truncated 0 + dropped 6 = 46"]
