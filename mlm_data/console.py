@@ -46,6 +46,23 @@ def harmless(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
 
 
+def shown(text: str, most: int | None = None) -> str:
+    r"""A text from a corpus on one line: what doesn't print is written as Python would escape it.
+
+    So are colours and moves of the cursor, marks that turn the direction of writing, line ends, and spaces that are no
+    U+0020. Nothing else changes: a backslash of the text stays one.
+
+    Args:
+        text: any text.
+        most: characters of the text that are shown; `…` stands for the rest.
+
+    >>> shown("a\x1b[31m b\u202ec\n"), shown("abcd", 2)
+    ('a\\x1b[31m b\\u202ec\\n', 'ab…')
+    """
+    rest = "…" if most is not None and len(text) > most else ""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:most]) + rest
+
+
 def aside(program: str, line: str) -> None:
     """A remark that is no part of the answer, on standard error."""
     Terminal(stderr=True).say(f"{program}: {harmless(line)}")
@@ -70,3 +87,23 @@ def size(num_bytes: float) -> str:
             return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.1f} TB"
+
+
+def number(value: float) -> str:
+    """A score for people.
+
+    >>> [number(value) for value in (3.0, 1234567.0, 0.123456, 4.5)]
+    ['3', '1,234,567', '0.123', '4.5']
+    """
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
+
+
+def percent(part: int, whole: int) -> str:
+    """A share of documents; `<0.1%` for a few.
+
+    >>> percent(1, 3), percent(1, 100_000), percent(0, 5)
+    ('33.3%', '<0.1%', '0')
+    """
+    if not part:
+        return "0"
+    return f"{part / whole:.1%}" if part / whole >= 0.0005 else "<0.1%"

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mlm_data.command import Command, require
-from pipelines.commands.options import add_config, add_workers, limit_tokenizer_threads
+from pipelines.commands.options import add_config, add_share, add_workers, limit_tokenizer_threads
 
 if TYPE_CHECKING:
     from pipelines.build import Built
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_workers(parser)
-    parser.add_argument("--sample", type=_share, default=1.0, metavar="1%", help="build a part, and estimate the whole")
+    add_share(parser, "build a part, and estimate the whole")
     parser.add_argument("--json", action="store_true", help="print what was made as JSON, progress on standard error")
 
 
@@ -86,16 +86,6 @@ def disk_bytes(built: "Built") -> dict[str, int]:
     for kind, num_bytes in zip(files["kind"].to_pylist(), files["num_bytes"].to_pylist(), strict=True):
         sums[kind] = sums.get(kind, 0) + num_bytes
     return sums
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a share such as 1% or 0.01, got {text!r}")
-    return value
 
 
 COMMAND = Command(

@@ -5,11 +5,25 @@ import sys
 from collections.abc import Sequence
 
 from mlm_data import command
-from pipelines.commands import build, demo, demo_corpus, init, inspect, plan, tokenizer, verify
+from pipelines.commands import (
+    build,
+    clean,
+    demo,
+    demo_corpus,
+    funnel,
+    init,
+    inspect,
+    plan,
+    thresholds,
+    tokenizer,
+    try_,
+    verify,
+)
 
 PROGRAM = "premask"
 DESCRIPTION = "Raw text to statically masked Arrow datasets for masked-language-model pretraining."
-COMMANDS = tuple(module.COMMAND for module in (init, plan, tokenizer, build, verify, inspect, demo_corpus, demo))
+MODULES = (init, plan, thresholds, try_, clean, tokenizer, build, verify, inspect, funnel, demo_corpus, demo)
+COMMANDS = tuple(module.COMMAND for module in MODULES)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -18,9 +18,25 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_count, default=cores, metavar="N", help="threads (default: all cores)")
 
 
+def add_share(parser: argparse.ArgumentParser, what: str) -> None:
+    """How much of the inputs."""
+    parser.add_argument("--sample", type=share, default=1.0, metavar="1%", help=what)
+
+
 def limit_tokenizer_threads(workers: int | None = None) -> None:
     """One pool of threads for HF `tokenizers`, as large as the build may be; read when the pool is first used."""
     os.environ.setdefault("RAYON_NUM_THREADS", str(workers or os.cpu_count() or 1))
+
+
+def share(text: str) -> float:
+    """An argument such as `1%` or `0.01`."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a share such as 1% or 0.01, got {text!r}")
+    return value
 
 
 def _count(text: str) -> int:

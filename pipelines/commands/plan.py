@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from mlm_data.build.estimate import Estimate
     from mlm_data.config import BuildConfig
     from mlm_data.console import Terminal
+    from mlm_data.dataset.funnel import Funnel
     from mlm_data.text.inputs import Group
+
+MOST_LINES = 40  # of the forecast, for people
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def show(config: "BuildConfig", found: "Estimate", terminal: "Terminal") -> None:
     """Files, formats, units, engine, expected tokens, disk, warnings."""
-    from mlm_data.console import size, table
+    from mlm_data.console import shown, size, table
     from mlm_data.text.inputs import group_by_reason
 
     files = table("format", "files", "size", "why", title="inputs")
@@ -83,8 +86,39 @@ def show(config: "BuildConfig", found: "Estimate", terminal: "Terminal") -> None
     facts.add_row("planes", f"{config.mask.planes} x {config.mask.kind}, rate {config.mask.rate}")
     facts.add_row("disk", f"about {size(found.disk_bytes(config))} in {config.output}")
     terminal.print(facts)
+    show_forecast(found.probe_funnel, terminal)
     for warning in found.warnings:
-        terminal.say(f"warning: {warning}", style="yellow")
+        terminal.say(f"warning: {shown(warning)}", style="yellow")
+
+
+def show_forecast(funnel: "Funnel", terminal: "Terminal") -> None:
+    """What rules would drop of the probe, and what cleaning would change in it; nothing where that is nothing."""
+    from mlm_data.console import shown, table
+
+    totals = {name: counts[0] for (name,), counts in funnel.by("input").items()}
+    dropped = sorted((key, counts) for key, counts in funnel.fates.items() if key[2] != "kept")
+    if dropped:
+        title = f"what would be dropped of the {sum(totals.values()):,} documents that were looked at, copies aside"
+        has_language = any(language for _, language, _ in funnel.fates)
+        lines = table("input", *["language"] * has_language, "reason", "documents", "of the input's", title=title)
+        for column in lines.columns[1 : 2 + has_language]:
+            column.justify = "left"
+        dropped.sort(key=lambda item: (item[0][0], -item[1][0]))
+        for (name, language, reason), counts in dropped[:MOST_LINES]:
+            keys = [shown(name), *[language] * has_language, shown(reason)]
+            lines.add_row(*keys, f"{counts[0]:,}", f"{counts[0] / totals[name]:.1%}")
+        terminal.say()
+        terminal.print(lines)
+        if len(dropped) > MOST_LINES:
+            terminal.say(f"and {len(dropped) - MOST_LINES} more lines: --json has all of them")
+    if funnel.changes:
+        terminal.say()
+        terminal.say("what would be changed in them", style="bold")
+        lines = table("", "")
+        lines.show_header = False
+        for name, count in funnel.changes.items():
+            lines.add_row(shown(name), f"{count:,}")
+        terminal.print(lines)
 
 
 def summary(config: "BuildConfig", found: "Estimate") -> dict[str, Any]:
@@ -104,6 +138,7 @@ def summary(config: "BuildConfig", found: "Estimate") -> dict[str, Any]:
         "expected_disk_bytes": round(found.disk_bytes(config)),
         "output": config.output,
         "unknown": found.probe_unknown.to_dict() | {"share": found.probe_unknown.share},
+        "forecast": {"documents": found.probe_documents, **found.probe_funnel.to_dict()},
         "warnings": list(found.warnings),
     }
 

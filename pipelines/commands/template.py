@@ -11,13 +11,15 @@ name: books
 output: datasets/books
 
 inputs:
-  - path: corpus/**/*.md            # globs; text, jsonl, json, csv, tsv, fasta, parquet, arrow; .gz .zst .bz2 .xz
+  - path: corpus/**/*.md            # globs; text, jsonl, json, csv, tsv, fasta, parquet, arrow, warc, html; .gz .zst
     documents: file                 # of text files: file | line | paragraph
     # encoding: utf-8               # a byte order mark wins over it
   # - path: web/*.jsonl.zst
   #   text_field: text              # or [title, abstract]; meta.text; messages[].content: parts, a blank line between
   #   id_field: url                 # optional: stands beside each document
   #   keep_fields: [date, licence]  # optional: likewise
+  # - path: crawl/*.warc.gz         # WARC, WET and HTML; id_field: url, keep_fields: [host, date, record_id]
+  #   extract: resiliparse          # who finds a page's main text: resiliparse | trafilatura | none
 
 tokenizer:
   train: {kind: wordpiece, vocab_size: 8192, lowercase: true}   # wordpiece | bpe | unigram | characters

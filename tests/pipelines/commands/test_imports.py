@@ -61,9 +61,12 @@ def test_what_needs_no_beam_runs_without_it(tmp_path):
     commands = [
         ["init", str(tmp_path / "new.yaml")],
         ["plan", str(config), "--explain"],
+        ["thresholds", str(config), "--html", str(tmp_path / "page.html")],
+        ["try", str(config), str(tmp_path / "in/a.jsonl")],
         ["tokenizer", "train", str(config), "--out", str(tmp_path / "tokenizer.json")],
         ["verify", str(tmp_path / "out")],
         ["inspect", str(tmp_path / "out")],
+        ["funnel", str(tmp_path / "out")],
         ["inspect", str(tmp_path / "out"), "--row", "0"],
         ["demo-corpus", "--out", str(tmp_path / "corpus.jsonl"), "--megabytes", "0.1"],
     ]

@@ -1,0 +1,66 @@
+"""`premask clean`: the cleaned documents as files, without a tokenizer; what they are before they become tokens."""
+
+import argparse
+import logging
+import os
+import time
+
+from mlm_data.command import Command, require
+from pipelines.commands.options import add_config, add_share, add_workers
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_workers(parser)
+    add_share(parser, "clean a part")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the documents go")
+    parser.add_argument("--dropped", metavar="DIR", help="where the others go, each with its reason")
+    parser.add_argument("--format", choices=["jsonl", "parquet"], default="jsonl", help="of the files (default jsonl)")
+    parser.add_argument("--json", action="store_true", help="print what was made as JSON, progress on standard error")
+
+
+def _run(options: argparse.Namespace) -> int:
+    logging.getLogger().setLevel(logging.ERROR)  # Beam warns of clients for services that nobody asked for
+    require("apache_beam", extra="build")
+
+    from mlm_data.build.clean_texts import Output
+    from mlm_data.config import load_config
+    from mlm_data.console import Terminal, size
+    from mlm_data.dataset.funnel import Funnel
+    from pipelines.build import clean
+    from pipelines.commands.display import Display
+
+    nothing = {"output": os.path.abspath(options.out), "tokenizer": {"path": "none"}}  # neither is looked at
+    config = load_config(options.config, options.set, defaults=nothing)
+    config = config.model_copy(update={"output": _absolute(options.out)})
+    output = Output(format=options.format, dropped=options.dropped and _absolute(options.dropped))
+    terminal = Terminal(stderr=options.json)
+    started = time.perf_counter()
+    with Display(terminal, trains=False) as display:
+        arguments = {"workers": options.workers, "beam_args": options.rest, "sample": options.sample}
+        cleaned = clean(config, output, **arguments, watcher=display)
+    if cleaned is None:
+        terminal.say("the runner was told to run nothing, so nothing was cleaned")
+        return 0
+    if options.json:
+        Terminal().data({"output": options.out} | cleaned)
+        return 0
+    for (reason,), (documents, characters, _) in Funnel.from_dict(cleaned["funnel"]).by("reason").items():
+        terminal.say(f"{documents:>12,} documents {characters:>15,} characters  {reason}")
+    files, seconds = cleaned["files"], time.perf_counter() - started
+    num_bytes = sum(file["bytes"] for file in files)
+    terminal.say(f"\n{len(files)} files, {size(num_bytes)}, in {seconds:.1f} s: {options.out}")
+    return 0
+
+
+def _absolute(location: str) -> str:
+    return location if "://" in location else os.path.abspath(location)
+
+
+COMMAND = Command(
+    name="clean",
+    help="Write the cleaned documents as files, without a tokenizer; unknown options go to Beam.",
+    arguments=_arguments,
+    run=_run,
+    passes_on=True,
+)
