@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mlm_data.config import BuildConfig
+from mlm_data.curation.rules import RULES
+from mlm_data.quality_settings import QualitySettings
 from mlm_data.settings import Settings
 from mlm_data.text.compression import CODECS
 from mlm_data.text.formats import FORMATS
@@ -70,6 +72,21 @@ traceback of an error.
 """
 
 
+RULES_INTRO = """\
+# Quality rules
+
+Four presets, each off unless an input names it in `quality`. A document is judged by the rules of the presets that are
+on, in this order; the first one that it fails is its reason. Where a threshold is `null`, its rule is off. What is
+counted, and why, stands in [curation](../explanation/curation.md).
+
+The last column says which rules need words. They don't hold for languages that are written without spaces, such as
+Chinese, Japanese and Thai. Some thresholds of other languages than English differ, unless you set them.
+
+| reason | a document is dropped if | threshold | counts words |
+|---|---|---|---|
+"""
+
+
 def pages() -> dict[str, str]:
     """Name of each generated page in docs/reference -> its text."""
     run = settings_page(RUN_INTRO, RunSettings) + recipes_table()
@@ -77,9 +94,22 @@ def pages() -> dict[str, str]:
         "build-settings.md": settings_page(BUILD_INTRO, BuildConfig),
         "run-settings.md": run,
         "formats.md": formats_page(),
+        "quality-rules.md": rules_page(),
         "commands.md": COMMANDS_INTRO + commands(build_cli.parser()) + commands(train_cli.parser()),
     }
     return {name: MADE + text for name, text in texts.items()}
+
+
+def rules_page() -> str:
+    """The rules of the quality presets, in the order in which they judge."""
+    lines = [RULES_INTRO]
+    for rule in RULES:
+        preset = QualitySettings.model_validate(rule.preset)
+        value = getattr(getattr(preset, rule.preset), rule.threshold)
+        shown = "`true`" if value is True else f"{value:,}"
+        words = "yes" if rule.counts_words else ""
+        lines.append(f"| `{rule.name}` | `{rule.formula}` | {shown} | {words} |\n")
+    return "".join(lines)
 
 
 def settings_page(intro: str, kind: type[Settings]) -> str:

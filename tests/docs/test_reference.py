@@ -9,14 +9,16 @@ import pytest
 
 from docs.tools import pictures, reference
 from mlm_data import errors
-from mlm_data.curation.thresholds import EXACT_DUPLICATE, REASONS
+from mlm_data.curation import thresholds
 from mlm_data.text.blocks import TRUNCATED
 
 ROOT = Path(__file__).parents[2]
 REASONS_PAGE = ROOT / "docs/reference/reasons.md"
 
 
-@pytest.mark.parametrize("name", ["build-settings.md", "run-settings.md", "formats.md", "commands.md"])
+@pytest.mark.parametrize(
+    "name", ["build-settings.md", "run-settings.md", "formats.md", "quality-rules.md", "commands.md"]
+)
 def test_pages_are_as_the_code_would_make_them(name):
     assert (reference.FOLDER / name).read_text() == reference.pages()[name], "run `make docs`"
 
@@ -35,11 +37,9 @@ def test_every_error_is_on_the_page():
 
 def test_every_reason_of_the_ledger_is_on_the_page():
     text = REASONS_PAGE.read_text()
-    found = {*REASONS[1:], EXACT_DUPLICATE, TRUNCATED} | {
-        reason
-        for room in ("text", "curation")
-        for file in (ROOT / "mlm_data" / room).rglob("*.py")
-        for reason in constants(file.read_text())
+    later = {thresholds.EXACT_DUPLICATE, thresholds.NEAR_DUPLICATE, thresholds.CONTAMINATED, thresholds.THINNED}
+    found = {*thresholds.BEFORE_QUALITY[1:], *later, TRUNCATED} | {
+        reason for file in (ROOT / "mlm_data/text").rglob("*.py") for reason in constants(file.read_text())
     }
     assert {"bad_json", "bad_utf8", "text_not_a_string"} <= found
     assert sorted(reason for reason in found if f"`{reason}`" not in text) == []

@@ -3,9 +3,10 @@
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from examples import build_a_dataset, draw_planes, read_batches
+from examples import build_a_dataset, draw_planes, filter_documents, read_batches
 from mlm_data.dataset.dataset import Dataset
 
 
@@ -36,3 +37,25 @@ def test_planes_are_drawn(dataset, tmp_path):
     assert len(squares) == len(view.planes) * len(view.tokens)
     targets = sum(len(plane.targets) for plane in view.planes.values())
     assert sum(colour != draw_planes.COLOURS["visible"] for colour in squares) == targets
+
+
+def test_a_filter_decides(tmp_path, capsys):
+    dataset = Dataset.open(filter_documents.main(tmp_path / "code"))
+    reason = "custom:examples.filter_documents:is_in_force"
+    assert dataset.manifest.ledger["documents"]["dropped"] == {reason: len(filter_documents.SUBJECTS)}
+    assert "kept 10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("Fees.\nRepealed.\nAct 1.", False),
+        ("Fees.\n[Expired]\nAct 1.", False),
+        ("Fees.\nIt was repealed.\nAct 1.", True),
+        ("Fees.\nFive for a boat.\nRepealed.\nTen for a cart.", True),  # one paragraph of it
+        ("Repealed.", True),
+    ],
+)
+def test_the_filter_looks_at_the_line_below_the_heading(text, stays):
+    batch = pa.record_batch({"text": pa.array([text], pa.large_string())})
+    assert filter_documents.is_in_force(batch).to_pylist() == [stays]
