@@ -54,8 +54,8 @@ def read_items(settings: DecontaminateSettings) -> Items:
     names: list[str] = []
     texts: list[str] = []
     files: list[int] = []
-    for number, pattern in enumerate(settings.against):
-        found, _ = expand(pattern, number)
+    for pattern in settings.against:
+        found, _ = expand(pattern, ASSET)
         for file in found:
             before = len(texts)
             texts.extend(_items(_read(file.path), file.path))

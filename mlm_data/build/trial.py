@@ -87,7 +87,7 @@ def read_document(path: str, config: BuildConfig, number: int, format_: str | No
     settings = config.inputs[number].model_copy(update=update)
     inputs = tuple(settings if i == number else item for i, item in enumerate(config.inputs))
     own = config.model_copy(update={"inputs": inputs})
-    found, _ = expand(path, number)
+    found, _ = expand(path, "the file")
     file = identify(settings, number, found[0].relative, found[0], by_content=False)
     piece = whole_file(replace(file, identity=""))  # it is read at once: nothing to compare it with
     place = 0

@@ -35,13 +35,15 @@ class Found:
     info: pyarrow.fs.FileInfo
 
 
-def expand(pattern: str, number: int) -> tuple[list[Found], list[str]]:
+def expand(pattern: str, setting: str) -> tuple[list[Found], list[str]]:
     """The files that a glob names, with their paths below its static part, in order; and warnings.
+
+    `setting` is the name of what holds the glob, for messages.
 
     Raises:
         InputError: no file matches, or the place can't be looked at.
     """
-    place = f"inputs.{number}.path: {pattern}"
+    place = f"{setting}: {pattern}"
     warnings: list[str] = []
     try:
         scheme, separator, name = pattern.rpartition("://")

@@ -28,7 +28,7 @@ def find_files(config: BuildConfig) -> tuple[list[InputFile], list[str]]:
     warnings: list[str] = []
     for number, settings in enumerate(config.inputs):
         check_encoding(settings.encoding)
-        items, more = expand(settings.path, number)
+        items, more = expand(settings.path, f"inputs.{number}.path")
         warnings += more
         for item in items:
             source = f"{settings.name}/{item.relative}" if settings.name else item.relative

@@ -22,7 +22,7 @@ def tree(tmp_path):
 
 def names(pattern):
     """What a glob finds; there must be no warning."""
-    found, warnings = expand(str(pattern), 0)
+    found, warnings = expand(str(pattern), "inputs.0.path")
     assert warnings == []
     return [item.relative for item in found]
 
@@ -44,7 +44,7 @@ def test_a_link_to_a_file_is_a_file(tree):
 def test_a_circle_ends_and_is_named(tree, target):
     (tree / "tree/law").unlink()
     (tree / "tree/own/again").symlink_to(target)
-    found, warnings = expand(str(tree / "tree/**"), 0)
+    found, warnings = expand(str(tree / "tree/**"), "inputs.0.path")
     mine = [item.relative for item in found if "elsewhere" not in item.relative]
     assert mine == ["own/a.txt"]
     assert len(warnings) == 1
@@ -59,7 +59,7 @@ def test_links_to_each_other_end(tree):
         (tree / f"many/{i}/{i}.txt").write_text("text")
         for j in range(10):
             (tree / f"many/{i}/to{j}").symlink_to(f"../{j}")
-    found, warnings = expand(str(tree / "many/**"), 0)
+    found, warnings = expand(str(tree / "many/**"), "inputs.0.path")
     assert [item.relative for item in found] == [f"{i}/{i}.txt" for i in range(10)]
     assert len(warnings) == find.MAX_WARNINGS + 1
     assert warnings[-1].endswith("80 more links and folders left out")
@@ -68,7 +68,7 @@ def test_links_to_each_other_end(tree):
 def test_a_folder_is_read_under_its_own_name_whichever_comes_first(tree):
     (tree / "tree/aaa").symlink_to("own")
     (tree / "tree/zzz").symlink_to("own")
-    found, warnings = expand(str(tree / "tree/**"), 0)
+    found, warnings = expand(str(tree / "tree/**"), "inputs.0.path")
     assert [item.relative for item in found] == ["law/b.txt", "law/deep/c.txt", "own/a.txt"]
     assert warnings == [
         f"{tree}/tree/{name}: the same folder as {tree}/tree/own, by a link; read once, as the latter"
@@ -80,7 +80,7 @@ def test_a_folder_is_read_under_its_own_name_whichever_comes_first(tree):
 @pytest.mark.parametrize("target", ["nowhere", "loop.txt"])
 def test_a_link_that_leads_nowhere_is_named(tree, pattern, target):
     (tree / "tree/own/loop.txt").symlink_to(target)
-    found, warnings = expand(str(tree / pattern), 0)
+    found, warnings = expand(str(tree / pattern), "inputs.0.path")
     assert "own/a.txt".endswith(found[-1].relative)
     assert warnings == [f"{tree}/tree/own/loop.txt: a link to {target}, which is not there; left out"]
 
@@ -96,7 +96,7 @@ def test_a_link_that_no_glob_asks_for_is_nobodys_business(tree):
 def test_a_path_that_is_a_dead_link(tree):
     (tree / "dead.txt").symlink_to("nowhere")
     with pytest.raises(InputError, match=r"dead\.txt: a link to nowhere, which is not there"):
-        expand(str(tree / "dead.txt"), 3)
+        expand(str(tree / "dead.txt"), "inputs.3.path")
 
 
 def test_a_folder_that_can_not_be_listed_is_named(tree):
@@ -125,13 +125,13 @@ def test_a_path_that_exists_wins_over_its_reading_as_a_glob(tmp_path):
     assert names(tmp_path / "data [v2]/**") == ["a.jsonl", "b?.jsonl", "bc.jsonl"]
     assert names(tmp_path / "data [v23]/*.jsonl") == ["data 2/y.jsonl", "data v/x.jsonl"]
     with pytest.raises(InputError, match=r"data \[v2\] is a folder: write .*data \[v2\]/\*\* for all files in it"):
-        expand(str(tmp_path / "data [v2]"), 0)
+        expand(str(tmp_path / "data [v2]"), "inputs.0.path")
 
 
 def test_a_folder_as_written_in_a_uri(tmp_path):
     (tmp_path / "data [v2]").mkdir()
     (tmp_path / "data [v2]/a.jsonl").write_text("{}")
-    found, _ = expand(f"file://{tmp_path}/data [v2]/*.jsonl", 0)
+    found, _ = expand(f"file://{tmp_path}/data [v2]/*.jsonl", "inputs.0.path")
     assert [item.relative for item in found] == ["a.jsonl"]
     assert os.path.basename(found[0].path) == "a.jsonl"
 
@@ -139,4 +139,4 @@ def test_a_folder_as_written_in_a_uri(tmp_path):
 def test_no_file_matches_tells_what_was_left_out(tree):
     (tree / "tree/own/dead.md").symlink_to("nowhere")
     with pytest.raises(InputError, match=r"no file matches; .*dead\.md: a link to nowhere"):
-        expand(str(tree / "tree/own/*.md"), 0)
+        expand(str(tree / "tree/own/*.md"), "inputs.0.path")
