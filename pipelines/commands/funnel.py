@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BY = ("input", "language", "reason")
 MOST_EXAMPLES = 5  # a build keeps no more of an input and reason
 HEAD_CHARS = 160  # of an example
+MOST_GROUPS = 20  # of `mixing`, the largest
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -243,11 +244,14 @@ def _show_mixing(manifest: "Manifest", terminal: "Terminal") -> None:
     after = sum(group["tokens"] * group["weight"] for group in groups)
     terminal.say()
     lines = table("", "tokens", "share before", "weight", "share after", title="mixing")
-    for group in groups:
+    ordered = sorted(groups, key=lambda group: (-group["tokens"], group["group"]))
+    for group in ordered[:MOST_GROUPS]:
         share = group["tokens"] * group["weight"] / max(1, after)
         cells = (f"{group['tokens']:,}", f"{group['tokens'] / max(1, before):.1%}", f"{group['weight']:.3g}")
         lines.add_row(Text(group["group"]), *cells, f"{share:.1%}")
     terminal.print(lines)
+    if len(groups) > MOST_GROUPS:
+        terminal.say(f"and {len(groups) - MOST_GROUPS} smaller groups: all are in the manifest's ledger", style="dim")
 
 
 def summary(manifest: "Manifest") -> dict[str, Any]:
