@@ -2,7 +2,7 @@
 
 The mix: paragraphs of English books, of which a third stand there four times with a few words left out; above each a
 menu as pages have it; German and French novels; pages of the web with all their tags. Held out: other paragraphs of the
-books. One tokenizer, trained on the mix. Raw: exact copies are dropped, nothing else. Curated: English only, boilerplate
+books. One tokenizer, trained on the mix. Raw: exact copies are dropped, no more. Curated: English only, boilerplate
 lines cut, near duplicates dropped, two presets. Prints the difference with its interval; asserts nothing.
 """
 
