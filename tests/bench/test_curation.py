@@ -15,7 +15,7 @@ from tests.bench.report import show
 
 pytestmark = [pytest.mark.bench, pytest.mark.corpora]
 
-ROUNDS = 3
+ROUNDS = 2
 BYTES = 24 << 20
 QUALITY = ["gopher_repetition", "gopher_quality", "c4", "fineweb"]
 CLEAN = {"languages": {"keep": "all"}, "privacy": ["email", "ip", "phone", "iban"]}
