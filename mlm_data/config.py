@@ -231,6 +231,8 @@ class PackSettings(Settings):
 class MaskSettings(Settings):
     """How each plane hides tokens. Rates count in millionths, so that floor(rate * n) is exact."""
 
+    YOUNGER = frozenset({"seed"})
+
     planes: int = Field(default=4, ge=1, le=1024)
     """Training masks stored beside the tokens; epoch e reads plane e mod K. Have about as many as you train epochs.
     1,024 at most, as the format has it."""
@@ -254,6 +256,9 @@ class MaskSettings(Settings):
 
     markers: bool = False
     """Whether `tokenizer.markers` may be targets, too."""
+
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """Of the masks alone. None: the build's `seed`. `premask remask --seed` sets it: other masks, the same split."""
 
     @field_validator("rate")
     @classmethod
@@ -442,8 +447,6 @@ def semantic(config: BuildConfig, assets: Iterable[tuple[str, str]] = ()) -> dic
         del full["tokenizer"]["train"]["strip_accents"], full["tokenizer"]["train"]["coverage"]
     if not full["tokenizer"]["markers"]:
         del full["tokenizer"]["markers"]
-    if not full["mask"]["markers"]:
-        del full["mask"]["markers"]
     for name, path in (("domains", "drop"), ("classifier", "path"), ("languages", "path")):
         if name in full["clean"]:
             del full["clean"][name][path]
@@ -451,6 +454,19 @@ def semantic(config: BuildConfig, assets: Iterable[tuple[str, str]] = ()) -> dic
         del full["decontaminate"]["against"]
     if found := dict(assets):
         full["assets"] = found
-    full["pack"]["max_segments"] = config.pack.segments_per_row
-    full["mask"]["rate"] = list(config.mask.rates)
+    full["pack"] = semantic_pack(config.pack)
+    full["mask"] = semantic_mask(config.mask)
+    return full
+
+
+def semantic_pack(settings: PackSettings) -> dict[str, Any]:
+    """`pack` in a semantic configuration: defaults that depend on the length are worked out."""
+    return settings.model_dump(mode="json") | {"max_segments": settings.segments_per_row}
+
+
+def semantic_mask(settings: MaskSettings) -> dict[str, Any]:
+    """`mask` in a semantic configuration: one rate for each plane; what came later is left out at its default."""
+    full = settings.model_dump(mode="json") | {"rate": list(settings.rates)}
+    if not settings.markers:
+        del full["markers"]
     return full

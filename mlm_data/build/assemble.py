@@ -24,16 +24,13 @@ from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.unknown import Unknown, count_unknown
 from mlm_data.duplicates.clusters import EDGE, Edges
 from mlm_data.duplicates.decontaminate import MATCH, Matches
-from mlm_data.errors import BuildError
-from mlm_data.rows.audit_counts import AuditCounts, count_shard, source_groups
-from mlm_data.rows.masking import draw_plane
-from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
-from mlm_data.rows.row_rules import add_content, document_problems, row_problems
+from mlm_data.rows.audit_counts import AuditCounts
+from mlm_data.rows.packing import PackingStatistics
 from mlm_data.rows.unicode_scripts import SCRIPTS
+from mlm_data.shards.assemble import AssembledShard, assemble_shard
 from mlm_data.shards.format import SPLITS, VALIDATION, documents_schema
 from mlm_data.shards.planes import planes_of
-from mlm_data.shards.writer import ShardRecord, SignaturesRecord, write_shard, write_signatures
-from mlm_data.types import Rows
+from mlm_data.shards.writer import SignaturesRecord, write_signatures
 
 MAX_SHARD_TOKENS = 2**25  # a unit of one huge compressed file gives several shards, each of at most 64 MiB of ids
 MAX_COPY = np.iinfo(np.int16).max  # what the documents file can hold; later copies all count as this one
@@ -100,6 +97,8 @@ def assemble_unit(
                 shard.record.num_tokens - shard.record.num_segments * context.reference().roles.num_specials
             )
             truncated += shard.num_truncated
+            assert shard.audit is not None, "it was drawn here"
+            assert shard.packing is not None, "it was packed here"
             audits[split] = audits[split] + shard.audit if split in audits else shard.audit
             packings[split] = packings[split] + shard.packing if split in packings else shard.packing
     ledger = Ledger(
@@ -265,83 +264,29 @@ def _examples(
     return choose_examples(examples)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Shard:
-    record: ShardRecord
-    audit: AuditCounts
-    packing: PackingStatistics
-    num_truncated: int
-
-
 def _write_shard(
     table: pa.Table, selection: Selection, part: np.ndarray, split: str, prepared: PreparedUnit, context: Context
-) -> _Shard:
-    config, reference = context.config, context.reference()
-    length, limit = config.pack.sequence_length, config.pack.segments_per_row
+) -> AssembledShard:
+    config = context.config
     chosen = table.take(pa.array(selection.kept[part])).combine_chunks()
     ids, offsets = _flatten(chosen.column("tokens"))
     word_starts, _ = _flatten(chosen.column("word_starts"))
-    segments = cut_documents(
-        offsets,
-        word_starts,
-        capacity=length - reference.roles.num_specials,
-        long_documents=config.pack.long_documents,
-    )
-    lengths = segments.length + np.int32(reference.roles.num_specials)
-    packing = pack(lengths, sequence_length=length, max_segments=limit)
-    rows = fill_rows(ids, offsets, word_starts, segments, packing, sequence_length=length, roles=reference.roles)
     num_tokens = np.diff(offsets).astype(np.int32)
-    _check_rules(rows, num_tokens, split, prepared, context)
-    documents = _documents(chosen, selection.copy[part], num_tokens, prepared.sources, context)
-    planes = {
-        name: draw_plane(
-            rows,
-            document_ids(chosen),
-            selection.copy[part],
-            plane,
-            roles=reference.roles,
-            vocab_size=reference.vocab_size,
-            never_targets=reference.never_targets,
-            random_ids=reference.random_ids,
-        )
-        for name, plane in planes_of(split, config.mask, config.seed).items()
-    }
-    audit = count_shard(
-        rows,
-        planes,
-        planes_of(split, config.mask, config.seed),
-        vocabulary=context.vocabulary(),
-        sources=source_groups(prepared.sources)[chosen.column("source").to_numpy()],
-    )
-    record = write_shard(
+    return assemble_shard(
         context.folder,
         split=split,
         unit=prepared.unit,
-        rows=rows,
-        planes=planes,
-        documents=documents,
+        documents=_documents(chosen, selection.copy[part], num_tokens, prepared.sources, context),
+        ids=ids,
+        offsets=offsets.astype(np.int64, copy=False),
+        word_starts=word_starts,
+        settings=config.pack,
+        planes=planes_of(split, config.mask, config.seed),
+        reference=context.reference(),
+        vocabulary=context.vocabulary(),
         compression=config.compression,
+        where=prepared.sources[0],
     )
-    return _Shard(
-        record=record,
-        audit=audit,
-        packing=statistics(lengths, packing, sequence_length=length, max_segments=limit),
-        num_truncated=segments.num_truncated_tokens,
-    )
-
-
-def _check_rules(rows: Rows, num_tokens: np.ndarray, split: str, prepared: PreparedUnit, context: Context) -> None:
-    """The rules by which `verify` will judge these rows, before anybody can see them."""
-    reference = context.reference()
-    content = np.zeros(len(num_tokens), np.int64)
-    add_content(content, rows, reference.roles)
-    is_whole = context.config.pack.long_documents == "split"
-    problems = [
-        *row_problems(rows, num_tokens, roles=reference.roles, vocab_size=reference.vocab_size),
-        *document_problems(content, num_tokens, is_whole=is_whole),
-    ]
-    if problems:
-        raise BuildError(f"{prepared.sources[0]}: {split} rows of unit {prepared.unit} break the format: {problems[0]}")
 
 
 def _documents(

@@ -23,7 +23,7 @@ import zstandard
 
 from mlm_data.build import cache
 from mlm_data.build.assemble import Found, Selection, count_funnel, select_documents
-from mlm_data.build.context import Context, library_versions
+from mlm_data.build.context import Context
 from mlm_data.build.curate import languages_of
 from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.plan import signature_partitions
@@ -34,6 +34,7 @@ from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
 from mlm_data.curation.thresholds import KEPT, SCORE_UNIT
 from mlm_data.dataset.funnel import Funnel
+from mlm_data.dataset.gates import library_versions
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import sealed
 from mlm_data.errors import BuildError, ConfigError, StorageError

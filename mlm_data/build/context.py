@@ -1,9 +1,7 @@
 """What every worker needs to know about a build: small, and the same for all of them."""
 
-import importlib.metadata as metadata
 import threading
 from collections.abc import Hashable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from mlm_data.config import BuildConfig
@@ -100,12 +98,3 @@ class Context:
         """A tokenizer's file, and how it is read."""
         tokenizer = self.config.tokenizer
         return self.tokenizer_sha256, tokenizer.special, tokenizer.markers, self.config.mask.markers
-
-
-def library_versions() -> tuple[tuple[str, str], ...]:
-    """Versions of what a dataset's bytes depend on, and of Beam where it is installed."""
-    found = []
-    for name in ("premask", "pyarrow", "numpy", "numba", "tokenizers", "apache-beam"):
-        with suppress(metadata.PackageNotFoundError):
-            found.append((name, metadata.version(name)))
-    return tuple(found)

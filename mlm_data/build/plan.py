@@ -12,12 +12,13 @@ import rfc8785
 from mlm_data import seeds
 from mlm_data.build import cache
 from mlm_data.build.assets import find_assets
-from mlm_data.build.context import Context, library_versions
+from mlm_data.build.context import Context
 from mlm_data.build.curate import clean
 from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.split import choose_validation
 from mlm_data.build.units import Plan, plan_units
 from mlm_data.config import BuildConfig, TokenizerTraining
+from mlm_data.dataset.gates import library_versions
 from mlm_data.dataset.manifest import load_manifest, tokenizer_name
 from mlm_data.errors import InputError
 from mlm_data.hashing import hash128, hash_bytes

@@ -5,10 +5,7 @@ does not balance; an audit of the masks that fails; an empty split. A build that
 that a reader can see.
 """
 
-import datetime
 import json
-import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
@@ -19,14 +16,12 @@ from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.records import AssembledUnit
 from mlm_data.config import BuildConfig, semantic
 from mlm_data.dataset.funnel import Example, Funnel
+from mlm_data.dataset.gates import add_packings, judge_masks, side_facts
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.dataset.manifest import build_manifest, latest
+from mlm_data.dataset.manifest import build_manifest
 from mlm_data.dataset.publish import publish
 from mlm_data.dataset.unknown import Unknown
-from mlm_data.errors import BuildError, FormatError
-from mlm_data.rows.audit import judge
-from mlm_data.shards.format import SPLITS
-from mlm_data.shards.planes import planes_of
+from mlm_data.errors import BuildError
 from mlm_data.text.blocks import TRUNCATED
 
 
@@ -48,7 +43,8 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
     if problem := unknown.failure(context.config.tokenizer.max_unknown):
         raise BuildError(f"{context.config.output}: {problem}")
     funnel = with_places(sum((item.funnel for item in results), Funnel()), results, context)
-    audit = _audit(results, context)
+    config = context.config
+    audit = judge_masks((item.audit for item in results), config.mask, seed=config.seed, where=config.output)
     reference = context.reference()
     roles = reference.roles
     manifest, files = build_manifest(
@@ -62,7 +58,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
         signatures=[item.signatures for item in results if item.signatures],
         ledger=ledger,
         audit=audit,
-        packing=_packing(results),
+        packing=add_packings(item.packing for item in results),
         unknown=unknown,
         funnel=funnel,
         reports=_reports(context),
@@ -136,29 +132,6 @@ def _first(quarantine: Sequence[Mapping[str, Any]]) -> str:
     return f"the first: {first['source']} at {first['offset']}: {first['reason']} {first['detail']}".rstrip()
 
 
-def _audit(results: Sequence[AssembledUnit], context: Context) -> dict[str, Any]:
-    outcome: dict[str, Any] = {}
-    for split in SPLITS:
-        counts = [item.audit[split] for item in results if split in item.audit]
-        if not counts:
-            continue
-        report = judge(sum(counts[1:], counts[0]), planes_of(split, context.config.mask, context.config.seed))
-        if report.failures:
-            raise BuildError(f"{context.config.output}: the audit of the masks failed ({split}): {report.failures[0]}")
-        outcome[split] = {"warnings": list(report.warnings), "table": list(report.table)}
-    return outcome
-
-
-def _packing(results: Sequence[AssembledUnit]) -> dict[str, Any]:
-    totals = {}
-    for split in SPLITS:
-        parts = [item.packing[split] for item in results if split in item.packing]
-        if parts:
-            total = sum(parts[1:], parts[0])
-            totals[split] = total.to_dict() | {"fullness": round(total.fullness, 6)}
-    return totals
-
-
 def read_quarantine(results: Sequence[UnitResult], context: Context) -> Iterator[Mapping[str, Any]]:
     """All that was quarantined in the units, in reading order."""
     for item in results:
@@ -203,17 +176,5 @@ def _attachments(quarantine: Sequence[Mapping[str, Any]], funnel: Funnel) -> dic
 
 
 def _side(digest: str, context: Context) -> dict[str, Any]:
-    try:
-        parent = latest(context.folder)
-    except FormatError:
-        parent = None
-    return {
-        "parent": parent if parent != digest else None,
-        "name": context.config.name,
-        "published": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "host": platform.node(),
-        "process": os.getpid(),
-        "python": platform.python_version(),
-        "versions": dict(context.versions),
-        "inputs": [item.path for item in context.config.inputs],
-    }
+    facts = side_facts(context.folder, digest, made_by="build", versions=dict(context.versions))
+    return facts | {"name": context.config.name, "inputs": [item.path for item in context.config.inputs]}

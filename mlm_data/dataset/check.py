@@ -8,7 +8,8 @@ from mlm_data.config import MaskSettings
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.verify import verify
 from mlm_data.rows.audit import judge
-from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard, source_groups
+from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard
+from mlm_data.shards.assemble import groups_of
 from mlm_data.shards.format import SPLITS
 from mlm_data.shards.planes import planes_of, vocabulary_of
 from mlm_data.shards.reader import Shard
@@ -72,9 +73,7 @@ class _Audit:
     def count(self, shard: Shard) -> None:
         """Add one shard's counts; what they say is judged at the end."""
         planes = self.planes[shard.split]
-        # A source's group may repeat for every document; its name is hashed once.
-        names = shard.documents["source"].combine_chunks()
-        groups = source_groups(names.dictionary.to_pylist())[names.indices.to_numpy()]
+        groups = groups_of(shard.documents)
         masks = {name: shard.masks(name) for name in planes}
         for number, rows in enumerate(shard.rows):
             counts = count_shard(

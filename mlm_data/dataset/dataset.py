@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -120,7 +121,7 @@ class Dataset:
 
     def shard(self, split: str, index: int) -> Shard:
         """A shard by its number in the split."""
-        lines = self.files.slice(int(self._shards[split][0][index]), 3).to_pylist()
+        lines = self.lines(split, index)
         files = {line["kind"]: ShardFiles(line["name"], line["num_bytes"], line["num_rows"]) for line in lines}
         return Shard(
             self.folder,
@@ -131,6 +132,10 @@ class Dataset:
             vocab_size=self.manifest.vocab_size,
             sequence_length=self.manifest.sequence_length,
         )
+
+    def lines(self, split: str, index: int) -> list[dict[str, Any]]:
+        """What the file table says of a shard's rows, masks and documents."""
+        return self.files.slice(int(self._shards[split][0][index]), 3).to_pylist()
 
     def planes(self, split: str) -> list[str]:
         """Names of a split's planes."""

@@ -1,15 +1,18 @@
 """Make a version visible: what it is made of first, then its manifest, then LATEST."""
 
+import contextlib
+import fcntl
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from mlm_data.dataset.manifest import LATEST, Manifest, sealed, version_names
+from mlm_data.dataset.manifest import LATEST, Manifest, latest, sealed, version_names
 from mlm_data.errors import StorageError
 from mlm_data.shards import format as fmt
-from mlm_data.stores.folder import Folder
+from mlm_data.stores.folder import Folder, explain
 
 OURS = frozenset({LATEST, "versions", "tokenizer", "work", *fmt.KINDS})  # what a dataset's folder may hold
 
@@ -22,10 +25,14 @@ def publish(
     tokenizer: bytes,
     side: Mapping[str, Any],
     attachments: Mapping[str, bytes] | None = None,
+    expected: str | None = None,
 ) -> None:
     """Make a version visible: its files first, then LATEST.
 
     Publishing a digest that is there already is a success that changes nothing but LATEST.
+
+    On a local disk only one process at a time is in here. In a bucket the last one wins, and both versions stay
+    readable.
 
     Args:
         folder: the dataset, with every file that `files` names.
@@ -35,12 +42,33 @@ def publish(
         side: facts that the digest must not depend on: parent, times, versions of premask and libraries, host.
         attachments: further files of this version by the end of their names: `quarantine.jsonl` becomes
             `versions/<digest>.quarantine.jsonl`; the side file vouches for them.
+        expected: the version that must still be the current one, because the new one was made from it; None: whichever
+            is current, the new one takes its place.
 
     Raises:
-        StorageError: if the folder holds something else, or can't be written.
+        StorageError: if the folder holds something else, can't be written, or has another current version than
+            `expected`; nothing is visible then.
     """
     check_output(folder)
     folder.flush()  # the shards, before anything names them
+    with _alone(folder):
+        current = latest(folder) if expected is not None else None
+        if current not in {expected, manifest.digest}:
+            raise StorageError(
+                f"{folder.location}: {current and current[:16]} was published in the meantime, and nothing is changed: "
+                "start the command again"
+            )
+        _write(folder, manifest, files, tokenizer, side, attachments or {})
+
+
+def _write(
+    folder: Folder,
+    manifest: Manifest,
+    files: pa.Table,
+    tokenizer: bytes,
+    side: Mapping[str, Any],
+    attachments: Mapping[str, bytes],
+) -> None:
     names = version_names(manifest)
     if not folder.exists(names["manifest"]):
         sha = hashlib.sha256(tokenizer).hexdigest()
@@ -52,16 +80,35 @@ def publish(
             writer.write_table(files)
         table, text = sink.getvalue().to_pybytes(), manifest.to_bytes()
         folder.write(names["files"], table)
-        for name, data in (attachments or {}).items():
+        for name, data in attachments.items():
             folder.write(f"versions/{manifest.digest}.{name}", data)
         vouched = {
             "files_sha256": hashlib.sha256(table).hexdigest(),
             "manifest_sha256": hashlib.sha256(text).hexdigest(),
-            "attachments": {name: hashlib.sha256(data).hexdigest() for name, data in (attachments or {}).items()},
+            "attachments": {name: hashlib.sha256(data).hexdigest() for name, data in attachments.items()},
         }
         folder.write(names["side"], sealed({**side, **vouched}))
         folder.write(names["manifest"], text)  # last of the four: where it is, the others are
     folder.write(LATEST, f"{manifest.digest}\n".encode())
+
+
+@contextlib.contextmanager
+def _alone(folder: Folder) -> Iterator[None]:
+    """Wait until no other process publishes here; local disks only. The lock ends with the process that holds it."""
+    if not folder.is_local:
+        yield
+        return
+    try:
+        os.makedirs(folder.path(), exist_ok=True)
+        descriptor = os.open(folder.path(), os.O_RDONLY)
+    except OSError as error:
+        raise explain(error, folder.location, "write") from error
+    try:
+        with contextlib.suppress(OSError):  # file systems without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_output(folder: Folder) -> None:

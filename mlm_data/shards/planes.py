@@ -8,9 +8,13 @@ from mlm_data.tokens.reference import Reference
 
 
 def planes_of(split: str, settings: MaskSettings, seed: int) -> dict[str, Plane]:
-    """The planes of a split by name: 0 to K - 1 for training, one evaluation plane for validation."""
+    """The planes of a split by name: 0 to K - 1 for training, one evaluation plane for validation.
+
+    `seed` is the build's; a seed of the masks goes before it.
+    """
     if split == TRAIN:
-        return {str(plane.index): plane for plane in training_planes(settings, seed)}
+        own = seed if settings.seed is None else settings.seed
+        return {str(plane.index): plane for plane in training_planes(settings, own)}
     return {"evaluation": evaluation_plane(rate=EVALUATION_RATE, seed=EVALUATION_SEED)}
 
 

@@ -48,6 +48,10 @@ class Shard:
         self._folder, self._length = folder, sequence_length
         self._tokens = fmt.token_type(vocab_size)
 
+    @property
+    def sequence_length(self) -> int:
+        return self._length
+
     @cached_property
     def rows(self) -> tuple[Rows, ...]:
         """The rows in record batches of `BATCH_ROWS`.

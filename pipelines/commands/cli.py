@@ -14,6 +14,7 @@ from pipelines.commands import (
     init,
     inspect,
     plan,
+    remask,
     thresholds,
     tokenizer,
     try_,
@@ -22,7 +23,7 @@ from pipelines.commands import (
 
 PROGRAM = "premask"
 DESCRIPTION = "Raw text to statically masked Arrow datasets for masked-language-model pretraining."
-MODULES = (init, plan, thresholds, try_, clean, tokenizer, build, verify, inspect, funnel, demo_corpus, demo)
+MODULES = (init, plan, thresholds, try_, clean, tokenizer, build, verify, inspect, funnel, remask, demo_corpus, demo)
 COMMANDS = tuple(module.COMMAND for module in MODULES)
 
 

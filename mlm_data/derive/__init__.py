@@ -1,0 +1,1 @@
+"""Versions from versions: no text is read, and nothing is tokenized."""

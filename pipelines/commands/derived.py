@@ -1,0 +1,49 @@
+"""What the commands that make versions from versions show."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from mlm_data.dataset.manifest import Manifest
+
+
+@contextlib.contextmanager
+def progress_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error; yields a function to be told (shards done, all shards)."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from mlm_data.console import Terminal
+
+    columns = TextColumn(verb), BarColumn(), TextColumn("{task.completed} of {task.total} shards")
+    with Progress(*columns, console=Terminal(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def say_version(parent: Manifest, manifest: Manifest, location: str, *, as_json: bool) -> None:
+    """Which version there is now, and what it holds."""
+    from mlm_data.console import Terminal, shown
+
+    terminal, masks = Terminal(), manifest.config["mask"]
+    if as_json:
+        terminal.data(
+            {
+                "digest": manifest.digest,
+                "parent": parent.digest,
+                "is_new": manifest.digest != parent.digest,
+                "sequence_length": manifest.sequence_length,
+                "rows": {split: facts["num_rows"] for split, facts in manifest.splits.items()},
+                "mask": dict(masks),
+            }
+        )
+        return
+    if manifest.digest == parent.digest:
+        terminal.say(f"{shown(location)}: nothing would change: this is version {manifest.digest[:16]} already")
+        return
+    rates = sorted(set(masks["rate"]), reverse=True)
+    terminal.say(f"digest {manifest.digest}", style="bold")
+    terminal.say(
+        f"rows of {manifest.sequence_length}: {manifest.splits['train']['num_rows']:,} for training, "
+        f"{manifest.splits['validation']['num_rows']:,} for validation; {manifest.num_planes} planes: {masks['kind']}, "
+        f"rates {', '.join(f'{rate:g}' for rate in rates)}"
+    )
+    terminal.say(f"made from {parent.digest[:16]}, which stays readable")
