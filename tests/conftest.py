@@ -7,7 +7,7 @@ import pytest
 
 from tests import shapes
 
-shapes.install(["mlm_data", "pipelines", "trainer"])
+shapes.install(["mlm_data", "pipelines", "trainer", "premask"])
 
 ROOT = Path(__file__).resolve().parent.parent
 

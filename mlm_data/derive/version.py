@@ -27,7 +27,8 @@ from mlm_data.shards.assemble import AssembledShard
 from mlm_data.shards.reader import Shard
 from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 ACCOUNTS = frozenset(
     {"bytes", "documents", "tokens", "unknown", "funnel"}
 )  # in a ledger; what else is there is reports

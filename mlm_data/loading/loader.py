@@ -102,9 +102,14 @@ class Loader:
         """Where the stream is, as plain types; batches made ahead but not given out don't count."""
         return {**self._settings, "rows_consumed": self.rows_consumed}
 
-    def batch_at(self, first_row: int) -> Batch:
-        """This rank's batch of the step that begins at a row of the stream. Moves nothing."""
-        return self._stream.batch(first_row)
+    def batch_at(self, first_row: int, end: int | None = None) -> Batch:
+        """This rank's batch of the step that begins at a row of the stream. Moves nothing.
+
+        Args:
+            first_row: of the step of all ranks.
+            end: rows of the stream from here on are left out; empty rows take their places.
+        """
+        return self._stream.batch(first_row, end)
 
     def documents_between(self, first_row: int, num_rows: int) -> pa.Table:
         """Which documents were in these rows of the stream, and which bytes made them.
@@ -194,9 +199,13 @@ class _Stream:
         self._rank, self._batch_rows = rank, batch_rows
         self._lock = threading.Lock()
 
-    def batch(self, first: int) -> Batch:
+    def batch(self, first: int, end: int | None = None) -> Batch:
+        first += self._rank * self._batch_rows
+        count = self._batch_rows if end is None else min(self._batch_rows, max(0, end - first))
         with self._lock:
-            epochs, shards, rows = self.order.take(first + self._rank * self._batch_rows, self._batch_rows)
+            if not count:
+                return self.maker.make(np.zeros(0, np.int32), np.zeros(0, np.int32), [])
+            epochs, shards, rows = self.order.take(first, count)
             return self.maker.make(shards, rows, self._parts(epochs))
 
     def open_ahead(self, first: int) -> None:
