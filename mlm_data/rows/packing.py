@@ -31,7 +31,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
+from mlm_data.errors import FormatError
 from mlm_data.kernels import kernel, read_only
+from mlm_data.rows.arrays import row_arrays
 from mlm_data.types import Roles, Rows, TokenIds
 
 MIN_PIECE = 32  # tokens: a shorter last piece has too little context to learn from
@@ -209,6 +211,35 @@ def fill_rows(
         segment_starts=segments.start[packing.order],
         word_starts=bits,
     )
+
+
+def take_out(
+    rows: Rows,
+    offsets: Int64[np.ndarray, " documents+1"],
+    ids: TokenIds,
+    word_starts: Bool[np.ndarray, " tokens"],
+    *,
+    roles: Roles,
+) -> None:
+    """The inverse of `fill_rows`: copy what rows hold of each document to its places in a buffer of all documents.
+
+    Args:
+        rows: any rows of a shard; all of them fill the buffer, if no document was truncated.
+        offsets: document d gets ids[offsets[d]:offsets[d + 1]].
+        ids: filled where these rows hold a token.
+        word_starts: likewise: True where a token begins a word.
+        roles: of the tokenizer; tells whether segments begin with [CLS] and end with [SEP].
+
+    Raises:
+        FormatError: if a segment doesn't fit its row or its document.
+    """
+    if ids.size != offsets[-1] or word_starts.size != ids.size or rows.segment_offsets[-1] > rows.segment_lengths.size:
+        raise ValueError(f"{ids.size} places for {offsets[-1]} tokens (a bug of the caller)")
+    bad = _take_out(
+        row_arrays(rows), read_only(offsets), np.int64(roles.cls >= 0), np.int64(roles.sep >= 0), ids, word_starts
+    )
+    if bad >= 0:
+        raise FormatError(f"row {bad}: a segment doesn't fit its row or its document: run premask verify")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -475,3 +506,29 @@ def _fill(ids, offsets, word_starts, document, start, length, order, row_offsets
             for bit in range(8):
                 packed |= flags[8 * byte + bit] << np.uint8(bit)
             line[byte] = packed
+
+
+@kernel
+def _take_out(rows, offsets, has_cls, has_sep, ids, word_starts):
+    """Copy each segment's content to its place in its document; returns the first row that breaks a bound, or -1."""
+    tokens, segment_offsets, segment_lengths, segment_documents, segment_starts, bits = rows
+    num_rows, length = tokens.shape
+    num_documents = offsets.size - 1
+    for row in range(num_rows):
+        line, marks = tokens[row], bits[row]
+        at = np.int64(0)
+        for s in range(segment_offsets[row], segment_offsets[row + 1]):
+            size = np.int64(segment_lengths[s]) - has_cls - has_sep
+            d = np.int64(segment_documents[s])
+            if size < 0 or at + segment_lengths[s] > length or d < 0 or d >= num_documents:
+                return row
+            target = offsets[d] + segment_starts[s]
+            if segment_starts[s] < 0 or target + size > offsets[d + 1]:
+                return row
+            content = at + has_cls
+            for j in range(size):
+                place = content + j
+                ids[target + j] = line[place]
+                word_starts[target + j] = (marks[place >> 3] >> np.uint8(place & 7)) & np.uint8(1)
+            at += segment_lengths[s]
+    return -1

@@ -18,7 +18,7 @@ from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard, sou
 from mlm_data.rows.masking import Plane, PlaneMasks, draw_plane
 from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
 from mlm_data.rows.row_rules import add_content, document_problems, row_problems
-from mlm_data.shards.writer import ShardRecord, write_shard
+from mlm_data.shards.writer import FileRecord, ShardRecord, write_shard
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import Reference
 from mlm_data.types import Rows, TokenIds
@@ -52,6 +52,7 @@ def assemble_shard(
     vocabulary: Vocabulary,
     compression: str,
     where: str,
+    documents_file: FileRecord | None = None,
 ) -> AssembledShard:
     """Pack documents into the rows of one shard, mask them and write them.
 
@@ -69,6 +70,7 @@ def assemble_shard(
         vocabulary: what the audit knows of its ids.
         compression: of the files.
         where: what the documents came from, for messages.
+        documents_file: of the documents, where another version has the same; None: they are written.
 
     Raises:
         BuildError: if the rows break the format (a bug).
@@ -86,7 +88,14 @@ def assemble_shard(
     masks = draw_planes(rows, documents, planes, reference)
     audit = count_shard(rows, masks, planes, vocabulary=vocabulary, sources=groups_of(documents))
     record = write_shard(
-        folder, split=split, unit=unit, rows=rows, planes=masks, documents=documents, compression=compression
+        folder,
+        split=split,
+        unit=unit,
+        rows=rows,
+        planes=masks,
+        documents=documents,
+        documents_file=documents_file,
+        compression=compression,
     )
     return AssembledShard(
         record=record,

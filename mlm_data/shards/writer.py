@@ -82,6 +82,7 @@ def write_shard(
     rows: Rows,
     planes: Mapping[str, PlaneMasks],
     documents: pa.Table,
+    documents_file: FileRecord | None = None,
     compression: str = "none",
 ) -> ShardRecord:
     """Write the three files of one shard and return what the manifest needs.
@@ -93,6 +94,7 @@ def write_shard(
         rows: may be none, where no document of the shard has a token.
         planes: masks by plane name, as `format.plane_names` gives them for the split.
         documents: `format.documents_schema` columns first; others may follow.
+        documents_file: where they lie already, as another version of the dataset has the same; None: they are written.
         compression: `none`, `zstd` or `lz4`; only `none` can be memory-mapped.
 
     Raises:
@@ -107,12 +109,14 @@ def write_shard(
     tables = {
         fmt.ROWS: rows_table(rows),
         fmt.MASKS: masks_table(rows, planes),
-        fmt.DOCUMENTS: documents.replace_schema_metadata(None).unify_dictionaries().combine_chunks(),
     }
+    if documents_file is None:
+        tables[fmt.DOCUMENTS] = documents.replace_schema_metadata(None).unify_dictionaries().combine_chunks()
+    files = [write_table(folder, kind, table, compression=compression) for kind, table in tables.items()]
     return ShardRecord(
         split=split,
         unit=unit,
-        files=tuple(write_table(folder, kind, table, compression=compression) for kind, table in tables.items()),
+        files=tuple(files if documents_file is None else [*files, documents_file]),
         num_rows=len(rows),
         num_tokens=int(rows.segment_lengths.sum(dtype=np.int64)),
         num_segments=int(rows.segment_lengths.size),

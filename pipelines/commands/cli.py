@@ -15,6 +15,7 @@ from pipelines.commands import (
     inspect,
     plan,
     remask,
+    repack,
     thresholds,
     tokenizer,
     try_,
@@ -23,7 +24,24 @@ from pipelines.commands import (
 
 PROGRAM = "premask"
 DESCRIPTION = "Raw text to statically masked Arrow datasets for masked-language-model pretraining."
-MODULES = (init, plan, thresholds, try_, clean, tokenizer, build, verify, inspect, funnel, remask, demo_corpus, demo)
+MODULES = (
+    init, plan, thresholds, try_, clean, tokenizer, build, verify, inspect, funnel, remask, repack, demo_corpus, demo,
+)  # fmt: skip
+    init,
+    plan,
+    thresholds,
+    try_,
+    clean,
+    tokenizer,
+    build,
+    verify,
+    inspect,
+    funnel,
+    remask,
+    repack,
+    demo_corpus,
+    demo,
+)
 COMMANDS = tuple(module.COMMAND for module in MODULES)
 
 

@@ -40,3 +40,10 @@ def test_remask(dataset, capsys):
 def test_what_can_not_be_right(dataset, capsys, words, problem):
     assert cli.main(["remask", dataset, *words]) == 2
     assert problem in capsys.readouterr().err
+
+
+def test_repack(dataset, capsys):
+    assert cli.main(["repack", dataset, "--length", "128", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sequence_length"] == 128
+    assert cli.main(["repack", dataset, "--length", "100"]) == 2
+    assert "must be a multiple of 8" in capsys.readouterr().err
