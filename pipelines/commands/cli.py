@@ -25,8 +25,6 @@ from pipelines.commands import (
 PROGRAM = "premask"
 DESCRIPTION = "Raw text to statically masked Arrow datasets for masked-language-model pretraining."
 MODULES = (
-    init, plan, thresholds, try_, clean, tokenizer, build, verify, inspect, funnel, remask, repack, demo_corpus, demo,
-)  # fmt: skip
     init,
     plan,
     thresholds,
