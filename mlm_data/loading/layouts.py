@@ -45,3 +45,24 @@ def segment_mask(batch: Batch, *, length: int) -> Bool[np.ndarray, "B 1 L L"]:
     """True where two places of a row are in one segment: the block-diagonal mask. B * L * L bytes."""
     ids = segment_ids(batch, length=length)
     return (ids[:, :, None] == ids[:, None, :])[:, None]
+
+
+def pieces(batch: Batch, *, length: int, pad: int) -> dict[str, Int64[np.ndarray, "pieces L"]]:
+    """The fields of `padded`, each piece of a document in a row of its own; how many there are differs by batch.
+
+    For models that take neither borders nor a mask of four axes. A short piece costs as much as a long one.
+    """
+    ids, labels = batch.input_ids, labels_of(batch)
+    starts, sizes = batch.cu_seqlens[:-1], np.diff(batch.cu_seqlens)
+    is_piece = sizes > 0
+    is_piece[is_piece] = ids[starts[is_piece]] != pad  # padding is a segment, too
+    starts, sizes = starts[is_piece], sizes[is_piece]
+    place = np.arange(length)
+    inside = place < sizes[:, None]
+    index = np.minimum(starts[:, None] + place, ids.size - 1)
+    return {
+        "input_ids": np.where(inside, ids[index], pad).astype(np.int64),
+        "attention_mask": inside.astype(np.int64),
+        "labels": np.where(inside, labels[index], IGNORED),
+        "position_ids": np.where(inside, place, 0),
+    }

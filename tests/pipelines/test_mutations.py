@@ -9,6 +9,7 @@ import pytest
 from mlm_data.build import assemble
 from mlm_data.build.prepare import open_prepared
 from mlm_data.rows.masking import draw_plane
+from mlm_data.shards import assemble as shards
 from pipelines.commands.cli import main
 from tests.pipelines.small_corpus import settings, write_jsonl
 
@@ -26,7 +27,7 @@ def config(tmp_path_factory):
 
 def build_with(config, monkeypatch, capsys, draw) -> str:
     """Build with another drawing of planes; it must fail, and say why in one line."""
-    monkeypatch.setattr(assemble, "draw_plane", draw)
+    monkeypatch.setattr(shards, "draw_plane", draw)
     folder = config.parent
     output = folder / f"out-{draw.__name__}"
     capsys.readouterr()

@@ -1,6 +1,6 @@
 """Batches for other trainers: the loader's labels place by place, whatever the layout; no row lost, none twice."""
 
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -78,6 +78,26 @@ def test_flat_and_flash_hold_the_same(ds):
     assert flash["max_length_q"] == L
 
 
+def test_pieces_stand_alone(ds):
+    """Each piece of a document with its labels, in the order of the rows."""
+    for square, alone in zip(
+        take(ds.torch(batch_rows=8, epochs=1), 7), ds.torch(batch_rows=8, epochs=1, layout="pieces"), strict=True
+    ):
+        wanted = []
+        for row in range(8):
+            used = int(square["attention_mask"][row].sum())
+            borders = [*torch.nonzero(square["position_ids"][row][:used] == 0)[:, 0].tolist(), used]
+            wanted += [(row, slice(*pair)) for pair in pairwise(borders)]
+        assert alone["input_ids"].shape == (len(wanted), L)
+        for piece, (row, part) in enumerate(wanted):
+            size = part.stop - part.start
+            assert alone["attention_mask"][piece].tolist() == [1] * size + [0] * (L - size)
+            for name, rest in (("input_ids", ROLES.pad), ("labels", -100), ("position_ids", 0)):
+                assert alone[name][piece].tolist() == square[name][row, part].tolist() + [rest] * (L - size), name
+    one_by_one = list(ds.torch(batch_rows=None, epochs=1, layout="pieces"))
+    assert len(one_by_one) == ds.manifest.splits["train"]["num_segments"]
+
+
 def test_a_plane_by_number_stays(ds):
     first, second = (take(ds.torch(batch_rows=10, plane=plane, epochs=1), 9) for plane in (0, 1))
     assert len(first) == len(second) == 5
@@ -134,11 +154,12 @@ def test_a_state_goes_on_where_it_was(ds):
             again.load_state_dict(broken)
 
 
-def test_a_state_in_the_middle_of_single_rows(ds):
-    wanted = [row["input_ids"] for row in take(ds.torch(batch_rows=None), 100)]
-    stream = ds.torch(batch_rows=None)
+@pytest.mark.parametrize("layout", ["padded", "pieces"])
+def test_a_state_in_the_middle_of_single_rows(ds, layout):
+    wanted = [row["input_ids"] for row in take(ds.torch(batch_rows=None, layout=layout), 100)]
+    stream = ds.torch(batch_rows=None, layout=layout)
     take(stream, 45)
-    again = ds.torch(batch_rows=None)
+    again = ds.torch(batch_rows=None, layout=layout)
     again.load_state_dict(stream.state_dict())
     assert torch.equal(torch.stack([row["input_ids"] for row in take(again, 55)]), torch.stack(wanted[45:]))
 
@@ -155,6 +176,7 @@ def test_what_can_not_be_right(ds):
         {"layout": "round"},
         {"attention": "none"},
         {"layout": "flat", "batch_rows": None},
+        {"layout": "pieces", "attention": "segment"},
         {"epochs": 0},
         {"plane": 7},
         {"batch_rows": 0},

@@ -4,6 +4,8 @@ What they hold, all int64 unless said otherwise, of B rows of L places (T = B * 
 
     padded   input_ids, attention_mask, labels, position_ids [B, L]; with attention="segment" attention_mask is float32
              [B, 1, L, L], 0 inside a segment and the lowest number elsewhere, as HF's models add it to the scores
+    pieces   input_ids, attention_mask, labels, position_ids [N, L]: each of the N pieces of documents that B packed
+             rows hold in a row of its own
     flat     input_ids, labels, position_ids [T], cu_seqlens int32 [S + 1], max_seqlen
     flash    input_ids, labels, position_ids [1, T], cu_seq_lens_q and _k int32 [S + 1], max_length_q and _k
 
@@ -25,12 +27,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import CheckpointError, ConfigError
 from mlm_data.loading.batches import Batch
-from mlm_data.loading.layouts import labels_of, padded, segment_mask
+from mlm_data.loading.layouts import labels_of, padded, pieces, segment_mask
 from mlm_data.loading.loader import Loader
 from mlm_data.stores.folder import Folder
 
 CHUNK_ROWS = 32  # made at once where single rows are given out
-LAYOUTS = ("padded", "flat", "flash")
+LAYOUTS = ("padded", "pieces", "flat", "flash")
 ATTENTIONS = ("row", "segment")
 
 
@@ -55,8 +57,10 @@ class MaskedBatches(IterableDataset):
         for name, value, known in (("layout", layout, LAYOUTS), ("attention", attention, ATTENTIONS)):
             if value not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-        if layout != "padded" and (batch_rows is None or attention != "row"):
-            raise ConfigError("single rows (batch_rows=None) and attention='segment' are for layout='padded'")
+        if layout != "padded" and attention != "row":
+            raise ConfigError("attention='segment' is for layout='padded': no other layout needs it")
+        if layout not in {"padded", "pieces"} and batch_rows is None:
+            raise ConfigError("single rows (batch_rows=None) are for layout='padded' and 'pieces'")
         if epochs is not None and epochs < 1:
             raise ConfigError(f"epochs must be at least 1, or None for an endless stream, got {epochs}")
         self._rank, self._world_size = _ranks(rank, world_size)
@@ -76,7 +80,8 @@ class MaskedBatches(IterableDataset):
         self._loader: Loader | None = None
         self.num_rows = dataset.num_rows(split)
         self._epochs = epochs
-        self._first, self._given = 0, 0  # row of the stream where steps begin; what this copy has given out since
+        self._first = 0  # row of the stream where steps begin
+        self._given = (0, 0)  # steps of this copy that are done since, and what it has given out of the next
         self._worker: tuple[int, int] | None = None  # that gave it out, and how many there were
         Loader(dataset, **self._loading).close()  # what can't be right is told now; no shard is opened
 
@@ -90,30 +95,30 @@ class MaskedBatches(IterableDataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Begin at the first row of an epoch. With `epochs=1`: call it before each, as trainers do."""
-        self._first, self._given = epoch * self.num_rows, 0
+        self._first, self._given = epoch * self.num_rows, (0, 0)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         info = get_worker_info()
         worker = (info.id, info.num_workers) if info else (0, 1)
-        if self._given and worker != self._worker:
+        if self._given != (0, 0) and worker != self._worker:
             raise CheckpointError(
                 f"the state is of worker {self._worker}, this is worker {worker} (number, of how many): "
                 "go on with as many workers"
             )
-        self._worker, start = worker, self._given
+        self._worker = worker
         end = None if self._epochs is None else (self._first // self.num_rows + self._epochs) * self.num_rows
-        per_chunk = CHUNK_ROWS if self._one_by_one else 1
-        chunk, inside = divmod(start, per_chunk)
         while True:
-            first = self._first + (chunk * worker[1] + worker[0]) * self.step_rows
+            steps, inside = self._given
+            first = self._first + (steps * worker[1] + worker[0]) * self.step_rows
             if end is not None and first >= end:
                 break
             items = self._items(first, end)
-            for item in items[inside:]:
-                self._given += 1
-                yield item
-            self._given, chunk, inside = (chunk + 1) * per_chunk, chunk + 1, 0
-        self._given = 0
+            for number in range(inside, len(items)):
+                self._given = (steps, number + 1) if number + 1 < len(items) else (steps + 1, 0)
+                yield items[number]
+            if inside >= len(items):  # a step that holds nothing for this rank
+                self._given = (steps + 1, 0)
+        self._given = (0, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Where this copy of the dataset is, as plain values.
@@ -122,9 +127,10 @@ class MaskedBatches(IterableDataset):
         such as torchdata's, gathers them. With torch's own, note the steps that you have taken, and ask `state_at`.
         """
         worker, workers = self._worker or (0, 1)
-        if workers == 1 and not self._one_by_one:
-            return self.state_at(0) | {"rows_consumed": self._first + self._given * self.step_rows}
-        return self.state_at(0) | {"given": self._given, "worker": worker, "num_workers": workers}
+        steps, inside = self._given
+        if workers == 1 and inside == 0:
+            return self.state_at(steps)
+        return self.state_at(0) | {"given": [steps, inside], "worker": worker, "num_workers": workers}
 
     def state_at(self, steps: int) -> dict[str, Any]:
         """The state after so many steps from where this dataset began, whatever the number of workers."""
@@ -133,7 +139,7 @@ class MaskedBatches(IterableDataset):
             "split": self._loading["split"],
             "seed": self._loading["seed"],
             "rows_consumed": self._first + steps * self.step_rows,
-            "given": 0,
+            "given": [0, 0],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -147,8 +153,9 @@ class MaskedBatches(IterableDataset):
                 raise CheckpointError(f"the state has no {name!r}: it is damaged")
             if value is not None and state[name] != value:
                 raise CheckpointError(f"{name} is {value!r}, the state has {state[name]!r}")
-        self._first, self._given = int(state["rows_consumed"]), int(state["given"])
-        self._worker = (state["worker"], state["num_workers"]) if self._given else None
+        steps, inside = state["given"]
+        self._first, self._given = int(state["rows_consumed"]), (int(steps), int(inside))
+        self._worker = (state["worker"], state["num_workers"]) if self._given != (0, 0) else None
 
     def _items(self, first: int, end: int | None) -> list[dict[str, Any]]:
         """The batch of a step, or its rows one by one."""
@@ -158,12 +165,14 @@ class MaskedBatches(IterableDataset):
         tensors = self._lay_out(batch)
         if not self._one_by_one:
             return [tensors]
-        count = int((batch.rows >= 0).sum())
+        count = int((batch.rows >= 0).sum()) if self._layout == "padded" else tensors["input_ids"].shape[0]
         return [{name: tensor[row] for name, tensor in tensors.items()} for row in range(count)]
 
     def _lay_out(self, batch: Batch) -> dict[str, Any]:
-        if self._layout == "padded":
-            arrays = padded(batch, length=self._length, pad=self._pad)
+        is_square = self._layout in {"padded", "pieces"}
+        if is_square:
+            lay_out = padded if self._layout == "padded" else pieces
+            arrays = lay_out(batch, length=self._length, pad=self._pad)
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             if self._attention == "segment":
                 allowed = torch.from_numpy(segment_mask(batch, length=self._length))
@@ -177,7 +186,7 @@ class MaskedBatches(IterableDataset):
             }
         if self._offset:
             tensors["position_ids"] += self._offset
-        if self._layout == "padded":
+        if is_square:
             return tensors
         borders = torch.from_numpy(batch.cu_seqlens)
         if self._layout == "flat":

@@ -76,7 +76,7 @@ class OpenDataset:
         *,
         split: str = TRAIN,
         plane: int | Literal["epoch"] = "epoch",
-        layout: Literal["padded", "flat", "flash"] = "padded",
+        layout: Literal["padded", "pieces", "flat", "flash"] = "padded",
         batch_rows: int | None = 32,
         attention: Literal["row", "segment"] = "row",
         epochs: int | None = None,
@@ -90,8 +90,8 @@ class OpenDataset:
         Args:
             split: whose rows.
             plane: `epoch`: epoch e reads plane e mod K; a number: that plane in every epoch.
-            layout: `padded`: B rows of L places; `flat`: one line of B * L places; `flash`: the same as HF's flash path
-                takes it.
+            layout: `padded`: B rows of L places; `pieces`: each piece of a document in a row of its own; `flat`: one
+                line of B * L places; `flash`: the same as HF's flash path takes it.
             batch_rows: B, of this rank. Such batches are whole: give a DataLoader `batch_size=None`. None: single rows,
                 for trainers that make batches themselves, such as HF's.
             attention: of `padded`: `row`: tokens see all tokens of their row; `segment`: only those of their own
