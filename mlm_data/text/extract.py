@@ -27,7 +27,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +91,19 @@ def extract_pages(pages: Sequence[bytes], extractor: str, limits: Limits = LIMIT
     """
     texts = []
     with _borrow(extractor, limits) as worker:
-        for page in pages:
-            why = _over_limits(page, limits)
-            texts.append(Extracted(text=strip(page), stripped=why) if why else worker.extract(page))
+        over = _over_limits(pages[0], limits) if pages else ""
+        for place, page in enumerate(pages):
+            ahead: list[str] = []  # the next page is measured while this one is extracted
+
+            def look_ahead(following: Sequence[bytes] = pages[place + 1 : place + 2], ahead: list[str] = ahead) -> None:
+                ahead += [_over_limits(one, limits) for one in following if not ahead]
+
+            if over:
+                texts.append(Extracted(text=strip(page), stripped=over))
+            else:
+                texts.append(worker.extract(page, look_ahead))
+            look_ahead()
+            over = ahead[0] if ahead else ""
     return texts
 
 
@@ -111,9 +121,10 @@ class _Worker:
         self._extractor, self._limits = extractor, limits
         self._process: subprocess.Popen[bytes] | None = None
 
-    def extract(self, page: bytes) -> Extracted:
+    def extract(self, page: bytes, meanwhile: Callable[[], None]) -> Extracted:
+        """The text of a page; `meanwhile` is called while the process works."""
         for _ in range(2):  # a process may be killed for another's memory; twice in a row it is the page
-            answer = self._ask(page)
+            answer = self._ask(page, meanwhile)
             if answer is not None:
                 return answer
             code = self.close()
@@ -140,16 +151,18 @@ class _Worker:
         finally:
             process.stdout.close()
 
-    def _ask(self, page: bytes) -> Extracted | None:
+    def _ask(self, page: bytes, meanwhile: Callable[[], None]) -> Extracted | None:
         """What the process answers; None if it dies of it."""
         process = self._process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(LENGTH.pack(len(page)) + page)
+            process.stdin.write(LENGTH.pack(len(page)))
+            process.stdin.write(page)
             process.stdin.flush()
         except OSError:
             return None
+        meanwhile()
         if not select.select([process.stdout], [], [], self._limits.cpu_seconds * WALL_PER_CPU)[0]:
             process.kill()
             return None
