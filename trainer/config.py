@@ -176,7 +176,7 @@ class RunSettings(Settings):
     """The recipe that the other settings start from: `tiny`, `small`, `base`, `large` or `adapt`."""
 
     data: str
-    """A dataset's folder, or `folder@digest` for one version of it."""
+    """A dataset's folder; `folder@v1.2` or `folder@3f9a1c` for the version with this tag or digest."""
 
     out: str
     """The run's folder. Started again with the same folder, the run goes on."""

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from mlm_data.config import MaskSettings
 from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.names import find_version
 from mlm_data.dataset.verify import verify
 from mlm_data.rows.audit import judge
 from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard
@@ -13,7 +14,6 @@ from mlm_data.shards.assemble import groups_of
 from mlm_data.shards.format import SPLITS
 from mlm_data.shards.planes import planes_of, vocabulary_of
 from mlm_data.shards.reader import Shard
-from mlm_data.stores.folder import Folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,14 @@ class Checked:
 
 
 def check_dataset(path: str, *, progress: Callable[[int, int], None] | None = None) -> Checked:
-    """Verify a dataset's current version and judge its masks.
+    """Verify a version and judge its masks.
+
+    Args:
+        path: the dataset's folder or URI, with a version's name or without: `books@v1.2`.
+        progress: called with (bytes done, bytes in all).
 
     Raises:
+        ConfigError: if no version has this name.
         FormatError: if the folder is no dataset, or of a newer format.
     """
     audits: list[_Audit] = []
@@ -44,7 +49,8 @@ def check_dataset(path: str, *, progress: Callable[[int, int], None] | None = No
         audits.append(_Audit(dataset))
         return audits[0].count
 
-    report = verify(Folder(path), progress=progress, on_shard=audit_of)
+    folder, digest = find_version(path)
+    report = verify(folder, digest, progress=progress, on_shard=audit_of)
     reports = [judge(counts, audit.planes[split]) for audit in audits for split, counts in audit.counts.items()]
     return Checked(
         digest=report.digest,

@@ -10,6 +10,7 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from mlm_data.dataset.manifest import Manifest, load_files, load_manifest, version_names
+from mlm_data.dataset.names import find_version
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
@@ -62,12 +63,23 @@ class Dataset:
 
     @classmethod
     def open(cls, path: str | Path | Folder, digest: str | None = None) -> "Dataset":
-        """Open the current version, or the one with this digest.
+        """Open a version.
+
+        Args:
+            path: the dataset's folder or URI, alone for the current version, or with a version's name: `books@v1.2`,
+                `books@3f9a1c` (see `names`).
+            digest: of the version; then `path` is a folder, whatever it looks like.
 
         Raises:
+            ConfigError: if no version has this name.
             FormatError: if there is none, it is damaged, or its format is newer than this premask.
         """
-        folder = path if isinstance(path, Folder) else Folder(path)
+        if isinstance(path, Folder):
+            folder = path
+        elif digest is not None:
+            folder = Folder(path)
+        else:
+            folder, digest = find_version(path)
         manifest = load_manifest(folder, digest)
         return cls(folder, manifest, load_files(folder, manifest))
 

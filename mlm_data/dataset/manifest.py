@@ -264,10 +264,18 @@ def latest(folder: Folder) -> str | None:
     """
     if not folder.exists(LATEST):
         return None
-    text = folder.read(LATEST)
-    digest = text.decode("ascii", "replace").removesuffix("\n")
+    return read_digest(folder, LATEST, remedy="restore it from the names in versions/")
+
+
+def read_digest(folder: Folder, name: str, *, remedy: str) -> str:
+    """The digest that a file of one line holds: LATEST, or a tag.
+
+    Raises:
+        FormatError: if it holds something else; `remedy` says what to do then.
+    """
+    digest = folder.read(name).decode("ascii", "replace").removesuffix("\n")
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
-        raise FormatError(f"{folder.location}/{LATEST}: not a digest: restore it from the names in versions/")
+        raise FormatError(f"{folder.location}/{name}: not a digest: {remedy}")
     return digest
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from mlm_data.dataset.manifest import LATEST, Manifest, latest, sealed, version_names
+from mlm_data.dataset.names import TAGS
 from mlm_data.errors import StorageError
 from mlm_data.shards import format as fmt
 from mlm_data.stores.folder import Folder, explain
 
-OURS = frozenset({LATEST, "versions", "tokenizer", "work", *fmt.KINDS})  # what a dataset's folder may hold
+OURS = frozenset({LATEST, TAGS, "versions", "tokenizer", "work", *fmt.KINDS})  # what a dataset's folder may hold
 
 
 def publish(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlm_data.command import Command
+from pipelines.commands.options import add_dataset
 
 if TYPE_CHECKING:
     from mlm_data.console import Terminal
@@ -21,7 +22,7 @@ MOST_GROUPS = 20  # of `mixing`, the largest
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", help="the dataset's folder")
+    add_dataset(parser)
     parser.add_argument(
         "--by",
         nargs="+",
@@ -44,11 +45,9 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.console import Terminal
     from mlm_data.dataset.examples import load_examples
     from mlm_data.dataset.funnel import choose_examples
-    from mlm_data.dataset.manifest import load_manifest
-    from mlm_data.stores.folder import Folder
+    from mlm_data.dataset.names import open_version
 
-    folder, terminal = Folder(options.dataset), Terminal()
-    manifest = load_manifest(folder)
+    (folder, manifest), terminal = open_version(options.dataset), Terminal()
     by = tuple(dict.fromkeys(options.by or ("input", "reason")))
     examples = choose_examples(load_examples(folder, manifest), options.examples) if options.examples else ()
     if options.json:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlm_data.command import Command
+from pipelines.commands.options import add_dataset
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", help="the dataset's folder")
+    add_dataset(parser)
     parser.add_argument("--row", type=int, default=None, metavar="N", help="which row of the split")
     parser.add_argument("--split", choices=["train", "validation"], default="train", help="(default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print it as JSON")

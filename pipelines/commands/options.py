@@ -12,6 +12,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """A version of a dataset."""
+    parser.add_argument("dataset", help="the dataset's folder; folder@v1.2 or folder@3f9a1c for another version")
+
+
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """How many threads."""
     cores = os.cpu_count() or 1

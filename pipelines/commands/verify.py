@@ -3,10 +3,11 @@
 import argparse
 
 from mlm_data.command import Command
+from pipelines.commands.options import add_dataset
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", help="the dataset's folder")
+    add_dataset(parser)
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 

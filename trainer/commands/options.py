@@ -18,7 +18,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     """The settings of a run: a file, a recipe, and what overrides them."""
     parser.add_argument("file", nargs="?", help="a YAML file with the run's settings")
     parser.add_argument("--recipe", metavar="NAME", help="tiny (default), small, base, large, or adapt")
-    parser.add_argument("--data", metavar="DATASET", help="the dataset's folder, or folder@digest")
+    parser.add_argument(
+        "--data", metavar="DATASET", help="the dataset's folder; folder@v1.2 or folder@3f9a1c for another version"
+    )
     parser.add_argument("--out", metavar="RUN", help="the run's folder")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="override, e.g. batch_rows=16"

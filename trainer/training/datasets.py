@@ -3,6 +3,7 @@
 import os
 
 from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.names import split_name
 from mlm_data.errors import ConfigError
 from mlm_data.shards.format import TRAIN
 from trainer.config import RunSettings
@@ -11,24 +12,21 @@ MAX_IDS = 2**21 - 1
 
 
 def open_dataset(location: str) -> Dataset:
-    """Open `folder` or `folder@digest`.
+    """Open `folder`, `folder@tag` or `folder@digest`.
 
     Raises:
         FormatError: as `Dataset.open`.
-        ConfigError: if there is no such folder.
+        ConfigError: if there is no such folder, or no version has this name.
     """
-    folder, at, digest = location.rpartition("@")
-    if not at or "/" in digest or len(digest) != 64:
-        folder, digest = location, ""
+    folder, _ = split_name(location)
     if "://" not in folder and not os.path.isdir(folder):
         raise ConfigError(f"data: {folder}: no such folder: build a dataset with `premask build`, or name another")
-    return Dataset.open(folder, digest or None)
+    return Dataset.open(location)
 
 
 def pinned(location: str, digest: str) -> str:
     """The location of one version, whichever version the location itself names."""
-    folder, at, named = location.rpartition("@")
-    return f"{folder if at and len(named) == 64 and '/' not in named else location}@{digest}"
+    return f"{split_name(location)[0]}@{digest}"
 
 
 def check_fit(dataset: Dataset, settings: RunSettings, *, world: int = 1) -> None:
