@@ -17,32 +17,32 @@ one and m times in the other is paired min(n, m) times. A trace, ids in capitals
 
 Files that both versions have hold the same documents: they are not read, and leave the pairs as they are.
 
-Own ids are compared by a hash of 128 bits, which is no protection from somebody who forges them.
-
-Cost: one sort by three keys a round, over both versions: about 1 s a million documents of each, and 150 bytes for each
-of them. No loop in Python over documents.
+Cost: a sort of 64-bit hashes over both versions, and smaller ones of what it leaves. No loop in Python over documents.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int32, Int64, Integer, UInt64
+from jaxtyping import Bool, Int32, Int64, UInt64
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.manifest import Manifest
 from mlm_data.errors import FormatError
-from mlm_data.hashing import hash128, ids_from_arrow
+from mlm_data.hashing import ids_from_arrow
 from mlm_data.shards import format as fmt
+from mlm_data.shards.reader import column_names, read_batches
+from mlm_data.stores.folder import Folder
 
 ADDED, REMOVED, CHANGED, MOVED = "added", "removed", "changed", "moved"
 FATES = (ADDED, REMOVED, CHANGED, MOVED)
 OWN_ID = "id_field"
+PARTS = 16  # of the documents by their ids, one sorted after the other: memory for a sixteenth of them
 
-Pairs = tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]
+Pairs = tuple[np.ndarray, np.ndarray]  # int64 places in the older and in the newer version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,47 +110,80 @@ def diff(older: Dataset, newer: Dataset) -> Diff:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DocumentsFile:
+    """A documents file; it is opened for a column at a time, so that none of it stays in memory."""
+
+    folder: Folder
+    name: str
+    num_bytes: int
+    num_rows: int
+
+    def read(self, *columns: str) -> pa.Table:
+        """Some columns, checked; of the optional own ids nulls where the file has none.
+
+        Raises:
+            FormatError: if the file is damaged, or lacks a column.
+        """
+        where = f"{self.folder.location}/{self.name}"
+        there = column_names(self.folder, self.name)
+        wanted = [name for name in columns if name != OWN_ID or name in there]
+        schema = fmt.documents_schema(has_id_field=True)
+        batches = read_batches(self.folder, self.name, self.num_bytes, columns=wanted) if wanted else []
+        table = pa.Table.from_batches(batches, None if batches else pa.schema([schema.field(name) for name in wanted]))
+        try:
+            table.validate(full=True)
+        except pa.ArrowException as error:
+            raise FormatError(f"{where}: {str(error).splitlines()[0]}: run premask verify") from error
+        for name in wanted:
+            if table.schema.field(name).type != schema.field(name).type:
+                raise FormatError(f"{where}: column {name} is no {schema.field(name).type}: run premask verify")
+            if name != OWN_ID and table[name].null_count:
+                raise FormatError(f"{where}: column {name} holds nulls: run premask verify")
+        if wanted and table.num_rows != self.num_rows:
+            raise FormatError(
+                f"{where}: has {table.num_rows} rows, the manifest says {self.num_rows}: run premask verify"
+            )
+        nulls = pa.chunked_array([pa.nulls(self.num_rows, pa.string())])
+        return pa.table({name: table[name] if name in wanted else nulls for name in columns})
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Documents:
     """The documents of some shards as columns; `sources` count in names that both sides share."""
 
-    tables: tuple[pa.Table, ...]  # memory-mapped where the disk is local
-    starts: Int64[np.ndarray, " tables+1"]  # first document of each table
+    files: tuple[DocumentsFile, ...]
+    starts: Int64[np.ndarray, " files+1"]  # first document of each file
     ids: UInt64[np.ndarray, " documents 2"]
     sources: Int32[np.ndarray, " documents"]
     num_tokens: Int32[np.ndarray, " documents"]
 
-    def own_ids(
-        self, places: Int64[np.ndarray, " places"]
-    ) -> tuple[Int64[np.ndarray, " named"], UInt64[np.ndarray, " named 2"]]:
-        """Those of some documents, ascending, that have an id of their own, and its hash."""
-        named, hashes = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.uint64)]
+    def own_ids(self, places: Int64[np.ndarray, " places"]) -> tuple[Int64[np.ndarray, " named"], list[pa.Array]]:
+        """Those of some documents, ascending, that have an id of their own, and these ids."""
+        named, ids = [np.zeros(0, np.int64)], []
         for number, part in self._shares(places):
-            table = self.tables[number]
-            if part.size and OWN_ID in table.schema.names:
-                values = table[OWN_ID].take(pa.array(part - self.starts[number]))
-                there = np.asarray(values.is_valid())
-                named.append(part[there])
-                hashes.append(hash128(values.drop_null().cast(pa.large_binary()).combine_chunks()))
-        return np.concatenate(named), np.concatenate(hashes)
+            values = self.files[number].read(OWN_ID)[OWN_ID].take(pa.array(part - self.starts[number]))
+            named.append(part[np.asarray(values.is_valid(), bool)])
+            ids += values.drop_null().cast(pa.large_string()).chunks
+        return np.concatenate(named), ids
 
     def places(self, at: Int64[np.ndarray, " places"]) -> Iterator[dict[str, Any]]:
         """id, source, offset and own id of some documents, in the order that they are asked for."""
         order = np.argsort(at, kind="stable")
         found: list[dict[str, Any]] = [{}] * at.size
+        first = 0
         for number, part in self._shares(at[order]):
-            if part.size:
-                table = self.tables[number]
-                names = [name for name in ("id", "source", "offset", OWN_ID) if name in table.schema.names]
-                first = int(np.searchsorted(at[order], part[0]))
-                lines = table.select(names).take(pa.array(part - self.starts[number])).to_pylist()
-                for place, line in zip(order[first : first + part.size].tolist(), lines, strict=True):
-                    found[place] = line
+            table = self.files[number].read("id", "source", "offset", OWN_ID)
+            lines = table.take(pa.array(part - self.starts[number])).to_pylist()
+            for place, line in zip(order[first : first + part.size].tolist(), lines, strict=True):
+                found[place] = line
+            first += part.size
         yield from found
 
     def _shares(self, places: Int64[np.ndarray, " places"]) -> Iterator[tuple[int, Int64[np.ndarray, " part"]]]:
+        """The files that hold any of these places, which rise, and which of them."""
         borders = np.searchsorted(places, self.starts)
-        for number in range(len(self.tables)):
+        for number in np.flatnonzero(np.diff(borders)).tolist():
             yield number, places[borders[number] : borders[number + 1]]
 
 
@@ -207,29 +240,58 @@ class Paired:
 
 def pair(older: Documents, newer: Documents, names: pa.Array) -> Paired:
     """Pair off the documents of two versions, in three rounds: see the module's docstring."""
+    # Rounds 1 and 2 at once for texts that each version has once, which are nearly all.
+    moved, lefts, rights = [], [], []
+    for part in range(PARTS):
+        mine, theirs = (np.flatnonzero(side.ids[:, 0] % np.uint64(PARTS) == part) for side in (older, newer))
+        one, two, left, right = match(older.ids[mine], newer.ids[theirs], once=True)
+        other = older.sources[mine[one]] != newer.sources[theirs[two]]
+        moved.append((mine[one[other]], theirs[two[other]]))
+        lefts.append(mine[left])
+        rights.append(theirs[right])
+    left, right = np.sort(np.concatenate(lefts)), np.sort(np.concatenate(rights))
     # Round 1: id and source; what stays the same is of no interest.
-    _, _, left, right = match(older.ids, newer.ids, older.sources, newer.sources)
+    _, _, left_of, right_of = match(older.ids[left], newer.ids[right], older.sources[left], newer.sources[right])
+    left, right = left[left_of], right[right_of]
     # Round 2: id alone.
     one, two, left_of, right_of = match(older.ids[left], newer.ids[right])
-    moved = left[one], right[two]
+    moved.append((left[one], right[two]))
     left, right = left[left_of], right[right_of]
     # Round 3: own id, of the same source first.
-    (left_named, left_own), (right_named, right_own) = older.own_ids(left), newer.own_ids(right)
+    (left_named, left_texts), (right_named, right_texts) = older.own_ids(left), newer.own_ids(right)
+    left_own, right_own = _numbered(left_texts, right_texts)
     own_sources = older.sources[left_named], newer.sources[right_named]
     one, two, left_of, right_of = match(left_own, right_own, *own_sources)
     three, four, _, _ = match(left_own[left_of], right_own[right_of])
-    before = np.concatenate([left_named[one], left_named[left_of[three]]])
-    after = np.concatenate([right_named[two], right_named[right_of[four]]])
-    order = np.argsort(after, kind="stable")
+    changed = _joined([(left_named[one], right_named[two]), (left_named[left_of[three]], right_named[right_of[four]])])
     return Paired(
         older=older,
         newer=newer,
         names=names,
-        added=np.setdiff1d(right, after, assume_unique=True),
-        removed=np.setdiff1d(left, before, assume_unique=True),
-        changed=(before[order], after[order]),
-        moved=moved,
+        added=np.setdiff1d(right, changed[1], assume_unique=True),
+        removed=np.setdiff1d(left, changed[0], assume_unique=True),
+        changed=changed,
+        moved=_joined(moved),
     )
+
+
+def _numbered(
+    one: Sequence[pa.Array], two: Sequence[pa.Array]
+) -> tuple[UInt64[np.ndarray, "one 2"], UInt64[np.ndarray, "two 2"]]:
+    """Numbers for strings, equal for equal ones, as `match` takes them."""
+    encoded = pa.chunked_array([*one, *two], pa.large_string()).dictionary_encode()  # one dictionary for all
+    codes = np.concatenate([np.zeros(0, np.int32), *(chunk.indices.to_numpy() for chunk in encoded.chunks)])
+    keys = np.zeros((codes.size, 2), np.uint64)
+    keys[:, 0] = codes
+    num = sum(map(len, one))
+    return keys[:num], keys[num:]
+
+
+def _joined(parts: Sequence[Pairs]) -> Pairs:
+    """Pairs of several rounds, by rising place in the newer version."""
+    before, after = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+    order = np.argsort(after, kind="stable")
+    return before[order], after[order]
 
 
 def match(
@@ -237,10 +299,17 @@ def match(
     two: UInt64[np.ndarray, "m 2"],
     one_groups: Int32[np.ndarray, " n"] | None = None,
     two_groups: Int32[np.ndarray, " m"] | None = None,
+    *,
+    once: bool = False,
 ) -> tuple[
     Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Int64[np.ndarray, " left"], Int64[np.ndarray, " right"]
 ]:
     """Pair places of two lists of 128-bit keys that are equal, the first with the first and so on.
+
+    Args:
+        one, two: the keys.
+        one_groups, two_groups: numbers that must be equal, too.
+        once: pair only keys that each list has once.
 
     Returns:
         The places of each pair in `one` and in `two`, by rising place in `two`; then the places that have no partner,
@@ -250,38 +319,51 @@ def match(
     >>> [part.tolist() for part in match(keys, keys[1:])]
     [[1, 0], [0, 1], [2], []]
     """
-    num = len(one)
-    keys = np.concatenate([one, two])
-    groups = None if one_groups is None or two_groups is None else np.concatenate([one_groups, two_groups])
-    # By key, then as they stand: those of `one` first. Sorts from the last key to the first, and the last two are equal
-    # for nearly all documents that have an equal first.
-    order = np.lexsort((keys[:, 1], keys[:, 0]) if groups is None else (groups, keys[:, 1], keys[:, 0]))
-    if not order.size:
-        empty = np.zeros(0, np.int64)
-        return empty, empty, empty, empty
-    is_first = np.ones(order.size, bool)
-    ordered = keys[order]
-    same = (ordered[1:] == ordered[:-1]).all(1)
-    if groups is not None:
-        same &= groups[order[1:]] == groups[order[:-1]]
-    is_first[1:] = ~same
-    run = np.cumsum(is_first) - 1
-    begin = np.flatnonzero(is_first)
+    num, total = len(one), len(one) + len(two)
+    if not total:
+        return (np.zeros(0, np.int64),) * 4
+    # By key and group, then as they stand, those of `one` first.
+    columns = [(one[:, 0], two[:, 0]), (one[:, 1], two[:, 1])]
+    if one_groups is not None and two_groups is not None:
+        columns.append((one_groups, two_groups))
+    order, is_first = _sorted(columns)
+    begin = np.flatnonzero(is_first).astype(np.int32)  # of each run of equal ones
+    run = np.cumsum(is_first, dtype=np.int32) - np.int32(1)
     is_two = order >= num
-    in_run = np.diff(np.append(begin, order.size))
-    of_two = np.bincount(run, is_two, minlength=begin.size).astype(np.int64)
-    rank = np.arange(order.size) - begin[run]
-    of_one = (in_run - of_two)[run]
-    rank[is_two] -= of_one[is_two]
-    paired = rank < np.minimum(of_one, of_two[run])
+    of_two = np.bincount(run[is_two], minlength=begin.size).astype(np.int32)
+    of_one = np.diff(begin, append=np.int32(total)) - of_two
+    pairs = np.where((of_one == 1) & (of_two == 1), 1, 0) if once else np.minimum(of_one, of_two)
+    # Place of each in its run and list: those of `two` stand behind those of `one`.
+    rank = np.arange(total, dtype=np.int32) - begin[run]
+    rank[is_two] -= of_one[run[is_two]]
+    paired = rank < pairs[run]
+    del rank, run
     left, right = order[paired & ~is_two], order[paired & is_two] - num
     by_right = np.argsort(right, kind="stable")
-    return (
-        left[by_right],
-        right[by_right],
-        np.sort(order[~paired & ~is_two]),
-        np.sort(order[~paired & is_two] - num),
-    )
+    alone, alone_two = order[~paired & ~is_two], order[~paired & is_two] - num
+    return left[by_right], right[by_right], np.sort(alone), np.sort(alone_two)
+
+
+def _sorted(
+    columns: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[Int64[np.ndarray, " items"], Bool[np.ndarray, " items"]]:
+    """A stable order of two lists together by all columns, and where in it a new combination begins.
+
+    The first column decides alone where it can: half of a 128-bit hash hardly ever says the same of two.
+    """
+    order = np.argsort(np.concatenate(columns[0]), kind="stable")
+    begins = _begins(columns[0], order)
+    if all((_begins(column, order) <= begins).all() for column in columns[1:]):
+        return order, begins
+    order = np.lexsort([np.concatenate(column) for column in reversed(columns)])
+    return order, np.logical_or.reduce([_begins(column, order) for column in columns])
+
+
+def _begins(column: tuple[np.ndarray, np.ndarray], order: Int64[np.ndarray, " items"]) -> Bool[np.ndarray, " items"]:
+    ordered = np.concatenate(column)[order]
+    begins = np.ones(order.size, bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    return begins
 
 
 def changed_settings(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -299,6 +381,7 @@ def changed_settings(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Leaves under dotted names; lists of objects are counted through, other lists are leaves."""
+    items: Iterable[tuple[Any, Any]]
     if isinstance(value, Mapping) and value:
         items = value.items()
     elif isinstance(value, list | tuple) and value and all(isinstance(inner, Mapping) for inner in value):
@@ -335,57 +418,56 @@ def _total(dataset: Dataset, name: str) -> int:
 
 def _read_both(older: Dataset, newer: Dataset) -> tuple[Documents, Documents, pa.Array]:
     """The documents of both versions without the files that they share, and the names of their sources."""
-    names = [_document_files(dataset) for dataset in (older, newer)]
-    shared = Counter(names[0]) & Counter(names[1])
-    sides = [_read(dataset, files, Counter(shared)) for dataset, files in zip((older, newer), names, strict=True)]
-    chunks = [chunk for tables in sides for table in tables for chunk in table["source"].chunks]
-    kind = pa.dictionary(pa.int32(), pa.string())
-    column = pa.chunked_array(chunks, kind).unify_dictionaries()
-    codes = [chunk.indices.to_numpy() for chunk in column.chunks]
-    vocabulary = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
-    every = np.concatenate([np.zeros(0, np.int32), *codes])
-    num = sum(table.num_rows for table in sides[0])
-    return _columns(sides[0], every[:num]), _columns(sides[1], every[num:]), vocabulary
+    every = [_files(dataset) for dataset in (older, newer)]
+    counts = [Counter(file.name for file in files) for files in every]
+    shared = counts[0] & counts[1]
+    sides = [_without(files, shared.copy()) for files in every]
+    chunks = [_sources(file) for files in sides for file in files]
+    column = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
+    codes = np.concatenate([np.zeros(0, np.int32), *(chunk.indices.to_numpy() for chunk in column.chunks)])
+    names = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
+    num = sum(file.num_rows for file in sides[0])
+    return _documents(sides[0], codes[:num]), _documents(sides[1], codes[num:]), names
 
 
-def _document_files(dataset: Dataset) -> list[str]:
-    files = dataset.files
-    return files.filter(pa.compute.equal(files["kind"], fmt.DOCUMENTS))["name"].to_pylist()
+def _files(dataset: Dataset) -> list[DocumentsFile]:
+    """The documents files of a version, train first."""
+    lines = dataset.files.filter(pa.compute.equal(dataset.files["kind"], fmt.DOCUMENTS))
+    facts = (lines[name].to_pylist() for name in ("name", "num_bytes", "num_rows"))
+    return [
+        DocumentsFile(folder=dataset.folder, name=name, num_bytes=num_bytes, num_rows=num_rows)
+        for name, num_bytes, num_rows in zip(*facts, strict=True)
+    ]
 
 
-def _read(dataset: Dataset, names: Sequence[str], shared: Counter[str]) -> list[pa.Table]:
-    """The tables of a version's documents; of a file that both versions have so many times, none."""
-    tables = []
-    places = [(split, index) for split in fmt.SPLITS for index in range(dataset.num_shards(split))]
-    for (split, index), name in zip(places, names, strict=True):
-        if shared[name]:
-            shared[name] -= 1
-            continue
-        shard = dataset.shard(split, index)
-        table = shard.documents
-        wanted = fmt.documents_schema()
-        for column in ("id", "source", "offset", "num_tokens"):
-            if column not in table.schema.names or table.schema.field(column).type != wanted.field(column).type:
-                raise FormatError(
-                    f"{shard.where(fmt.DOCUMENTS)}: no column {column} as it should be: run premask verify"
-                )
-            if table[column].null_count:
-                raise FormatError(f"{shard.where(fmt.DOCUMENTS)}: column {column} holds nulls: run premask verify")
-        tables.append(table)
-    return tables
+def _without(files: Sequence[DocumentsFile], shared: Counter[str]) -> list[DocumentsFile]:
+    """Files but those that the other version has, too, each as often as it has it."""
+    left = []
+    for file in files:
+        if shared[file.name]:
+            shared[file.name] -= 1
+        else:
+            left.append(file)
+    return left
 
 
-def _columns(tables: Sequence[pa.Table], sources: Integer[np.ndarray, " documents"]) -> Documents:
-    starts = np.cumsum([0, *(table.num_rows for table in tables)], dtype=np.int64)
-    ids = [ids_from_arrow(chunk) for table in tables for chunk in table["id"].chunks]
-    tokens = [chunk.to_numpy() for table in tables for chunk in table["num_tokens"].chunks]
-    return Documents(
-        tables=tuple(tables),
-        starts=starts,
-        ids=np.concatenate([np.zeros((0, 2), np.uint64), *ids]),
-        sources=sources.astype(np.int32, copy=False),
-        num_tokens=np.concatenate([np.zeros(0, np.int32), *tokens]),
-    )
+def _sources(file: DocumentsFile) -> pa.DictionaryArray:
+    """The sources of a file's documents, copied: nothing of the file stays mapped."""
+    column = file.read("source")["source"].unify_dictionaries()
+    codes = np.concatenate([np.zeros(0, np.int32), *(chunk.indices.to_numpy() for chunk in column.chunks)])
+    names = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(codes), names.take(pa.array(np.arange(len(names)))))
+
+
+def _documents(files: Sequence[DocumentsFile], sources: Int32[np.ndarray, " documents"]) -> Documents:
+    starts = np.cumsum([0, *(file.num_rows for file in files)], dtype=np.int64)
+    ids = np.empty((sources.size, 2), np.uint64)
+    num_tokens = np.empty(sources.size, np.int32)
+    for number, file in enumerate(files):
+        table, part = file.read("id", "num_tokens"), slice(starts[number], starts[number + 1])
+        ids[part] = np.concatenate([np.zeros((0, 2), np.uint64), *map(ids_from_arrow, table["id"].chunks)])
+        num_tokens[part] = table["num_tokens"].to_numpy()
+    return Documents(files=tuple(files), starts=starts, ids=ids, sources=sources, num_tokens=num_tokens)
 
 
 def _line(fate: str, one: Mapping[str, Any], before: tuple[str, str, int] | None = None) -> Line:

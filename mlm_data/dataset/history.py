@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mlm_data.dataset.manifest import latest, load_manifest, load_side
 from mlm_data.dataset.names import tags, versions
@@ -76,9 +75,9 @@ def _entry(folder: Folder, digest: str, is_current: bool, names: tuple[str, ...]
 
 def _depth(digest: str, found: Mapping[str, Entry]) -> int:
     """How many ancestors a version has in the folder; a circle, which only a forger makes, ends."""
-    seen: set[Any] = {digest}
+    seen = {digest}
     parent = found[digest].parent
-    while parent in found and parent not in seen:
+    while parent is not None and parent in found and parent not in seen:
         seen.add(parent)
         parent = found[parent].parent
     return len(seen) - 1

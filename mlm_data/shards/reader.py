@@ -146,6 +146,24 @@ def read_batches(
             raise FormatError(f"{where}: damaged: {str(error).splitlines()[0]}: run premask verify") from error
 
 
+def column_names(folder: Folder, name: str) -> list[str]:
+    """The columns of an IPC file or stream, from its schema alone.
+
+    Raises:
+        FormatError: if it is missing or damaged.
+    """
+    where = f"{folder.location}/{name}"
+    if not folder.exists(name):
+        raise FormatError(f"{where}: missing: run premask verify")
+    with folder.open(name) as stream:
+        try:
+            is_file = stream.read(len(fmt.FILE_MAGIC)) == fmt.FILE_MAGIC
+            stream.seek(0)
+            return (pa.ipc.open_file if is_file else pa.ipc.open_stream)(stream).schema.names
+        except (pa.ArrowException, OSError) as error:
+            raise FormatError(f"{where}: damaged: {str(error).splitlines()[0]}: run premask verify") from error
+
+
 def _decode(stream: pa.NativeFile, columns: Sequence[str] | None, *, is_mapped: bool) -> list[pa.RecordBatch]:
     is_file = stream.read(len(fmt.FILE_MAGIC)) == fmt.FILE_MAGIC
     open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream

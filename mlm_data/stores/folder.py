@@ -143,6 +143,20 @@ class Folder:
             raise explain(error, f"{self.location}/{folder}".rstrip("/"), "list") from error
         return sorted(name for name in found if not name.startswith(TEMPORARY))
 
+    def walk(self) -> list[tuple[str, pyarrow.fs.FileInfo]]:
+        """Name and facts of every file in the folder and below, temporary ones too, sorted by name.
+
+        Raises:
+            StorageError: if the place can't be listed.
+        """
+        selector = pyarrow.fs.FileSelector(self.path(), recursive=True, allow_not_found=True)
+        try:
+            found = [info for info in self._fs.get_file_info(selector) if info.type == pyarrow.fs.FileType.File]
+        except OSError as error:
+            raise explain(error, self.location, "list") from error
+        skipped = len(self.path().rstrip("/")) + 1
+        return sorted(((info.path[skipped:], info) for info in found), key=lambda pair: pair[0])
+
     def open(self, name: str) -> pa.NativeFile:
         """A random-access reader; memory-mapped where the disk is local."""
         try:

@@ -73,8 +73,8 @@ def show(found: "Diff", terminal: "Terminal") -> None:
         for name, fates in ordered[:MOST_SOURCES]:
             lines.add_row(shown(name), *(f"{fates[fate].documents:,}" if fate in fates else "" for fate in SIGNS))
         terminal.print(lines)
-        if rest := len(ordered) - MOST_SOURCES:
-            terminal.say(f"and {rest:,} more sources: --json has all" if rest > 0 else "")
+        if len(ordered) > MOST_SOURCES:
+            terminal.say(f"and {len(ordered) - MOST_SOURCES:,} more sources: --json has all")
     if found.languages:
         terminal.say()
         lines = table("language", "before", "after", title="kept by language")

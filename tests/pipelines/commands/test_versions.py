@@ -1,0 +1,99 @@
+"""Commands that name and compare versions."""
+
+import json
+
+import pytest
+
+from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.names import versions
+from mlm_data.stores.folder import Folder
+from pipelines.commands.cli import main
+from tests.pipelines.small_corpus import settings, text, write_jsonl
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Two versions: the second has ten other documents, one text that was changed, and another rate."""
+    folder = tmp_path_factory.mktemp("versions")
+    write_jsonl(folder / "in/a.jsonl", range(40))
+    write_jsonl(folder / "in/b\x1b[31m.jsonl", range(100, 110))
+    values = settings(folder, inputs=[{"path": str(folder / "in/*.jsonl"), "id_field": "url"}])
+    (folder / "premask.yaml").write_text(json.dumps(values))
+    assert main(["build", str(folder / "premask.yaml")]) == 0
+    assert main(["tag", str(folder / "out"), "v1"]) == 0
+    lines = (folder / "in/a.jsonl").read_text().splitlines()
+    other = json.loads(lines[7]) | {"text": text(900)}
+    (folder / "in/a.jsonl").write_text("\n".join([*lines[:7], json.dumps(other), *lines[8:]]) + "\n")
+    write_jsonl(folder / "in/b\x1b[31m.jsonl", range(105, 115))
+    assert main(["build", str(folder / "premask.yaml"), "--set", "mask.rate=0.2"]) == 0
+    assert main(["tag", str(folder / "out"), "v2"]) == 0
+    return folder / "out"
+
+
+def answer(capsys, *argv, code=0):
+    capsys.readouterr()
+    assert main([str(word) for word in argv]) == code
+    return capsys.readouterr()
+
+
+def test_the_log_has_a_line_for_each_version(dataset, capsys):
+    out = answer(capsys, "log", dataset).out
+    assert [name in out for name in ("v1", "v2", "build", "*")] == [True] * 4
+    found = json.loads(answer(capsys, "log", f"{dataset}@v1", "--json").out)
+    assert [one["tags"] for one in found] == [["v2"], ["v1"]]
+    assert [one["made_by"] for one in found] == ["build", "build"]
+    assert found[0]["parent"] == found[1]["digest"]
+    assert [one["is_current"] for one in found] == [True, False]
+    assert found[0]["num_documents"] == found[1]["num_documents"] == 50
+
+
+def test_a_version_has_a_name_in_every_command(dataset, capsys):
+    first = Dataset.open(f"{dataset}@v1").digest
+    for name in ("v1", first[:8]):
+        for command in ("verify", "inspect", "funnel"):
+            said = json.loads(answer(capsys, command, f"{dataset}@{name}", "--json").out)
+            assert said["digest"] == first, command
+    error = answer(capsys, "verify", f"{dataset}@v3", code=2).err
+    assert "did you mean v2, v1?" in error
+    assert error.strip().count("\n") == 0
+
+
+def test_tags_are_set_moved_and_deleted(dataset, capsys):
+    assert answer(capsys, "tag", dataset, "old", "--version", "v1").out.count("\n") == 1
+    assert "old already" not in answer(capsys, "tag", f"{dataset}@v1", "old").out
+    assert "names" in answer(capsys, "tag", dataset, "old", code=2).err
+    assert "no longer" in answer(capsys, "tag", dataset, "old", "--force").out
+    assert Dataset.open(f"{dataset}@old").digest == Dataset.open(dataset).digest
+    assert "is gone" in answer(capsys, "tag", dataset, "old", "--delete").out
+    assert "no tag 'old'" in answer(capsys, "tag", dataset, "old", "--delete", code=2).err
+    for words in (["x", "--delete", "--force"], ["20261126"], ["x", "--version", "nothing"]):
+        assert answer(capsys, "tag", dataset, *words, code=2).err.count("\n") == 1
+    assert "give one of them" in answer(capsys, "tag", f"{dataset}@v1", "x", "--version", "v2", code=2).err
+
+
+def test_a_diff_tells_what_has_changed(dataset, capsys):
+    said = json.loads(answer(capsys, "diff", f"{dataset}@v1", f"{dataset}@v2", "--json").out)
+    assert {fate: counts["documents"] for fate, counts in said["documents"].items()} == {
+        "added": 5,
+        "removed": 5,
+        "changed": 1,
+        "moved": 0,
+    }
+    assert said["sources"]["a.jsonl"].keys() == {"changed"}
+    assert said["settings"]["mask.rate"] == {"before": [0.3, 0.3], "after": [0.2, 0.2]}
+    assert "tokenizer.sha256" in said["settings"]
+    out = answer(capsys, "diff", f"{dataset}@v1", dataset).out
+    assert "mask.rate" in out
+    assert "b\\x1b[31m.jsonl" in out
+    assert not [char for char in out if not char.isprintable() and char != "\n"]
+    lines = answer(capsys, "diff", f"{dataset}@v1", dataset, "--list").out.splitlines()
+    assert sorted(line[0] for line in lines) == ["+"] * 5 + ["-"] * 5 + ["~"]
+    (changed,) = [line for line in lines if line[0] == "~"]
+    assert " u7 a.jsonl at " in changed
+    found = [
+        json.loads(line)
+        for line in answer(capsys, "diff", f"{dataset}@v1", dataset, "--list", "--json").out.splitlines()
+    ]
+    assert {one["own_id"] for one in found if one["fate"] == "added"} == {f"u{number}" for number in range(110, 115)}
+    assert "nothing differs" in answer(capsys, "diff", dataset, f"{dataset}@v2").out
+    assert len(versions(Folder(dataset))) == 2
