@@ -1,6 +1,6 @@
-"""`premask verify`: the format's own checks, and the audit of the masks counted again from the files."""
+"""The audit of the masks, counted again from the files: alone, and beside the format's own checks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,7 +8,7 @@ from mlm_data.config import MaskSettings
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.names import find_version
 from mlm_data.dataset.verify import verify
-from mlm_data.rows.audit import judge
+from mlm_data.rows.audit import AuditReport, judge
 from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard
 from mlm_data.shards.assemble import groups_of
 from mlm_data.shards.format import SPLITS
@@ -51,7 +51,7 @@ def check_dataset(path: str, *, progress: Callable[[int, int], None] | None = No
 
     folder, digest = find_version(path)
     report = verify(folder, digest, progress=progress, on_shard=audit_of)
-    reports = [judge(counts, audit.planes[split]) for audit in audits for split, counts in audit.counts.items()]
+    reports = [item for audit in audits for item in audit.reports().values()]
     return Checked(
         digest=report.digest,
         num_files=report.num_files,
@@ -60,6 +60,36 @@ def check_dataset(path: str, *, progress: Callable[[int, int], None] | None = No
         problems=report.problems + tuple(line for item in reports for line in item.failures),
         warnings=tuple(line for item in reports for line in item.warnings),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audited:
+    """The audit of a version's masks, by split."""
+
+    digest: str
+    reports: Mapping[str, AuditReport]
+
+    @property
+    def ok(self) -> bool:
+        return all(report.ok for report in self.reports.values())
+
+
+def audit_dataset(path: str) -> Audited:
+    """Count the masks of a version's files and judge them. The files themselves are not checked.
+
+    Args:
+        path: the dataset's folder or URI, with a version's name or without.
+
+    Raises:
+        ConfigError: if no version has this name.
+        FormatError: if the folder is no dataset, or a file is damaged.
+    """
+    dataset = Dataset.open(path)
+    audit = _Audit(dataset)
+    for split in SPLITS:
+        for index in range(dataset.num_shards(split)):
+            audit.count(dataset.shard(split, index))
+    return Audited(digest=dataset.digest, reports=audit.reports())
 
 
 class _Audit:
@@ -71,6 +101,10 @@ class _Audit:
         self.planes = {split: planes_of(split, settings, int(config["seed"])) for split in SPLITS}
         self.counts: dict[str, AuditCounts] = {}
         self._dataset = dataset
+
+    def reports(self) -> dict[str, AuditReport]:
+        """What the counts say, by split."""
+        return {split: judge(counts, self.planes[split]) for split, counts in self.counts.items()}
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:

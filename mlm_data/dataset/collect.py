@@ -9,23 +9,25 @@
               files in versions/ of a version without a manifest: its publication never ended
               work/: prepared units and what else is a cache; the next build makes it again
 
-If one version can't be read, nobody knows what it needs, and nothing is garbage. A build that runs meanwhile has files
-that no version names yet. So a file counts as garbage only if it has not been touched for an hour, unless one asks for
-less; the build itself looks again at what it reuses.
+If one version can't be read, nobody knows what it needs, and nothing is deleted.
+
+A command that runs meanwhile has written files that no version names yet. It goes on writing, so if any garbage is
+younger than an hour, something may be at work here, and nothing should be deleted. The cache that the last build has
+left is no such sign: it is older than LATEST.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlm_data.dataset.manifest import LATEST, load_files, load_manifest, load_side, version_names
 from mlm_data.dataset.names import versions
-from mlm_data.errors import FormatError
+from mlm_data.errors import FormatError, StorageError
 from mlm_data.shards import format as fmt
 from mlm_data.stores.folder import TEMPORARY, Folder, explain
 
 WORK, TEMPORARY_FILES, SHARDS, TOKENIZERS, VERSIONS = "work", "temporary files", "shards", "tokenizers", "versions"
-SAFE_SECONDS = 3600  # a build writes its shards and names them within this, or begins anew
+QUIET_SECONDS = 3600  # whoever makes a version writes something more often than that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,27 +37,44 @@ class Garbage:
     name: str  # relative to the dataset
     kind: str  # work, temporary files, shards, tokenizers or versions
     num_bytes: int
+    changed: float  # seconds since the epoch
 
 
-def find_garbage(folder: Folder, *, min_age: float = SAFE_SECONDS, now: float | None = None) -> list[Garbage]:
+def find_garbage(folder: Folder) -> list[Garbage]:
     """All files that no version needs, by name.
-
-    Args:
-        folder: the dataset.
-        min_age: seconds since a file was last changed, below which it is left alone: a build may be about to name it.
-        now: seconds since the epoch; the clock's by default.
 
     Raises:
         FormatError: if the folder is no dataset, or one of its versions can't be read.
     """
     needed = needed_files(folder)
-    latest = (time.time() if now is None else now) - min_age
-    found = []
-    for name, info in folder.walk():
-        kind = _kind(name, needed)
-        if kind is not None and (info.mtime_ns or 0) / 1e9 <= latest:
-            found.append(Garbage(name=name, kind=kind, num_bytes=info.size))
-    return found
+    return [
+        Garbage(name=name, kind=kind, num_bytes=info.size, changed=(info.mtime_ns or 0) / 1e9)
+        for name, info in folder.walk()
+        if (kind := _kind(name, needed)) is not None
+    ]
+
+
+def check_quiet(folder: Folder, garbage: Sequence[Garbage], *, now: float | None = None) -> None:
+    """Make sure that no other command seems to be making a version.
+
+    Args:
+        folder: the dataset.
+        garbage: what `find_garbage` has found in it.
+        now: seconds since the epoch; the clock's by default.
+
+    Raises:
+        StorageError: if a file that no version needs is younger than an hour, or than LATEST if it is a cache's.
+    """
+    now = time.time() if now is None else now
+    published = folder.changed(LATEST)
+    for one in garbage:
+        is_left_over = one.kind == WORK and (one.changed <= published or one.name == f"{WORK}/last.json")
+        if not is_left_over and now - one.changed < QUIET_SECONDS:
+            minutes = max(0, int((now - one.changed) // 60))
+            raise StorageError(
+                f"{folder.location}/{one.name}: was written {minutes} minutes ago and belongs to no version: a build "
+                "may be running: wait until it has ended, or say --force if none is"
+            )
 
 
 def needed_files(folder: Folder) -> set[str]:
@@ -77,7 +96,7 @@ def needed_files(folder: Folder) -> set[str]:
     return needed
 
 
-def collect(folder: Folder, garbage: list[Garbage]) -> None:
+def collect(folder: Folder, garbage: Sequence[Garbage]) -> None:
     """Delete what `find_garbage` has found.
 
     Raises:
@@ -108,7 +127,7 @@ def _kind(name: str, needed: set[str]) -> str | None:
     return None
 
 
-def by_kind(garbage: list[Garbage]) -> Iterator[tuple[str, int, int]]:
+def by_kind(garbage: Sequence[Garbage]) -> Iterator[tuple[str, int, int]]:
     """Kind, files and bytes, for each kind that there is."""
     for kind in (WORK, TEMPORARY_FILES, SHARDS, TOKENIZERS, VERSIONS):
         mine = [one.num_bytes for one in garbage if one.kind == kind]

@@ -30,16 +30,12 @@ import pyarrow as pa
 from jaxtyping import Bool, Int32, Int64, UInt64
 
 from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.documents import OWN_ID, DocumentsFile, documents_files
 from mlm_data.dataset.manifest import Manifest
-from mlm_data.errors import FormatError
 from mlm_data.hashing import ids_from_arrow
-from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import column_names, read_batches
-from mlm_data.stores.folder import Folder
 
 ADDED, REMOVED, CHANGED, MOVED = "added", "removed", "changed", "moved"
 FATES = (ADDED, REMOVED, CHANGED, MOVED)
-OWN_ID = "id_field"
 PARTS = 16  # of the documents by their ids, one sorted after the other: memory for a sixteenth of them
 
 Pairs = tuple[np.ndarray, np.ndarray]  # int64 places in the older and in the newer version
@@ -108,44 +104,6 @@ def diff(older: Dataset, newer: Dataset) -> Diff:
         sizes={name: (_total(older, name), _total(newer, name)) for name in ("documents", "tokens", "rows")},
         pairs=paired,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DocumentsFile:
-    """A documents file; it is opened for a column at a time, so that none of it stays in memory."""
-
-    folder: Folder
-    name: str
-    num_bytes: int
-    num_rows: int
-
-    def read(self, *columns: str) -> pa.Table:
-        """Some columns, checked; of the optional own ids nulls where the file has none.
-
-        Raises:
-            FormatError: if the file is damaged, or lacks a column.
-        """
-        where = f"{self.folder.location}/{self.name}"
-        there = column_names(self.folder, self.name)
-        wanted = [name for name in columns if name != OWN_ID or name in there]
-        schema = fmt.documents_schema(has_id_field=True)
-        batches = read_batches(self.folder, self.name, self.num_bytes, columns=wanted) if wanted else []
-        table = pa.Table.from_batches(batches, None if batches else pa.schema([schema.field(name) for name in wanted]))
-        try:
-            table.validate(full=True)
-        except pa.ArrowException as error:
-            raise FormatError(f"{where}: {str(error).splitlines()[0]}: run premask verify") from error
-        for name in wanted:
-            if table.schema.field(name).type != schema.field(name).type:
-                raise FormatError(f"{where}: column {name} is no {schema.field(name).type}: run premask verify")
-            if name != OWN_ID and table[name].null_count:
-                raise FormatError(f"{where}: column {name} holds nulls: run premask verify")
-        if wanted and table.num_rows != self.num_rows:
-            raise FormatError(
-                f"{where}: has {table.num_rows} rows, the manifest says {self.num_rows}: run premask verify"
-            )
-        nulls = pa.chunked_array([pa.nulls(self.num_rows, pa.string())])
-        return pa.table({name: table[name] if name in wanted else nulls for name in columns})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -418,7 +376,7 @@ def _total(dataset: Dataset, name: str) -> int:
 
 def _read_both(older: Dataset, newer: Dataset) -> tuple[Documents, Documents, pa.Array]:
     """The documents of both versions without the files that they share, and the names of their sources."""
-    every = [_files(dataset) for dataset in (older, newer)]
+    every = [documents_files(dataset) for dataset in (older, newer)]
     counts = [Counter(file.name for file in files) for files in every]
     shared = counts[0] & counts[1]
     sides = [_without(files, shared.copy()) for files in every]
@@ -428,16 +386,6 @@ def _read_both(older: Dataset, newer: Dataset) -> tuple[Documents, Documents, pa
     names = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
     num = sum(file.num_rows for file in sides[0])
     return _documents(sides[0], codes[:num]), _documents(sides[1], codes[num:]), names
-
-
-def _files(dataset: Dataset) -> list[DocumentsFile]:
-    """The documents files of a version, train first."""
-    lines = dataset.files.filter(pa.compute.equal(dataset.files["kind"], fmt.DOCUMENTS))
-    facts = (lines[name].to_pylist() for name in ("name", "num_bytes", "num_rows"))
-    return [
-        DocumentsFile(folder=dataset.folder, name=name, num_bytes=num_bytes, num_rows=num_rows)
-        for name, num_bytes, num_rows in zip(*facts, strict=True)
-    ]
 
 
 def _without(files: Sequence[DocumentsFile], shared: Counter[str]) -> list[DocumentsFile]:

@@ -49,6 +49,26 @@ def permute(key, i, n):
 
 
 @kernel
+def unpermute(key, image, n):
+    """The i that `permute` maps to `image`: uint64, int64, int64 -> int64."""
+    bits = MIN_BITS
+    while (np.int64(1) << bits) < n:
+        bits += 1
+    low_bits = np.uint64(bits - bits // 2)
+    low_mask = (np.uint64(1) << low_bits) - np.uint64(1)
+    high_mask = (np.uint64(1) << np.uint64(bits // 2)) - np.uint64(1)
+    x = np.uint64(image)
+    while True:
+        high, low = x >> low_bits, x & low_mask
+        for k in range(ROUNDS - 2, -1, -2):
+            low ^= seeds.draw(key, (np.uint64(k + 1) << np.uint64(40)) | high) & low_mask
+            high ^= seeds.draw(key, (np.uint64(k) << np.uint64(40)) | low) & high_mask
+        x = (high << low_bits) | low
+        if x < np.uint64(n):
+            return np.int64(x)
+
+
+@kernel
 def _order_shards(key, num_shards):
     order = np.empty(num_shards, np.int32)
     for i in range(num_shards):
@@ -98,6 +118,20 @@ class RowOrder:
             key, order, starts = self._epoch(epoch)
             _order_rows(key, order, starts, self._window, begin - epoch * self.num_rows, shards[part], rows[part])
         return epochs, shards, rows
+
+    def find(self, epoch: int, shard: int, row: int) -> int:
+        """The place of the stream at which an epoch reads a row of a shard: the inverse of `take`.
+
+        Cost: the order of the epoch's shards, and then as much as one row of `take`.
+        """
+        key, order, starts = self._epoch(epoch)
+        position = int(np.flatnonzero(order == shard)[0])
+        begin = position // self._window * self._window
+        end = min(begin + self._window, order.size)
+        base, size = int(starts[begin]), int(starts[end] - starts[begin])
+        inner = np.uint64(seeds.fold(key, np.uint64(position // self._window)))
+        place = unpermute(inner, int(starts[position]) + row - base, size)
+        return epoch * self.num_rows + base + int(place)
 
     def _order_epoch(
         self, epoch: int

@@ -130,6 +130,10 @@ class Folder:
             raise StorageError(f"{self.location}/{name}: no such file")
         return info.size
 
+    def changed(self, name: str) -> float:
+        """When a file was last changed, in seconds since the epoch; 0 if it is absent."""
+        return (self._info(name).mtime_ns or 0) / 1e9
+
     def names(self, folder: str = "") -> list[str]:
         """Names of the files directly in a sub-folder, sorted; temporary ones are left out; [] if absent.
 

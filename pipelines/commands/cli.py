@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from mlm_data import command
 from pipelines.commands import (
+    audit,
     build,
     clean,
     demo,
     demo_corpus,
     diff,
     funnel,
+    gc,
     init,
     inspect,
     log,
@@ -23,6 +25,8 @@ from pipelines.commands import (
     tokenizer,
     try_,
     verify,
+    where,
+    which_docs,
 )
 
 PROGRAM = "premask"
@@ -43,6 +47,10 @@ MODULES = (
     log,
     tag,
     diff,
+    where,
+    which_docs,
+    audit,
+    gc,
     demo_corpus,
     demo,
 )

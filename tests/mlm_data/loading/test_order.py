@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlm_data import seeds
-from mlm_data.loading.order import MIN_BITS, ROUNDS, RowOrder, permute
+from mlm_data.loading.order import MIN_BITS, ROUNDS, RowOrder, permute, unpermute
 
 
 def plain_permute(key: int, i: int, n: int) -> int:
@@ -36,6 +36,21 @@ def test_permute_is_a_bijection(key, n):
 def test_permute_equals_its_plain_twin(key, n, data):
     i = data.draw(st.integers(0, n - 1))
     assert permute(np.uint64(key), i, n) == plain_permute(key, i, n)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(1, 2**40), st.data())
+@settings(max_examples=100, deadline=None)
+def test_unpermute_is_its_inverse(key, n, data):
+    i = data.draw(st.integers(0, n - 1))
+    assert unpermute(np.uint64(key), permute(np.uint64(key), i, n), n) == i
+
+
+@pytest.mark.parametrize("window", [1, 2, 7])
+def test_a_row_is_found_where_it_is_read(window):
+    order = RowOrder(np.array([3, 1, 5, 2, 4]), seed=11, window=window)
+    epochs, shards, rows = order.take(0, 3 * order.num_rows)
+    for place, line in enumerate(zip(epochs.tolist(), shards.tolist(), rows.tolist(), strict=True)):
+        assert order.find(*line) == place
 
 
 @pytest.mark.parametrize("n", [3, 4])

@@ -97,3 +97,99 @@ def test_a_diff_tells_what_has_changed(dataset, capsys):
     assert {one["own_id"] for one in found if one["fate"] == "added"} == {f"u{number}" for number in range(110, 115)}
     assert "nothing differs" in answer(capsys, "diff", dataset, f"{dataset}@v2").out
     assert len(versions(Folder(dataset))) == 2
+
+
+def test_the_audit_shows_its_table(dataset, capsys):
+    out = answer(capsys, "audit", f"{dataset}@v1").out
+    assert "the masks are as they should be" in out
+    said = json.loads(answer(capsys, "audit", f"{dataset}@v1", "--json").out)
+    assert said["ok"]
+    assert {line["plane"] for line in said["splits"]["train"]["table"]} >= {"0", "1"}
+
+
+def write_run(folder, dataset, **changes):
+    """The record of a run as the trainer writes it, as far as it says which rows were read; 6 steps of 8 rows."""
+    settings = {"batch_rows": 2, "seed": 5, "planes": None, "accumulate": 2, "mix": []}
+    record = {"format": 1, "settings": settings, "dataset": dataset, "ramp": [0], "rows_per_step": [8], "former": []}
+    (folder / "checkpoints/step-00000006").mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(record | changes))
+    return folder
+
+
+def test_a_document_says_where_it_is_and_who_has_seen_it(dataset, tmp_path, capsys):
+    opened = Dataset.open(f"{dataset}@v1")
+    said = json.loads(answer(capsys, "where", f"{dataset}@v1", "--doc", "u3", "--json").out)
+    (one,) = said["occurrences"]
+    assert one["source"] == "a.jsonl"
+    for piece in one["pieces"]:
+        row = opened.row(one["split"], piece["row"])
+        (segment,) = [found for found in row.segments if found.id == one["id"]]
+        assert (segment.place, segment.length, segment.start) == (piece["place"], piece["length"], piece["start"])
+        places = range(segment.place, segment.place + segment.length)
+        hidden = {plane: sum(target in places for target in found.targets) for plane, found in row.planes.items()}
+        assert hidden == piece["targets"]
+    assert json.loads(answer(capsys, "where", f"{dataset}@v1", "--doc", one["id"], "--json").out) == said
+    assert one["id"] in answer(capsys, "where", f"{dataset}@v1", "--doc", "u3").out
+    assert "no id of its own" in answer(capsys, "where", dataset, "--doc", "nobody", code=2).err
+
+    run = write_run(tmp_path / "run", opened.digest)
+    seen = {}
+    for step in range(1, 7):
+        lines = json.loads(answer(capsys, "which-docs", dataset, "--run", run, "--step", step, "--json").out)
+        ranks = [
+            json.loads(
+                answer(capsys, "which-docs", dataset, "--run", run, "--step", step, "--rank", rank, "--json").out
+            )
+            for rank in (0, 1)
+        ]
+        assert sorted(line["stream_row"] for rank in ranks for line in rank) == sorted(
+            line["stream_row"] for line in lines
+        )
+        assert {line["stream_row"] % 4 for line in ranks[1]} == {2, 3}
+        for line in lines:
+            seen.setdefault(line["id"], set()).add((step, line["plane"]))
+    for number in (3, 8, 20):
+        words = ("where", f"{dataset}@v1", "--doc", f"u{number}", "--run", run)
+        (one,) = json.loads(answer(capsys, *words, "--json").out)["occurrences"]
+        found = {(step["step"], step["plane"]) for piece in one["pieces"] for step in piece["steps"]}
+        assert found == seen.get(one["id"], set())
+    assert "steps" in answer(capsys, *words).out
+    assert "own id" in answer(capsys, "which-docs", dataset, "--run", run, "--step", 2).out
+    assert "newest checkpoint is of step 6" in answer(capsys, "which-docs", dataset, "--run", run, "--step", 7).err
+
+
+def test_runs_whose_steps_cannot_be_told(dataset, tmp_path, capsys):
+    digest = Dataset.open(f"{dataset}@v1").digest
+    run = write_run(tmp_path / "run", digest)
+    for words, message in (
+        (["--step", "0"], "counted from 1"),
+        (["--step", "1", "--rank", "2"], "rank must be 0 to 1"),
+    ):
+        assert message in answer(capsys, "which-docs", dataset, "--run", run, *words, code=2).err
+    assert "has read version" in answer(capsys, "which-docs", f"{dataset}@v2", "--run", run, "--step", 1, code=2).err
+    assert "can't be read" in answer(capsys, "which-docs", dataset, "--run", tmp_path, "--step", 1, code=2).err
+    for changes, message in (
+        ({"dataset": None}, "no steps yet"),
+        ({"former": [{}]}, "went on with another dataset: ask premask-train which-docs"),
+        ({"format": 2}, "newer"),
+        ({"ramp": []}, "damaged"),
+    ):
+        write_run(run, **({"dataset": digest} | changes))
+        assert message in answer(capsys, "which-docs", dataset, "--run", run, "--step", 1, code=2).err
+
+
+def test_garbage_is_collected_and_no_version_misses_it(dataset, capsys):
+    (dataset / "rows/.tmp-dead").write_text("half")
+    (dataset / "rows" / f"{'0' * 64}.arrow").write_bytes(b"of a build that never ended")
+    said = json.loads(answer(capsys, "gc", dataset, "--dry-run", "--json").out)
+    assert said["kinds"].keys() == {"work", "temporary files", "shards"}
+    assert (dataset / "work").exists()
+    error = answer(capsys, "gc", dataset, code=2).err
+    assert "was written 0 minutes ago" in error
+    assert "give the folder alone" in answer(capsys, "gc", f"{dataset}@v1", code=2).err
+    out = answer(capsys, "gc", dataset, "--force").out
+    assert f"deleted: {len(said['files'])} files" in out
+    assert "nothing to delete" in answer(capsys, "gc", dataset).out
+    for name in ("v1", "v2"):
+        answer(capsys, "verify", f"{dataset}@{name}")
+    assert Dataset.open(dataset).digest == Dataset.open(f"{dataset}@v2").digest

@@ -1,0 +1,176 @@
+"""Which rows of the stream a step of a training run has read, from the run's record alone.
+
+A run writes `run.json`: its settings, the digest of its dataset, and how many rows a step of all ranks takes. The order
+of rows follows from these, so a step's documents are found without the trainer, and without its weights.
+
+    step s of all ranks     rows [first, first + count) of the stream; `count` may grow with the steps (`ramp`)
+    micro-batch m, rank r   B of them from first + (m * world + r) * B on
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mlm_data.dataset.dataset import Dataset
+from mlm_data.errors import CheckpointError, ConfigError
+from mlm_data.loading.loader import WINDOW, Loader
+from mlm_data.loading.order import RowOrder
+from mlm_data.shards.format import TRAIN
+
+RECORD = "run.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSteps:
+    """What a run's record says of its stream."""
+
+    folder: Path
+    dataset: str  # digest
+    batch_rows: int
+    seed: int
+    planes: tuple[int, ...] | None
+    ramp: tuple[int, ...]  # steps done, from which on a step takes so many rows
+    rows_per_step: tuple[int, ...]  # of all ranks
+    world: int
+    steps: int | None  # of the newest checkpoint; None where there is none
+
+    def rows_of_step(self, step: int) -> tuple[int, int]:
+        """First row of the stream and number of rows of step 1, 2, ..., of all ranks."""
+        first = 0
+        for begin, end, rows in self._spans():
+            if end is None or step <= end:
+                return first + (step - 1 - begin) * rows, rows
+            first += (end - begin) * rows
+        raise AssertionError("the last span has no end")
+
+    def step_of_row(self, row: int) -> int:
+        """The step that reads a row of the stream."""
+        first = 0
+        for begin, end, rows in self._spans():
+            if end is None or row < first + (end - begin) * rows:
+                return begin + (row - first) // rows + 1
+            first += (end - begin) * rows
+        raise AssertionError("the last span has no end")
+
+    def _spans(self) -> list[tuple[int, int | None, int]]:
+        """(steps done before, steps done at its end, rows of each) wherever the rows of a step stay the same."""
+        return list(zip(self.ramp, [*self.ramp[1:], None], self.rows_per_step, strict=True))
+
+
+def read_run(folder: str | Path) -> RunSteps:
+    """The record of a run, or of its newest phase.
+
+    Raises:
+        CheckpointError: if there is none, or it is damaged or newer than this premask.
+        ConfigError: if its steps can't be told from the record alone: a mixture, or a dataset that was changed.
+    """
+    folder = _newest(Path(folder))
+    path = folder / RECORD
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read: {error.strerror}: name the folder of a run") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from error
+    if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
+        raise CheckpointError(f"{path}: format {value['format']} is newer than this premask knows: upgrade premask")
+    try:
+        return _steps(folder, value)
+    except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError, IndexError) as error:
+        raise CheckpointError(f"{path}: damaged: {type(error).__name__}: {error}") from error
+
+
+def _steps(folder: Path, value: dict[str, Any]) -> RunSteps:
+    settings = value["settings"]
+    if value["dataset"] is None:
+        raise ConfigError(f"{folder}: an imported model has no steps yet: train it")
+    if settings.get("mix") or value.get("former"):
+        what = "mixes several datasets" if settings.get("mix") else "went on with another dataset"
+        raise ConfigError(f"{folder}: the run {what}: ask premask-train which-docs {folder} STEP")
+    accumulate = settings["accumulate"]
+    micro_batches = accumulate if isinstance(accumulate, int) else accumulate[str(value["ramp"][0])]
+    planes = settings["planes"]
+    return RunSteps(
+        folder=folder,
+        dataset=value["dataset"],
+        batch_rows=settings["batch_rows"],
+        seed=settings["seed"],
+        planes=None if planes is None else tuple(planes),
+        ramp=tuple(value["ramp"]),
+        rows_per_step=tuple(value["rows_per_step"]),
+        world=value["rows_per_step"][0] // (settings["batch_rows"] * micro_batches),
+        steps=max(_checkpoints(folder), default=None),
+    )
+
+
+def documents_of_step(dataset: Dataset, run: RunSteps, step: int, *, rank: int | None = None) -> pa.Table:
+    """Which documents were in step 1, 2, ... of a run; columns as of `Loader.documents_between`.
+
+    Args:
+        dataset: the version that the run has read.
+        run: its record.
+        step: counted from 1.
+        rank: the rows of this rank alone; all ranks' by default.
+
+    Raises:
+        ConfigError: for a step or a rank that can't be, or another dataset.
+    """
+    check_run(dataset, run)
+    if step < 1:
+        raise ConfigError(f"steps are counted from 1, got {step}")
+    if rank is not None and not 0 <= rank < run.world:
+        raise ConfigError(f"rank must be 0 to {run.world - 1}, got {rank}")
+    first, count = run.rows_of_step(step)
+    loader = Loader(dataset, planes=run.planes, batch_rows=run.batch_rows, seed=run.seed)
+    if rank is None:
+        return loader.documents_between(first, count)
+    size = run.batch_rows
+    begins = range(first + rank * size, first + count, run.world * size)
+    return pa.concat_tables([loader.documents_between(begin, size) for begin in begins], promote_options="permissive")
+
+
+def steps_of_row(dataset: Dataset, run: RunSteps, shard: int, row: int) -> list[tuple[int, str]]:
+    """Step and plane of each time that the run has read a training row, up to its newest checkpoint.
+
+    Raises:
+        ConfigError: if the run has read another dataset.
+    """
+    check_run(dataset, run)
+    planes = dataset.planes(TRAIN) if run.planes is None else [str(plane) for plane in run.planes]
+    order = RowOrder(dataset.shard_rows(TRAIN), seed=run.seed, window=WINDOW)
+    end = sum(run.rows_of_step(run.steps)) if run.steps else 0
+    found = []
+    for epoch in range(-(-end // order.num_rows)):
+        place = order.find(epoch, shard, row)
+        if place < end:
+            found.append((run.step_of_row(place), planes[epoch % len(planes)]))
+    return found
+
+
+def check_run(dataset: Dataset, run: RunSteps) -> None:
+    """Make sure that a run has read this version.
+
+    Raises:
+        ConfigError: if it has read another.
+    """
+    if dataset.digest != run.dataset:
+        raise ConfigError(
+            f"{run.folder}: has read version {run.dataset[:16]}, this is {dataset.digest[:16]}: "
+            f"name {dataset.folder.location}@{run.dataset[:16]}"
+        )
+
+
+def _newest(folder: Path) -> Path:
+    """The folder itself, or that of its newest phase."""
+    phases = [path for path in folder.glob("phase-*") if _checkpoints(path)]
+    return max(phases, key=lambda path: int(path.name.removeprefix("phase-")), default=folder)
+
+
+def _checkpoints(folder: Path) -> list[int]:
+    """Steps of a run's checkpoints."""
+    names = (path.name.removeprefix("step-") for path in (folder / "checkpoints").glob("step-*"))
+    return [int(name) for name in names if name.isdecimal()]
