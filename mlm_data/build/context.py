@@ -15,6 +15,7 @@ from mlm_data.tokens.engine import Engine, Reference, from_bytes, make_engine
 _engines: dict[Hashable, Engine] = {}
 _references: dict[Hashable, Reference] = {}
 _vocabularies: dict[Hashable, Vocabulary] = {}
+_placeholders: dict[Hashable, Mapping[str, str]] = {}
 _lock = threading.Lock()
 
 
@@ -53,7 +54,11 @@ class Context:
             return {}
         from mlm_data.curation.privacy import placeholders_of
 
-        return placeholders_of(self.reference().tokens)
+        reference = self.reference()
+        with _lock:
+            if self._reading not in _placeholders:
+                _placeholders[self._reading] = placeholders_of(frozenset(reference.tokens))
+            return _placeholders[self._reading]
 
     def reference(self) -> Reference:
         """The tokenizer, read once per process."""

@@ -4,7 +4,7 @@ py3langid 0.4 (Barbaresi 2021; BSD-3) is langid.py (Lui and Baldwin 2012) with a
 n-grams of bytes, found by an automaton, for 140 languages. Its model file holds plain arrays, no pickle, and is read
 with the library's own loader.
 
-1. *Excerpt*: a text of at most 1,056 bytes of UTF-8 whole; of a longer one the first, middle and last 352 bytes, cut at
+1. *Excerpt*: a text of at most 768 bytes of UTF-8 whole; of a longer one the first, middle and last 256 bytes, cut at
    borders of characters, with a line feed between. The beginning alone misleads: a licence, a table, a list of names.
 2. The excerpt is put into NFC, and into small letters if it is all in capitals, as the library does.
 3. *Label and score*: the library's on the same bytes, at normalised probabilities: scores of all classes divided by
@@ -51,7 +51,7 @@ from mlm_data.kernels import read_only
 
 ALGORITHM_VERSION = 2  # enters cache keys: count up when any label or score comes out differently
 
-WINDOW = 352  # bytes: three are what two of 512 would be, and see the middle, too
+WINDOW = 256  # bytes: three of them find the language of long documents as three of 512 do
 WHOLE = 3 * WINDOW  # bytes up to which a text is read whole
 _GROWTH = 3  # the most that NFC or small letters lengthen UTF-8 (Unicode Standard Annex 15, section 13.1)
 _LIMIT = 0x30000  # code points from here on are letters without case or marks
