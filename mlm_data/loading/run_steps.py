@@ -93,6 +93,8 @@ def _steps(folder: Path, value: dict[str, Any]) -> RunSteps:
         raise ConfigError(f"{folder}: the run {what}: ask premask-train which-docs {folder} STEP")
     accumulate = settings["accumulate"]
     micro_batches = accumulate if isinstance(accumulate, int) else accumulate[str(value["ramp"][0])]
+    if len(value["ramp"]) != len(value["rows_per_step"]):
+        raise ValueError("not one number of rows for each step of the ramp")
     planes = settings["planes"]
     return RunSteps(
         folder=folder,

@@ -67,6 +67,11 @@ def test_what_needs_no_beam_runs_without_it(tmp_path):
         ["verify", str(tmp_path / "out")],
         ["inspect", str(tmp_path / "out")],
         ["funnel", str(tmp_path / "out")],
+        ["tag", str(tmp_path / "out"), "v1"],
+        ["log", str(tmp_path / "out")],
+        ["diff", str(tmp_path / "out"), str(tmp_path / "out@v1")],
+        ["audit", str(tmp_path / "out@v1")],
+        ["gc", str(tmp_path / "out"), "--dry-run"],
         ["inspect", str(tmp_path / "out"), "--row", "0"],
         ["demo-corpus", "--out", str(tmp_path / "corpus.jsonl"), "--megabytes", "0.1"],
     ]
