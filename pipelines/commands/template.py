@@ -18,6 +18,8 @@ inputs:
   #   text_field: text              # or [title, abstract]; meta.text; messages[].content: parts, a blank line between
   #   id_field: url                 # optional: stands beside each document
   #   keep_fields: [date, licence]  # optional: likewise
+  #   quality: [gopher_repetition, gopher_quality, fineweb]   # rules for pages of the web; premask plan forecasts them
+  #   weight: 2                     # each document twice, with other masks; 0.5: every other one
   # - path: crawl/*.warc.gz         # WARC, WET and HTML; id_field: url, keep_fields: [host, date, record_id]
   #   extract: resiliparse          # who finds a page's main text: resiliparse | trafilatura | none
 
@@ -32,8 +34,18 @@ clean:
   unicode: NFC                      # NFC | none
   min_chars: 100                    # shorter documents are dropped (and counted)
   # bad_bytes: quarantine           # or replace, with U+FFFD
+  # fix_encoding: true              # find charsets, mend text that was decoded with a wrong one
+  # languages: {keep: [en, de]}     # others are dropped; keep: all only scores
+  # privacy: [email, ip, phone, iban]         # replaced by <EMAIL> and the like
+  # lines: [refinedweb]             # cut menus and counters out of pages; c4 cuts all lines that are no sentences
 
-deduplicate: {exact: true}          # the first copy in reading order stays
+deduplicate:
+  exact: true                       # the first copy in reading order stays
+  # near: {}                        # drop what is almost the same as another document
+  # lines: {max_copies: 5}          # cut lines that many documents share
+
+# decontaminate: {against: eval/*.jsonl}      # drop documents that hold items of an evaluation
+# mixing: {by: source, temperature: 0.5}      # even out inputs, or languages
 
 pack:
   sequence_length: 512              # tokens in a row; a multiple of 8
