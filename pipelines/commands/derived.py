@@ -1,7 +1,8 @@
 """What the commands that make versions from versions show."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from mlm_data.dataset.manifest import Manifest
 
@@ -19,8 +20,10 @@ def progress_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
-def say_version(parent: Manifest, manifest: Manifest, location: str, *, as_json: bool) -> None:
-    """Which version there is now, and what it holds."""
+def say_version(
+    parent: Manifest, manifest: Manifest, location: str, *, as_json: bool, more: Mapping[str, Any] = {}
+) -> None:
+    """Which version there is now, and what it holds; `more` is for the JSON alone."""
     from mlm_data.console import Terminal, shown
 
     terminal, masks = Terminal(), manifest.config["mask"]
@@ -33,6 +36,7 @@ def say_version(parent: Manifest, manifest: Manifest, location: str, *, as_json:
                 "sequence_length": manifest.sequence_length,
                 "rows": {split: facts["num_rows"] for split, facts in manifest.splits.items()},
                 "mask": dict(masks),
+                **more,
             }
         )
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mlm_data.dataset.dataset import Dataset
 from tests.pipelines.small_corpus import settings, write_jsonl
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,6 +59,8 @@ def test_what_needs_no_beam_runs_without_it(tmp_path):
     from pipelines.commands.cli import main
 
     assert main(["build", str(config)]) == 0
+    documents = Dataset.open(tmp_path / "out").shard("train", 0).documents
+    (tmp_path / "ids.txt").write_text(documents["id"][0].as_py().hex() + "\n")
     commands = [
         ["init", str(tmp_path / "new.yaml")],
         ["plan", str(config), "--explain"],
@@ -73,6 +76,7 @@ def test_what_needs_no_beam_runs_without_it(tmp_path):
         ["audit", str(tmp_path / "out@v1")],
         ["gc", str(tmp_path / "out"), "--dry-run"],
         ["inspect", str(tmp_path / "out"), "--row", "0"],
+        ["forget", str(tmp_path / "out"), "--ids", str(tmp_path / "ids.txt")],
         ["demo-corpus", "--out", str(tmp_path / "corpus.jsonl"), "--megabytes", "0.1"],
     ]
     done = python(WITHOUT_BEAM, json.dumps(commands))
