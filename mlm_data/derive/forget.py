@@ -188,7 +188,7 @@ def _find(parent: Dataset, chosen: Chosen) -> _Found:
         named = ", ".join(repr(name) for name in missing[:NAMED])
         raise ConfigError(
             f"{where}: no document of this version is chosen ({named or 'nothing was named'}): give ids as the input "
-            "names them, 32 hexadecimal digits of documents' ids, or patterns of sources, such as */file.jsonl"
+            "names them, 32 hexadecimal digits of documents' ids, or patterns of sources, such as books/*.jsonl"
         )
     left = _left_of(files, [gone[key] for key in keys], ids)
     return _Found(
