@@ -14,11 +14,19 @@ from mlm_data.build.context import Context
 from mlm_data.build.curate import languages_of
 from mlm_data.build.prepare import document_ids, kept_fields, only_chunk, open_prepared
 from mlm_data.build.records import AssembledUnit, PreparedUnit
-from mlm_data.build.select import COPIES, DOCUMENT, input_numbers, judge_table, list_lengths
+from mlm_data.build.select import COPIES, DOCUMENT, input_numbers, is_forgotten, judge_table, list_lengths
 from mlm_data.build.split import choose_validation, group_hashes
 from mlm_data.build.weights import groups, input_names, repeats
 from mlm_data.config import BuildConfig
-from mlm_data.curation.thresholds import CONTAMINATED, EXACT_DUPLICATE, KEPT, NEAR_DUPLICATE, THINNED, reasons
+from mlm_data.curation.thresholds import (
+    CONTAMINATED,
+    EXACT_DUPLICATE,
+    FORGOTTEN,
+    KEPT,
+    NEAR_DUPLICATE,
+    THINNED,
+    reasons,
+)
 from mlm_data.dataset.funnel import MOST_EXAMPLES, Example, Funnel, choose_examples, count_fates
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.unknown import Unknown, count_unknown
@@ -134,8 +142,9 @@ def settle(
     table: pa.Table, prepared: PreparedUnit, found: Found, context: Context
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """(fate of each document before weights, names of the fates)."""
-    names = (*reasons(context.config), EXACT_DUPLICATE, NEAR_DUPLICATE, CONTAMINATED, THINNED)
+    names = (*reasons(context.config), EXACT_DUPLICATE, NEAR_DUPLICATE, CONTAMINATED, THINNED, FORGOTTEN)
     fates = judge_table(table, prepared, context)
+    fates[is_forgotten(table, context) & (fates == KEPT)] = names.index(FORGOTTEN)
     if context.config.deduplicate.exact:
         fates[found.copies["document"]] = names.index(EXACT_DUPLICATE)
     near = found.near["document"]
@@ -229,17 +238,19 @@ def count_funnel(
         num_tokens(table),
         names=(inputs, languages, selection.names),
     )
-    return Funnel(fates=fates, changes=prepared.changes, examples=_examples(table, selection, prepared, found, inputs))
+    return Funnel(
+        fates=fates, changes=prepared.changes, examples=_examples(table, selection, prepared, found, inputs, context)
+    )
 
 
 def _examples(
-    table: pa.Table, selection: Selection, prepared: PreparedUnit, found: Found, inputs: Sequence[str]
+    table: pa.Table, selection: Selection, prepared: PreparedUnit, found: Found, inputs: Sequence[str], context: Context
 ) -> tuple[Example, ...]:
     """Of each reason and input the dropped documents of the smallest ids."""
     if "head" not in table.schema.names:
         return ()
     numbers = input_numbers(table, prepared)
-    dropped = np.flatnonzero(selection.fates != KEPT)
+    dropped = np.flatnonzero((selection.fates != KEPT) & ~is_forgotten(table, context))  # nothing shows those
     order = np.lexsort((document_ids(table)[dropped, 0], selection.fates[dropped], numbers[dropped]))
     dropped = dropped[order]
     group = numbers[dropped].astype(np.int64) * len(selection.names) + selection.fates[dropped]

@@ -4,7 +4,10 @@ import threading
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from mlm_data.config import BuildConfig
+from mlm_data.dataset.forgotten import read_list
 from mlm_data.dataset.manifest import tokenizer_name
 from mlm_data.errors import BuildError
 from mlm_data.rows.audit_counts import Vocabulary
@@ -16,6 +19,7 @@ _engines: dict[Hashable, Engine] = {}
 _references: dict[Hashable, Reference] = {}
 _vocabularies: dict[Hashable, Vocabulary] = {}
 _placeholders: dict[Hashable, Mapping[str, str]] = {}
+_forgotten: dict[Hashable, pa.Array] = {}
 _lock = threading.Lock()
 
 
@@ -30,6 +34,7 @@ class Context:
     group_modulus: int
     versions: tuple[tuple[str, str], ...]  # libraries that the result depends on
     assets: tuple[tuple[str, str], ...] = ()  # of `find_assets`
+    forgotten: str = ""  # name of the list of texts that were forgotten; "": none were
 
     @property
     def folder(self) -> Folder:
@@ -47,6 +52,14 @@ class Context:
     def asset(self, setting: str) -> str:
         """The hash of a file beside the inputs when the build began: what is kept in memory of it is found by that."""
         return dict(self.assets)[setting]
+
+    def forgotten_ids(self) -> pa.Array:
+        """Ids of the texts that were forgotten, read once per process."""
+        key = (self.config.output, self.forgotten)
+        with _lock:
+            if key not in _forgotten:
+                _forgotten[key] = read_list(self.folder, self.forgotten)
+            return _forgotten[key]
 
     def placeholders(self) -> Mapping[str, str]:
         """What stands for private data: the tokenizer's own tokens, where it has such."""

@@ -18,6 +18,7 @@ from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.split import choose_validation
 from mlm_data.build.units import Plan, plan_units
 from mlm_data.config import BuildConfig, TokenizerTraining
+from mlm_data.dataset.forgotten import current_list
 from mlm_data.dataset.gates import library_versions
 from mlm_data.dataset.manifest import load_manifest, tokenizer_name
 from mlm_data.errors import InputError
@@ -77,6 +78,7 @@ def make_context(config: BuildConfig, plan: Plan, reference: Reference) -> Conte
         group_modulus=plan.group_modulus,
         versions=library_versions(),
         assets=find_assets(config),
+        forgotten=current_list(Folder(config.output)),
     )
     context.remember(reference)
     return context

@@ -15,6 +15,7 @@ from mlm_data.build.context import Context
 from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.records import AssembledUnit
 from mlm_data.config import BuildConfig, semantic
+from mlm_data.dataset.forgotten import LIST
 from mlm_data.dataset.funnel import Example, Funnel
 from mlm_data.dataset.gates import add_packings, judge_masks, side_facts
 from mlm_data.dataset.ledger import Ledger
@@ -70,7 +71,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
         files,
         tokenizer=reference.json_bytes,
         side=_side(manifest.digest, context),
-        attachments=_attachments(quarantine, funnel),
+        attachments=_attachments(quarantine, funnel, context),
     )
     cache.write_last(
         context.work,
@@ -166,13 +167,16 @@ def _plain(example: Example) -> dict[str, Any]:
     return {name: value for name, value in asdict(example).items() if name != "near"}
 
 
-def _attachments(quarantine: Sequence[Mapping[str, Any]], funnel: Funnel) -> dict[str, bytes]:
-    """Every quarantined document, with its place and reason, and examples of dropped ones; one JSON line each."""
+def _attachments(quarantine: Sequence[Mapping[str, Any]], funnel: Funnel, context: Context) -> dict[str, bytes]:
+    """One JSON line each: every quarantined document, with its place and reason; examples of dropped ones; and the ids
+    of texts that were forgotten, which the next build is to know, too.
+    """
     lines = {
         "quarantine.jsonl": [json.dumps(item) + "\n" for item in quarantine],
         "dropped.jsonl": [json.dumps(_plain(example)) + "\n" for example in funnel.examples],
     }
-    return {name: "".join(items).encode() for name, items in lines.items() if items}
+    listed = {LIST: context.folder.read(context.forgotten)} if context.forgotten else {}
+    return {name: "".join(items).encode() for name, items in lines.items() if items} | listed
 
 
 def _side(digest: str, context: Context) -> dict[str, Any]:

@@ -31,7 +31,7 @@ DOCUMENT = np.dtype("<i4")  # which documents of a unit hold items of an evaluat
 def select_signatures(prepared: PreparedUnit, context: Context) -> np.ndarray:
     """Signature records of the documents of one prepared unit that pass the thresholds."""
     table = open_prepared(prepared, context)
-    passed = np.flatnonzero(judge_table(table, prepared, context) == KEPT)
+    passed = np.flatnonzero(_passes(table, prepared, context))
     ids = document_ids(table)[passed]
     return exact.pack_records(ids, prepared.unit, passed)
 
@@ -40,7 +40,7 @@ def select_bands(prepared: PreparedUnit, context: Context) -> clusters.Bands:
     """Band records of the same documents, for near duplicates."""
     assert context.config.deduplicate.near is not None, "the build looks for near duplicates"
     table = open_prepared(prepared, context)
-    passed = np.flatnonzero(judge_table(table, prepared, context) == KEPT)
+    passed = np.flatnonzero(_passes(table, prepared, context))
     keys = minhash.band_keys(_sketches(table)[passed], bands=context.config.deduplicate.near.bands)
     return clusters.pack_bands(keys, prepared.unit, passed, table.column("num_shingles").to_numpy()[passed])
 
@@ -49,6 +49,18 @@ def judge_table(table: pa.Table, prepared: PreparedUnit, context: Context) -> np
     """`judge` for a prepared unit."""
     scores = scores_of(table, context)
     return judge(scores, context.config, input_numbers(table, prepared), languages=languages_of(context.config))
+
+
+def is_forgotten(table: pa.Table, context: Context) -> np.ndarray:
+    """Bool [documents]: whether the text of each document of a prepared unit was forgotten."""
+    if not context.forgotten:
+        return np.zeros(table.num_rows, np.bool_)
+    ids = table.column("id").cast(pa.binary(16))
+    return np.asarray(pa.compute.is_in(ids, value_set=context.forgotten_ids()), bool)
+
+
+def _passes(table: pa.Table, prepared: PreparedUnit, context: Context) -> np.ndarray:
+    return (judge_table(table, prepared, context) == KEPT) & ~is_forgotten(table, context)
 
 
 def scores_of(table: pa.Table, context: Context) -> dict[str, np.ndarray]:

@@ -36,6 +36,7 @@ BEFORE_QUALITY = (
 SCORE_UNIT = 10_000  # scores of languages and classifiers are counts of ten-thousandths
 # Given later, by what looks at all documents.
 EXACT_DUPLICATE, NEAR_DUPLICATE, CONTAMINATED, THINNED = "exact_duplicate", "near_duplicate", "contaminated", "thinned"
+FORGOTTEN = "forgotten"  # by `premask forget`: builds into the same folder drop it, too
 
 Columns = Mapping[str, np.ndarray]
 

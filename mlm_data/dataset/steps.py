@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlm_data.curation.thresholds import CONTAMINATED, EXACT_DUPLICATE, NEAR_DUPLICATE, THINNED
+from mlm_data.curation.thresholds import CONTAMINATED, EXACT_DUPLICATE, FORGOTTEN, NEAR_DUPLICATE, THINNED
 from mlm_data.dataset.funnel import Counts, Funnel
 from mlm_data.quality_settings import PRESETS
 
@@ -102,7 +102,7 @@ def eaten(funnel: Funnel, *, would: bool = False) -> list[str]:
     dropped: Counter[tuple[str, str]] = Counter()
     largest: dict[tuple[str, str], tuple[int, str]] = {}
     for (name, reason), counts in sorted(funnel.by("input", "reason").items()):
-        if reason in (KEPT, THINNED):  # thinning was asked for, by a number
+        if reason in (KEPT, THINNED, FORGOTTEN):  # these were asked for, by a number or a list
             continue
         key = (name, step_of(reason))
         dropped[key] += counts[0]

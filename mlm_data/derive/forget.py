@@ -24,8 +24,10 @@ import pyarrow as pa
 from jaxtyping import Bool, Int64
 
 from mlm_data.config import PackSettings
+from mlm_data.curation.thresholds import FORGOTTEN
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.documents import OWN_ID, DocumentsFile, documents_files
+from mlm_data.dataset.forgotten import LIST, parse_list, write_list
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest
 from mlm_data.derive.version import (
@@ -53,8 +55,6 @@ from mlm_data.shards.writer import SignaturesRecord, write_table
 from mlm_data.tokens.reference import Reference
 from mlm_data.types import TokenIds, id_type
 
-FORGOTTEN = "forgotten"  # the reason in the ledger
-LIST = "forgotten.jsonl"  # the attachment: a line {"id": hexadecimal} for each text that was forgotten
 NAMED = 3  # of those that are not there
 HEXADECIMAL = 32  # digits of a document's id
 
@@ -289,15 +289,14 @@ def _signatures(parent: Dataset, lost: frozenset[bytes]) -> list[SignaturesRecor
 def _attachments(parent: Dataset, found: _Found) -> dict[str, bytes]:
     """The parent's, without examples that show what goes, and with its ids in the list."""
     files = attachments_of(parent)
-    listed = {json.loads(line)["id"] for line in files.pop(LIST, b"").splitlines()}
+    listed = parse_list(files.pop(LIST, b""), where=f"{parent.folder.location}: {LIST}") | found.lost_ids
     ids = {one.hex() for one in found.ids}
     if "dropped.jsonl" in files:
         lines = files.pop("dropped.jsonl").splitlines(keepends=True)
         left = [line for line in lines if not _shows(json.loads(line), ids, found.places)]
         files |= {"dropped.jsonl": b"".join(left)} if left else {}
-    listed |= {one.hex() for one in found.lost_ids}
     if listed:
-        files[LIST] = "".join(json.dumps({"id": one}) + "\n" for one in sorted(listed)).encode()
+        files[LIST] = write_list(listed)
     return dict(sorted(files.items()))
 
 

@@ -139,7 +139,7 @@ def test_examples_that_show_it_go_too(tmp_path):
     lines = load_attachment(parent.folder, parent.manifest, "dropped.jsonl").splitlines()
     examples = {example["reason"]: example for example in map(json.loads, lines)}
     assert set(examples) == {"exact_duplicate", "near_duplicate"}
-    made = forget(parent, Chosen(ids=[examples["exact_duplicate"]["id"], "u1"])).manifest
+    made = forget(parent, Chosen(ids=[examples["exact_duplicate"]["id"], "near"])).manifest
     left = load_attachment(parent.folder, made, "dropped.jsonl").splitlines()
     assert len(left) == len(lines) - 2
     gone = {json.loads(line)["id"] for line in lines} - {json.loads(line)["id"] for line in left}
@@ -182,3 +182,21 @@ def test_documents_longer_than_a_row(tmp_path):
     assert found.manifest.ledger["tokens"]["in_rows"] == sum(
         int(np.sum(part.segment_lengths)) - 2 * part.segment_lengths.size for part in rows
     )
+
+
+def test_a_build_into_the_same_folder_does_not_bring_it_back(tmp_path):
+    changes = {"deduplicate": {"exact": True, "near": {}}}
+    parent = make(tmp_path, **changes)
+    made = forget(parent, Chosen(ids=["u17", "u3"], sources=["c*"])).manifest
+    again = make(tmp_path, **changes)
+    assert again.digest == made.digest
+    (tmp_path / "out/LATEST").write_text(made.digest + "\n")
+    (tmp_path / "in/d.jsonl").write_text(json.dumps({"text": text(300), "url": "new"}) + "\n")
+    more = make(tmp_path, **changes)
+    assert own_ids(more) == own_ids(again) + Counter(["new"])
+    assert more.manifest.ledger["documents"]["dropped"] == {"exact_duplicate": 4, "forgotten": 43}
+    assert more.manifest.funnel.by("reason")["forgotten",][0] == 43
+    assert "forgotten" not in load_attachment(more.folder, more.manifest, "dropped.jsonl").decode()
+    listed = load_attachment(more.folder, more.manifest, "forgotten.jsonl")
+    assert listed == load_attachment(more.folder, made, "forgotten.jsonl")
+    assert check_dataset(str(tmp_path / "out")).ok
