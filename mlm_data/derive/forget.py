@@ -6,9 +6,10 @@
     counts      of the audit and the packing: of all shards of a split of which one is new
 
 A document that is chosen by an id goes with every copy of its text, wherever it is; one that is chosen by its source
-goes alone. Examples in `dropped.jsonl` that show a chosen document go, too, and its id goes to `forgotten.jsonl`.
+goes alone. Examples in `dropped.jsonl` that show a chosen document go, too, and the id of a text of
+which no copy stays goes to `forgotten.jsonl`.
 
-The parent, and what else names the same files, stay as they are: this makes a version without the documents, it doesn't
+The parent stays as it is: this makes a version without the documents, it doesn't
 destroy them.
 
 Memory: the documents' ids of one file at a time, and for each thread a shard's tokens (at most 2^25), rows and masks.
@@ -190,7 +191,8 @@ def _find(parent: Dataset, chosen: Chosen) -> _Found:
             f"{where}: no document of this version is chosen ({named or 'nothing was named'}): give ids as the input "
             "names them, 32 hexadecimal digits of documents' ids, or patterns of sources, such as books/*.jsonl"
         )
-    left = _left_of(files, [gone[key] for key in keys], ids)
+    # Every copy of what is chosen by id goes; of what is chosen by source a copy may stay elsewhere.
+    left = _left_of(files, [gone[key] for key in keys], ids) if chosen.sources else set()
     return _Found(
         gone=gone, ids=frozenset(ids), lost_ids=frozenset(ids - left), places=frozenset(places), missing=missing
     )

@@ -38,6 +38,7 @@ def test_every_error_is_on_the_page():
 def test_every_reason_of_the_ledger_is_on_the_page():
     text = REASONS_PAGE.read_text()
     later = {thresholds.EXACT_DUPLICATE, thresholds.NEAR_DUPLICATE, thresholds.CONTAMINATED, thresholds.THINNED}
+    later.add(thresholds.FORGOTTEN)
     found = {*thresholds.BEFORE_QUALITY[1:], *later, TRUNCATED} | {
         reason for file in (ROOT / "mlm_data/text").rglob("*.py") for reason in constants(file.read_text())
     }
