@@ -121,7 +121,7 @@ class _Worker:
         self._extractor, self._limits = extractor, limits
         self._process: subprocess.Popen[bytes] | None = None
 
-    def extract(self, page: bytes, meanwhile: Callable[[], None]) -> Extracted:
+    def extract(self, page: bytes, meanwhile: Callable[[], None] = lambda: None) -> Extracted:
         """The text of a page; `meanwhile` is called while the process works."""
         for _ in range(2):  # a process may be killed for another's memory; twice in a row it is the page
             answer = self._ask(page, meanwhile)
