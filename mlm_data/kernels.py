@@ -241,3 +241,11 @@ def copy_bytes(data, start, end, out, at):
         start += 1
         at += 1
     return behind
+
+
+@kernel
+def grown(array, size):
+    """A longer copy of a one-dimensional array: its items first, what follows is not set."""
+    longer = np.empty(size, array.dtype)
+    longer[: len(array)] = array
+    return longer

@@ -1,8 +1,10 @@
 """The pipeline of a build, whole, and how it is run.
 
-    units -> PREPARE -> SELECT, DEDUPLICATE -> ASSEMBLE -> PUBLISH
+    units -> (SURVEY) -> PREPARE -> SELECT -> DEDUPLICATE, (NEAR DUPLICATES) -> (EVALUATIONS) -> (MIXING)
+          -> ASSEMBLE -> PUBLISH
 
-Between the steps cross only names of files, signatures and lists of copies; never text, never tokens.
+What stands in brackets is there where it is asked for; `premask clean` writes texts instead of the last two. Only names
+of files, signatures and lists of documents or lines cross between the steps; never text, never tokens.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """The steps of `mlm_data.build` as transforms: what Beam adds is spreading, grouping and counting.
 
-Only names of files, signatures and lists of copies cross a border; never text, never tokens. Elements are JSON or
-packed records in `bytes`, keys are `int`: Beam codes both without pickling.
+Only names of files, signatures and lists of documents or lines cross a border; never text, never tokens. Elements are
+JSON or packed records in `bytes`, keys are `int`: Beam codes both without pickling.
 """
 
 import json
@@ -25,12 +25,28 @@ from mlm_data.build.survey import choose_cuts, survey_unit
 from mlm_data.build.weights import mix
 from mlm_data.duplicates import clusters, exact, lines
 from mlm_data.duplicates.decontaminate import MATCH, decide
+from mlm_data.duplicates.records import partition
 from mlm_data.types import Unit
 from pipelines import metrics
 
 PAYLOAD_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 16 * 2**20
 _PREPARED, _COPIES, _NEAR, _HELD, _UNIT, _CUTS = b"P", b"C", b"N", b"H", b"U", b"L"
+
+
+class _Transform(beam.PTransform):
+    """A transform that knows the build."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
+
+class _Step(beam.DoFn):
+    """A step that knows the build."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
 
 class Units(beam.PTransform):
@@ -53,16 +69,12 @@ class Units(beam.PTransform):
         )
 
 
-class Prepare(beam.PTransform):
+class Prepare(_Transform):
     """Units (JSON) to prepared units (JSON): see `prepare_unit`.
 
     Where lines are to be cut, all units are surveyed first: hashes of lines meet by partition, and what is to be cut
     comes back to each unit.
     """
-
-    def __init__(self, context: Context) -> None:
-        super().__init__()
-        self._context = context
 
     def expand(self, units: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
         if self._context.config.deduplicate.lines is None:
@@ -83,12 +95,8 @@ class Prepare(beam.PTransform):
         )
 
 
-class Deduplicate(beam.PTransform):
+class Deduplicate(_Transform):
     """Prepared units (JSON) to (unit, packed `COPIES`): the later copies of exact duplicates, by unit."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__()
-        self._context = context
 
     def expand(self, prepared: beam.PCollection[bytes]) -> beam.PCollection[tuple[int, bytes]]:
         return (
@@ -99,16 +107,12 @@ class Deduplicate(beam.PTransform):
         )
 
 
-class NearDuplicates(beam.PTransform):
+class NearDuplicates(_Transform):
     """Prepared units (JSON) to (unit, packed `EDGE`): near duplicates of documents that stay, by unit.
 
     Bands of signatures meet by partition; pairs that resemble each other meet under one key, where it is decided who
     stays: see `clusters`.
     """
-
-    def __init__(self, context: Context) -> None:
-        super().__init__()
-        self._context = context
 
     def expand(self, prepared: beam.PCollection[bytes]) -> beam.PCollection[tuple[int, bytes]]:
         return (
@@ -121,15 +125,14 @@ class NearDuplicates(beam.PTransform):
         )
 
 
-class Assemble(beam.PTransform):
+class Assemble(_Transform):
     """(prepared units, copies by unit, near duplicates by unit) to what the units have become, as JSON.
 
     See `assemble_unit`; where there is an `output`, `write_texts`.
     """
 
     def __init__(self, context: Context, output: Output | None = None) -> None:
-        super().__init__()
-        self._context = context
+        super().__init__(context)
         self._output = output
 
     def expand(self, inputs):
@@ -161,12 +164,8 @@ class Assemble(beam.PTransform):
         return grouped | "AssembleUnit" >> beam.ParDo(write, *weights).with_output_types(bytes)
 
 
-class Publish(beam.PTransform):
+class Publish(_Transform):
     """What the units have become (JSON) to the digest of the version that holds it all: see `publish_version`."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__()
-        self._context = context
 
     def expand(self, assembled: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
         return (
@@ -177,22 +176,15 @@ class Publish(beam.PTransform):
         )
 
 
-class _Survey(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _Survey(_Step):
     def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
         records = survey_unit(Unit.from_dict(json.loads(element)), self._context)
-        step = MAX_PAYLOAD_BYTES // lines.RECORD.itemsize
-        for partition, part in enumerate(lines.partition(records, self._context.num_partitions)):
-            for start in range(0, len(part), step):
-                yield partition, select.store(part[start : start + step], self._context.work)
+        for number, part in enumerate(partition(records, "h2", self._context.num_partitions)):
+            for piece in _pieces(part):
+                yield number, select.store(piece, self._context.work)
 
 
-class _ChooseCuts(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _ChooseCuts(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
         _, payloads = element
         records = np.concatenate([select.load(item, self._context.work, lines.RECORD) for item in payloads])
@@ -202,10 +194,7 @@ class _ChooseCuts(beam.DoFn):
             yield unit, cuts[start:end].tobytes()
 
 
-class _PrepareCutUnit(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _PrepareCutUnit(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
         unit, cuts = None, [np.zeros(0, lines.CUT)]
         for part in element[1]:
@@ -219,28 +208,19 @@ class _PrepareCutUnit(beam.DoFn):
         yield from _prepared(unit, self._context, ordered)
 
 
-class _PrepareUnit(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _PrepareUnit(_Step):
     def process(self, element: bytes) -> Iterator[bytes]:
         yield from _prepared(Unit.from_dict(json.loads(element)), self._context)
 
 
-class _Matches(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _Matches(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
         prepared, found = _gathered(element[1])
         records = matches_that_stay(prepared, found, self._context)
         yield 0, select.store(records, self._context.work)
 
 
-class _Decide(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _Decide(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
         settings = self._context.config.decontaminate
         assert settings is not None, "the build looks for evaluations"
@@ -266,42 +246,35 @@ def _prepared(unit: Unit, context: Context, cuts: lines.Cuts | None = None) -> I
     yield prepared.to_bytes()
 
 
-class _Select(beam.DoFn):
+class _Select(_Step):
     """Signatures by partition, gathered over a bundle's units until a payload is worth sending."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
     def start_bundle(self) -> None:
         self._waiting: dict[int, list[np.ndarray]] = {}
 
     def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
         records = select.select_signatures(PreparedUnit.from_bytes(element), self._context)
-        for partition, part in enumerate(exact.partition(records, self._context.num_partitions)):
+        for number, part in enumerate(partition(records, "h2", self._context.num_partitions)):
             if not len(part):
                 continue
-            waiting = self._waiting.setdefault(partition, [])
+            waiting = self._waiting.setdefault(number, [])
             waiting.append(part)
             if sum(item.nbytes for item in waiting) >= PAYLOAD_BYTES:
-                yield from self._send(partition)
+                yield from self._send(number)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         window = GlobalWindow()
-        for partition in sorted(self._waiting):
-            for pair in self._send(partition):
+        for number in sorted(self._waiting):
+            for pair in self._send(number):
                 yield WindowedValue(pair, window.max_timestamp(), (window,))
 
-    def _send(self, partition: int) -> Iterator[tuple[int, bytes]]:
-        records = np.concatenate(self._waiting.pop(partition, []) or [np.zeros(0, exact.RECORD)])
-        step = MAX_PAYLOAD_BYTES // exact.RECORD.itemsize
-        for start in range(0, len(records), step):
-            yield partition, select.store(records[start : start + step], self._context.work)
+    def _send(self, number: int) -> Iterator[tuple[int, bytes]]:
+        records = np.concatenate(self._waiting.pop(number, []) or [np.zeros(0, exact.RECORD)])
+        for piece in _pieces(records):
+            yield number, select.store(piece, self._context.work)
 
 
-class _FindCopies(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _FindCopies(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
         _, payloads = element
         records = np.concatenate([select.load(item, self._context.work) for item in payloads])
@@ -312,38 +285,27 @@ class _FindCopies(beam.DoFn):
         metrics.count("deduplicate", documents=len(records), copies=num_copies)
 
 
-class _SelectBands(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _SelectBands(_Step):
     def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
         prepared = PreparedUnit.from_bytes(element)
         records = select.select_bands(prepared, self._context)
-        step = MAX_PAYLOAD_BYTES // clusters.BAND.itemsize
-        for partition, part in enumerate(clusters.partition(records, self._context.num_partitions)):
-            for start in range(0, len(part), step):
-                yield partition, select.store_bands(part[start : start + step], prepared, self._context.work)
+        for number, part in enumerate(partition(records, "key", self._context.num_partitions)):
+            for piece in _pieces(part):
+                yield number, select.store_bands(piece, prepared, self._context.work)
 
 
-class _FindEdges(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _FindEdges(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
         _, payloads = element
         loaded = [select.load_bands(item, self._context.work) for item in payloads]
         records = np.concatenate([part for part, _ in loaded])
         edges = select.find_edges(records, [unit for _, unit in loaded], self._context)
         metrics.count("near", bands=len(records), edges=len(edges))
-        step = MAX_PAYLOAD_BYTES // clusters.EDGE.itemsize
-        for start in range(0, len(edges), step):
-            yield 0, select.store(edges[start : start + step], self._context.work)
+        for piece in _pieces(edges):
+            yield 0, select.store(piece, self._context.work)
 
 
-class _Resolve(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _Resolve(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
         _, payloads = element
         edges = np.concatenate([select.load(item, self._context.work, clusters.EDGE) for item in payloads])
@@ -352,19 +314,13 @@ class _Resolve(beam.DoFn):
             yield unit, dropped[start:end].tobytes()
 
 
-class _CountGroups(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _CountGroups(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
         prepared, found = _gathered(element[1])
         yield 0, json.dumps(count_groups(prepared, found, self._context)).encode()
 
 
-class _Mix(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _Mix(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
         total: Counter[str] = Counter()
         for item in element[1]:
@@ -376,10 +332,7 @@ class _Mix(beam.DoFn):
         yield json.dumps(weights).encode()
 
 
-class _AssembleUnit(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _AssembleUnit(_Step):
     def process(self, element: tuple[int, Iterable[bytes]], weights: bytes = b"{}") -> Iterator[bytes]:
         prepared, found = _gathered(element[1])
         assembled = assemble_unit(prepared, found, self._context, weights=json.loads(weights))
@@ -393,9 +346,9 @@ class _AssembleUnit(beam.DoFn):
         yield assembled.to_bytes()
 
 
-class _WriteTexts(beam.DoFn):
+class _WriteTexts(_Step):
     def __init__(self, context: Context, output: Output) -> None:
-        self._context = context
+        super().__init__(context)
         self._output = output
 
     def process(self, element: tuple[int, Iterable[bytes]], weights: bytes = b"{}") -> Iterator[bytes]:
@@ -405,12 +358,11 @@ class _WriteTexts(beam.DoFn):
         yield cleaned.to_bytes()
 
 
-class Finish(beam.PTransform):
+class Finish(_Transform):
     """What the units have become (JSON), as files of cleaned documents: see `finish`."""
 
     def __init__(self, context: Context, output: Output) -> None:
-        super().__init__()
-        self._context = context
+        super().__init__(context)
         self._output = output
 
     def expand(self, cleaned: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
@@ -422,9 +374,9 @@ class Finish(beam.PTransform):
         )
 
 
-class _FinishTexts(beam.DoFn):
+class _FinishTexts(_Step):
     def __init__(self, context: Context, output: Output) -> None:
-        self._context = context
+        super().__init__(context)
         self._output = output
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
@@ -432,13 +384,17 @@ class _FinishTexts(beam.DoFn):
         yield b"done"
 
 
-class _PublishVersion(beam.DoFn):
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
+class _PublishVersion(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
         _, results = element
         yield publish_version([AssembledUnit.from_bytes(item) for item in results], self._context).encode()
+
+
+def _pieces(records: np.ndarray) -> Iterator[np.ndarray]:
+    """The records in pieces of at most MAX_PAYLOAD_BYTES; none where there are none."""
+    step = MAX_PAYLOAD_BYTES // records.itemsize
+    for start in range(0, len(records), step):
+        yield records[start : start + step]
 
 
 def _unit_by_number(item: bytes) -> tuple[int, bytes]:

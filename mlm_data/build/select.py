@@ -19,6 +19,7 @@ from mlm_data.build.prepare import document_ids, only_chunk, open_prepared
 from mlm_data.build.records import PreparedUnit
 from mlm_data.curation.thresholds import KEPT, judge
 from mlm_data.duplicates import clusters, exact, minhash
+from mlm_data.duplicates.records import from_bytes, to_bytes
 from mlm_data.stores.folder import Folder
 
 _INLINE, _FILE = b"\x00", b"\x01"
@@ -127,14 +128,14 @@ def runs(values: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 def store(records: np.ndarray, work: Folder) -> bytes:
     """What crosses the shuffle for these records: themselves, or on a local disk the name of a file that holds them."""
-    data = np.ascontiguousarray(records).tobytes()
+    data = to_bytes(records)
     return _FILE + cache.store_payload(work, data).encode() if work.is_local else _INLINE + data
 
 
 def load(payload: bytes, work: Folder, record: np.dtype = exact.RECORD) -> np.ndarray:
     """The records behind a payload of `store`."""
     data = payload[1:] if payload[:1] == _INLINE else cache.load_payload(work, payload[1:].decode())
-    return np.frombuffer(data, record)
+    return from_bytes(data, record)
 
 
 def store_bands(records: np.ndarray, prepared: PreparedUnit, work: Folder) -> bytes:

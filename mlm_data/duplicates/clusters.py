@@ -38,7 +38,7 @@ from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
 
 from mlm_data.errors import ConfigError
 from mlm_data.hashing import Hashes
-from mlm_data.kernels import kernel
+from mlm_data.kernels import grown, kernel
 
 MAX_LEADERS = 8
 
@@ -76,24 +76,6 @@ def pack_bands(
     records = np.empty(keys.shape, BAND)
     records["key"], records["unit"], records["document"] = keys, unit, documents[:, None]
     return records.reshape(-1)
-
-
-def bands_to_bytes(records: Bands) -> bytes:
-    """16 bytes a record, little-endian; `bands_from_bytes` is the inverse."""
-    return np.ascontiguousarray(records).tobytes()
-
-
-def bands_from_bytes(data: bytes | memoryview) -> Bands:
-    """Records around the bytes, zero-copy."""
-    return np.frombuffer(data, BAND)
-
-
-def partition(records: Bands, num_partitions: int) -> list[Bands]:
-    """The records of each partition, in their order. Equal keys fall into the same one."""
-    number = (records["key"] % np.uint64(num_partitions)).astype(np.int32)
-    order = np.argsort(number, kind="stable")
-    borders = np.searchsorted(number[order], np.arange(1, num_partitions))
-    return np.split(records[order], borders)
 
 
 def min_agreeing(size: int, verify: float) -> int:
@@ -237,22 +219,15 @@ def _compare(keys, member, values, fewest):
                 is_near = True
                 if found == room:
                     room *= 2
-                    later = _grown(later, room)
-                    leader = _grown(leader, room)
-                    agreeing = _grown(agreeing, room)
+                    later = grown(later, room)
+                    leader = grown(leader, room)
+                    agreeing = grown(agreeing, room)
                 later[found], leader[found], agreeing[found] = member[k], leaders[j], count
                 found += 1
         if not is_near and num_leaders < MAX_LEADERS:
             leaders[num_leaders] = member[k]
             num_leaders += 1
     return later[:found], leader[:found], agreeing[:found]
-
-
-@kernel
-def _grown(array, size):
-    grown = np.empty(size, array.dtype)
-    grown[: len(array)] = array
-    return grown
 
 
 @kernel

@@ -35,7 +35,7 @@ from mlm_data.duplicates.words import BASE, MOST_AT_ONCE, folding, next_words, p
 from mlm_data.duplicates.words import ngram as hash_ngram
 from mlm_data.errors import ConfigError
 from mlm_data.hashing import string_buffers
-from mlm_data.kernels import kernel
+from mlm_data.kernels import grown, kernel
 from mlm_data.seeds import mix
 
 MIN_WORDS = 5
@@ -408,8 +408,8 @@ def _match_all(data, offsets, search, buffers):
                 seen_in[gram] = t
                 if total == room:
                     room *= 2
-                    document, gram_of = _grown(document, room), _grown(gram_of, room)
-                    start, behind = _grown(start, room), _grown(behind, room)
+                    document, gram_of = grown(document, room), grown(gram_of, room)
+                    start, behind = grown(start, room), grown(behind, room)
                 document[total], gram_of[total] = t, gram
                 start[total] = buffers.spans[first, 0] - offsets[t]
                 behind[total] = buffers.spans[last, 1] - offsets[t]
@@ -447,15 +447,8 @@ def _spans_all(data, offsets, search, buffers, borders, items, item_places, item
                     continue
                 if total == room:
                     room *= 2
-                    text, start, behind = _grown(text, room), _grown(start, room), _grown(behind, room)
+                    text, start, behind = grown(text, room), grown(start, room), grown(behind, room)
                 text[total], start[total], behind[total] = t, begin, stop
                 total += 1
             carried = _carry(buffers, num_done, count)
     return text[:total], start[:total], behind[:total]
-
-
-@kernel
-def _grown(array, size):
-    grown = np.empty(size, array.dtype)
-    grown[: len(array)] = array
-    return grown

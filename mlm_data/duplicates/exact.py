@@ -40,24 +40,6 @@ def pack_records(ids: Hashes, unit: int, documents: Int64[np.ndarray, " document
     return records
 
 
-def records_to_bytes(records: Records) -> bytes:
-    """24 bytes a record, little-endian; `records_from_bytes` is the inverse."""
-    return np.ascontiguousarray(records).tobytes()
-
-
-def records_from_bytes(data: bytes | memoryview) -> Records:
-    """Records around the bytes, zero-copy."""
-    return np.frombuffer(data, RECORD)
-
-
-def partition(records: Records, num_partitions: int) -> list[Records]:
-    """The records of each partition, in their order. Equal ids fall into the same one, whatever the unit."""
-    number = (records["h2"] % np.uint64(num_partitions)).astype(np.int32)
-    order = np.argsort(number, kind="stable")
-    borders = np.searchsorted(number[order], np.arange(1, num_partitions))
-    return np.split(records[order], borders)
-
-
 def find_duplicates(records: Records) -> Duplicates:
     """Which documents repeat the text of one before them, by (unit, document)."""
     order = np.argsort(records["h1"], kind="stable")

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Int32, Int64
 
 from mlm_data.characters import code_point
 from mlm_data.hashing import Hashes, hash_spans, string_buffers
-from mlm_data.kernels import copy_bytes, kernel
+from mlm_data.kernels import copy_bytes, grown, kernel
 
 ALGORITHM_VERSION = 1  # enters cache keys: count up when other lines are found or cut
 
@@ -61,24 +61,6 @@ def pack_lines(lines: Lines, unit: int, documents: Int32[np.ndarray, " texts"]) 
     records["unit"], records["line"] = unit, lines.number
     records["document"] = np.repeat(documents, np.diff(lines.places))
     return records
-
-
-def lines_to_bytes(records: Records) -> bytes:
-    """32 bytes a record, little-endian; `lines_from_bytes` is the inverse."""
-    return np.ascontiguousarray(records).tobytes()
-
-
-def lines_from_bytes(data: bytes | memoryview) -> Records:
-    """Records around the bytes, zero-copy."""
-    return np.frombuffer(data, RECORD)
-
-
-def partition(records: Records, num_partitions: int) -> list[Records]:
-    """The records of each partition, in their order. Equal lines fall into the same one."""
-    number = (records["h2"] % np.uint64(num_partitions)).astype(np.int32)
-    order = np.argsort(number, kind="stable")
-    borders = np.searchsorted(number[order], np.arange(1, num_partitions))
-    return np.split(records[order], borders)
 
 
 def choose_cuts(records: Records, *, max_copies: int) -> Cuts:
@@ -185,7 +167,7 @@ def _find_lines(data, offsets, min_chars):
                 if num_chars >= min_chars:
                     if total == room:
                         room *= 2
-                        starts, ends, number = _grown(starts, room), _grown(ends, room), _grown(number, room)
+                        starts, ends, number = grown(starts, room), grown(ends, room), grown(number, room)
                     starts[total], ends[total], number[total] = first, behind, line
                     total += 1
             i = line_end + 1
@@ -229,10 +211,3 @@ def _cut(data, offsets, borders, lines, out, places, removed):
             line += 1
         places[t + 1] = at
         removed[t] = _num_chars(data, start, end) - _num_chars(out, first, at)
-
-
-@kernel
-def _grown(array, size):
-    grown = np.empty(size, array.dtype)
-    grown[: len(array)] = array
-    return grown

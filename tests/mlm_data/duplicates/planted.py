@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from mlm_data.duplicates.clusters import Members, find_edges, pack_bands, partition, resolve
+from mlm_data.duplicates.clusters import Members, find_edges, pack_bands, resolve
 from mlm_data.duplicates.minhash import band_keys, sketch
+from mlm_data.duplicates.records import partition
 from mlm_data.hashing import hash128
 
 NGRAM = 5
@@ -65,7 +66,7 @@ def find_pairs(texts: pa.LargeStringArray, *, bands: int, rows: int, verify: flo
         return Members(np.zeros(len(documents), np.int32), lengths[documents], ids[documents], values[documents])
 
     records = pack_bands(band_keys(values, bands=bands), 0, np.arange(len(texts)), num_shingles)
-    edges = [find_edges(part, load, verify=verify, collapse_equal=True) for part in partition(records, 3)]
+    edges = [find_edges(part, load, verify=verify, collapse_equal=True) for part in partition(records, "key", 3)]
     drops = resolve(np.concatenate(edges))
     return set(zip(drops["document"].tolist(), drops["kept_document"].tolist(), strict=True))
 

@@ -14,16 +14,14 @@ from mlm_data.duplicates.clusters import (
     EDGE,
     MAX_LEADERS,
     Members,
-    bands_from_bytes,
-    bands_to_bytes,
     estimate,
     find_edges,
     min_agreeing,
     pack_bands,
-    partition,
     resolve,
 )
 from mlm_data.duplicates.minhash import band_keys, sketch
+from mlm_data.duplicates.records import from_bytes, partition, to_bytes
 from mlm_data.errors import ConfigError
 
 SIZE, BANDS, VERIFY = 8, 4, 0.6
@@ -68,7 +66,8 @@ class Corpus:
         records = self.records(bands)
         records = records if order is None else records[order(len(records))]
         edges = [
-            find_edges(part, self.load, verify=verify, collapse_equal=exact) for part in partition(records, partitions)
+            find_edges(part, self.load, verify=verify, collapse_equal=exact)
+            for part in partition(records, "key", partitions)
         ]
         edges = np.concatenate(edges)
         return resolve(edges if order is None else edges[order(len(edges))]).tolist()
@@ -286,16 +285,16 @@ def test_verify_out_of_range(verify):
 
 def test_records_round_trip_in_16_bytes():
     records = Corpus([[Document(0, 1, (0, 0), (1,) * SIZE)]]).records()
-    data = bands_to_bytes(records)
+    data = to_bytes(records)
     assert len(data) == 16 * len(records)
-    np.testing.assert_array_equal(bands_from_bytes(data), records)
+    np.testing.assert_array_equal(from_bytes(data, BAND), records)
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=30), st.integers(1, 5))
 def test_partitions_keep_equal_keys_together(keys, count):
     records = np.zeros(len(keys), BAND)
     records["key"] = keys
-    parts = partition(records, count)
+    parts = partition(records, "key", count)
     assert len(parts) == count
     assert sorted(key for part in parts for key in part["key"].tolist()) == sorted(keys)
     for part in parts:

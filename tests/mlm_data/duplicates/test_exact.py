@@ -7,10 +7,8 @@ from hypothesis import strategies as st
 from mlm_data.duplicates.exact import (
     find_duplicates,
     pack_records,
-    partition,
-    records_from_bytes,
-    records_to_bytes,
 )
+from mlm_data.duplicates.records import from_bytes, partition, to_bytes
 
 # Few different halves, so that ids agree in one half and differ in the other.
 halves = st.sampled_from([0, 1, 2, 2**63, 2**64 - 1])
@@ -50,7 +48,7 @@ def test_equals_a_dictionary_whatever_the_order(contents, random):
 
 @given(units, st.integers(1, 5))
 def test_partitions_together_find_the_same(contents, num_partitions):
-    parts = partition(pack(contents), num_partitions)
+    parts = partition(pack(contents), "h2", num_partitions)
     assert len(parts) == num_partitions
     found = [drop for part in parts for drop in listed(find_duplicates(part))]
     assert sorted(found) == oracle(contents)
@@ -59,9 +57,9 @@ def test_partitions_together_find_the_same(contents, num_partitions):
 @given(units)
 def test_records_round_trip_in_24_bytes(contents):
     records = pack(contents)
-    data = records_to_bytes(records)
+    data = to_bytes(records)
     assert len(data) == 24 * len(records)
-    np.testing.assert_array_equal(records_from_bytes(data), records)
+    np.testing.assert_array_equal(from_bytes(data, RECORD), records)
 
 
 def test_the_example_of_the_module():

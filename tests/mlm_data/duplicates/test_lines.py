@@ -12,11 +12,9 @@ from mlm_data.duplicates.lines import (
     choose_cuts,
     cut_lines,
     line_hashes,
-    lines_from_bytes,
-    lines_to_bytes,
     pack_lines,
-    partition,
 )
+from mlm_data.duplicates.records import from_bytes, partition, to_bytes
 from mlm_data.hashing import hash128
 
 WHITE = "\t\x0b\x0c\r \x85\xa0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -60,7 +58,7 @@ def test_cuts_equal_a_dictionary_in_any_order(units, min_chars, max_copies, part
     records = records_of(units, min_chars)
     places = list(range(len(records))) + random.sample(range(len(records)), min(len(records), 2))  # some come twice
     random.shuffle(places)
-    parts = partition(records[np.array(places, np.int64)], partitions)
+    parts = partition(records[np.array(places, np.int64)], "h2", partitions)
     cuts = [choose_cuts(part, max_copies=max_copies) for part in parts]
     assert all(part.tolist() == sorted(part.tolist()) for part in cuts)
     assert sorted(cut for part in cuts for cut in part.tolist()) == oracle(units, min_chars, max_copies)
@@ -129,6 +127,6 @@ def test_nothing_in_nothing_out():
 
 def test_records_round_trip_in_32_bytes():
     records = records_of([["one line", "two\nlines"]], 1)
-    data = lines_to_bytes(records)
+    data = to_bytes(records)
     assert len(data) == 32 * len(records)
-    np.testing.assert_array_equal(lines_from_bytes(data), records)
+    np.testing.assert_array_equal(from_bytes(data, RECORD), records)
