@@ -22,7 +22,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from mlm_data import errors
 from mlm_data.build import cache
-from mlm_data.build.clean_texts import CLEANED, Output, check_folders, text_context
+from mlm_data.build.clean_texts import CLEANED, Output, check_folders
 from mlm_data.build.context import Context
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan, tokenizer_warnings
 from mlm_data.build.units import Plan
@@ -155,7 +155,7 @@ def clean(
     check_folders(config.output, output.dropped)
     plan = make_plan(config, sample=sample)
     watcher.planned(plan)
-    context = text_context(config, plan)
+    context = make_context(config, plan, None)
     metrics.reset()
     watcher.running(plan)
     run(plan.units, context, options, output)

@@ -26,15 +26,12 @@ from mlm_data.build.assemble import Found, Selection, count_funnel, select_docum
 from mlm_data.build.context import Context
 from mlm_data.build.curate import languages_of
 from mlm_data.build.fields import absent_fields, add_counts
-from mlm_data.build.plan import signature_partitions
 from mlm_data.build.prepare import open_prepared
 from mlm_data.build.publish import check_quarantine, read_quarantine, with_places
-from mlm_data.build.records import PreparedUnit, funnel_from_dict, funnel_to_dict
-from mlm_data.build.units import Plan
+from mlm_data.build.records import PreparedUnit, fields_from_lists, fields_to_lists, funnel_from_dict, funnel_to_dict
 from mlm_data.config import BuildConfig
 from mlm_data.curation.thresholds import KEPT, SCORE_UNIT
 from mlm_data.dataset.funnel import Funnel
-from mlm_data.dataset.gates import library_versions
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import sealed
 from mlm_data.errors import BuildError, ConfigError, StorageError
@@ -70,7 +67,7 @@ class CleanedUnit:
 
     def to_bytes(self) -> bytes:
         """JSON; `from_bytes` is its inverse."""
-        plain: dict[str, Any] = {"fields": [[number, counts.to_dict()] for number, counts in self.fields]}
+        plain: dict[str, Any] = {"fields": fields_to_lists(self.fields)}
         plain |= {"ledger": self.ledger.to_dict(), "funnel": funnel_to_dict(self.funnel)}
         same = {name: getattr(self, name) for name in ("unit", "key", "reused", "remade", "files")}
         return json.dumps(same | plain).encode()
@@ -79,25 +76,10 @@ class CleanedUnit:
     def from_bytes(cls, data: bytes) -> "CleanedUnit":
         value = json.loads(data)
         value["files"] = tuple((name, documents, size) for name, documents, size in value["files"])
-        value["fields"] = tuple((number, FieldCounts.from_dict(counts)) for number, counts in value["fields"])
+        value["fields"] = fields_from_lists(value["fields"])
         value["ledger"] = Ledger.from_dict(value["ledger"])
         value["funnel"] = funnel_from_dict(value["funnel"])
         return cls(**value)
-
-
-def text_context(config: BuildConfig, plan: Plan) -> Context:
-    """A context without a tokenizer: documents are cleaned and stay texts."""
-    from mlm_data.build.assets import find_assets
-
-    return Context(
-        config=config,
-        tokenizer_sha256="",
-        num_partitions=signature_partitions(plan),
-        unit_bytes=plan.unit_bytes,
-        group_modulus=plan.group_modulus,
-        versions=library_versions(),
-        assets=find_assets(config),
-    )
 
 
 def check_folders(output: str, dropped: str | None) -> None:

@@ -283,7 +283,7 @@ def load_blocklist(path: str, version: str) -> frozenset[str]:
     data = read_input(path)
     if hashlib.sha256(data).hexdigest() != version:
         raise InputError(f"{path}: changed while the build ran: start it again")
-    return domains.read_blocklist(path)
+    return domains.read_blocklist(data, path)
 
 
 def _ask(name: str, texts: pa.LargeStringArray, documents: Documents) -> tuple[pa.Array, pa.Array]:

@@ -68,11 +68,11 @@ def signature_partitions(plan: Plan) -> int:
     return min(MAX_PARTITIONS, max(4, 1 << (wanted - 1).bit_length()))
 
 
-def make_context(config: BuildConfig, plan: Plan, reference: Reference) -> Context:
-    """What the workers need to know, from what the plan has found."""
+def make_context(config: BuildConfig, plan: Plan, reference: Reference | None) -> Context:
+    """What the workers need to know, from what the plan has found; without a tokenizer documents stay texts."""
     context = Context(
         config=config,
-        tokenizer_sha256=reference.sha256,
+        tokenizer_sha256=reference.sha256 if reference else "",
         num_partitions=signature_partitions(plan),
         unit_bytes=plan.unit_bytes,
         group_modulus=plan.group_modulus,
@@ -80,7 +80,8 @@ def make_context(config: BuildConfig, plan: Plan, reference: Reference) -> Conte
         assets=find_assets(config),
         forgotten=current_list(Folder(config.output)),
     )
-    context.remember(reference)
+    if reference:
+        context.remember(reference)
     return context
 
 

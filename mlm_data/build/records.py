@@ -45,7 +45,7 @@ class PreparedUnit:
 
     def to_bytes(self) -> bytes:
         """JSON; `from_bytes` is its inverse."""
-        return json.dumps(asdict(self) | {"fields": _plain(self.fields)}).encode()
+        return json.dumps(asdict(self) | {"fields": fields_to_lists(self.fields)}).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "PreparedUnit":
@@ -55,7 +55,7 @@ class PreparedUnit:
                 **value,
                 "sources": tuple(value["sources"]),
                 "inputs": tuple(value["inputs"]),
-                "fields": _counts(value["fields"]),
+                "fields": fields_from_lists(value["fields"]),
             }
         )
 
@@ -84,7 +84,7 @@ class AssembledUnit:
             "key": self.key,
             "reused": self.reused,
             "remade": self.remade,
-            "fields": _plain(self.fields),
+            "fields": fields_to_lists(self.fields),
             "ledger": self.ledger.to_dict(),
             "shards": [shard.to_dict() for shard in self.shards],
             "signatures": self.signatures and self.signatures.to_dict(),
@@ -103,7 +103,7 @@ class AssembledUnit:
             key=value["key"],
             reused=value["reused"],
             remade=value["remade"],
-            fields=_counts(value["fields"]),
+            fields=fields_from_lists(value["fields"]),
             ledger=Ledger.from_dict(value["ledger"]),
             shards=tuple(ShardRecord.from_dict(shard) for shard in value["shards"]),
             signatures=value["signatures"] and SignaturesRecord.from_dict(value["signatures"]),
@@ -124,9 +124,11 @@ def funnel_from_dict(value: Mapping[str, Any]) -> Funnel:
     return replace(Funnel.from_dict(value), examples=tuple(Example(**one) for one in value["examples"]))
 
 
-def _plain(fields: tuple[tuple[int, FieldCounts], ...]) -> list[list[Any]]:
+def fields_to_lists(fields: tuple[tuple[int, FieldCounts], ...]) -> list[list[Any]]:
+    """Counts of fields, with the number of the input, as plain types; `fields_from_lists` is the inverse."""
     return [[number, counts.to_dict()] for number, counts in fields]
 
 
-def _counts(value: list[list[Any]]) -> tuple[tuple[int, FieldCounts], ...]:
+def fields_from_lists(value: list[list[Any]]) -> tuple[tuple[int, FieldCounts], ...]:
+    """The inverse of `fields_to_lists`."""
     return tuple((number, FieldCounts.from_dict(counts)) for number, counts in value)

@@ -20,9 +20,8 @@ import pyarrow.compute as pc
 from jaxtyping import Float32
 
 from mlm_data.command import require
+from mlm_data.curation.thresholds import SCORE_UNIT
 from mlm_data.errors import ConfigError
-
-SCORE_UNIT = 10_000  # units of a probability in 1
 
 _MAGIC, _VERSION = 793712314, 12  # of fastText's files since 2017
 _HEADER = struct.Struct("<2i12id3i2q")  # magic, version, arguments, then sizes of the dictionary

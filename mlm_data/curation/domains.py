@@ -9,7 +9,6 @@ The list is a text file in UTF-8: a host a line; `#` begins a comment; blank lin
 
 import re
 from collections.abc import Collection
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -63,16 +62,14 @@ def blocked(urls: pa.StringArray | pa.LargeStringArray, blocklist: Collection[st
     return fate[pc.fill_null(encoded.indices, len(fate) - 1).to_numpy(zero_copy_only=False)]
 
 
-def read_blocklist(path: str) -> frozenset[str]:
-    """The hosts of a list, in small letters, in Punycode.
+def read_blocklist(data: bytes, path: str) -> frozenset[str]:
+    """The hosts of a list, in small letters, in Punycode; `path` is where its bytes come from.
 
     Raises:
-        ConfigError: the file can't be read, or a line is no host: with its number.
+        ConfigError: it is no text, or a line is no host: with its number.
     """
     try:
-        lines = Path(path).read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        raise ConfigError(f"domains: can't read {path}: {error.strerror}") from error
+        lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ConfigError(f"domains: {path} is no text in UTF-8: one host a line is expected") from error
     found = set()

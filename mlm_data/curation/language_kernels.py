@@ -18,12 +18,12 @@ machine. Only the last step, the exponentials of some 140 classes, is in floatin
 import numpy as np
 
 from mlm_data.characters import code_point
+from mlm_data.curation.thresholds import SCORE_UNIT
 from mlm_data.kernels import copy_bytes, kernel, prefetch
 
 MEMORY = 16  # bytes: no state of the automaton is further from its beginning
 WEIGHT_UNIT = 512  # units of a weight in 1
 LOG_UNIT = 1 << 20  # units of log1p in 1
-SCORE_UNIT = 10_000  # units of a probability in 1
 
 # What a code point is, in bits. LOWER: small or titlecase, what str.isupper says no for.
 LOWER, UPPER, LETTER = np.uint8(1), np.uint8(2), np.uint8(4)

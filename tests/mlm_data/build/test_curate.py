@@ -5,9 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 
-from mlm_data.build.clean_texts import text_context
 from mlm_data.build.curate import curate, filter_source, load_filter, score_fields
-from mlm_data.build.plan import make_plan
+from mlm_data.build.plan import make_context, make_plan
 from mlm_data.build.prepare import key_parts, prepare_unit
 from mlm_data.config import BuildConfig
 from mlm_data.errors import ConfigError, InputError
@@ -28,7 +27,7 @@ def config_of(folder, **changes):
 
 def keys(config):
     plan = make_plan(config)
-    context = text_context(config, plan)
+    context = make_context(config, plan, None)
     return [key_parts(unit, context) for unit in plan.units]
 
 
@@ -123,7 +122,7 @@ def test_ids_and_scores_are_those_of_the_uncut_text(tmp_path):
     config = parse_settings(BuildConfig, values, where="test")
     plan = make_plan(config)
     (documents,) = read_unit(plan.units[0], config)
-    curated = curate(documents, 0, text_context(config, plan))
+    curated = curate(documents, 0, make_context(config, plan, None))
     assert curated.texts.to_pylist() == [f"{prose(1)}\n\n{prose(2)}"]
     assert (curated.ids == hash128(pa.array([text], pa.large_string()))).all()
     assert curated.columns["fineweb.num_lines"].to_pylist() == [4]
@@ -134,7 +133,7 @@ def test_ids_and_scores_are_those_of_the_uncut_text(tmp_path):
 def test_every_score_has_a_column_and_nothing_else_has(folder):
     config = config_of(folder)
     plan = make_plan(config)
-    context = text_context(config, plan)
+    context = make_context(config, plan, None)
     names = [field.name for field in score_fields(config)]
     assert len(set(names)) == len(names)
     for unit in plan.units:
@@ -151,7 +150,7 @@ def test_a_prepared_unit_is_the_same_twice(folder, tmp_path):
     for name in ("one", "two"):
         config = config_of(folder, output=str(tmp_path / name), deduplicate={"near": True})
         plan = make_plan(config)
-        context = text_context(config, plan)
+        context = make_context(config, plan, None)
         prepared = [prepare_unit(unit, context) for unit in plan.units]
         contents = {unit.content for unit in prepared}
         assert not any(unit.reused for unit in prepared)
@@ -173,7 +172,7 @@ def test_a_list_that_changes_while_a_build_runs(folder, tmp_path):
     other = write_corpus(tmp_path / "other")
     config = config_of(other)
     plan = make_plan(config)
-    context = text_context(config, plan)
+    context = make_context(config, plan, None)
     (other / "hosts.txt").write_text("another.example\n")
     (unit,) = [unit for unit in plan.units if unit.slices[0].source.startswith("quality")]
     with pytest.raises(InputError, match=r"hosts\.txt: changed while the build ran"):

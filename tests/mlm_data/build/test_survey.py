@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mlm_data.build.clean_texts import text_context
-from mlm_data.build.plan import make_plan
+from mlm_data.build.plan import make_context, make_plan
 from mlm_data.build.prepare import open_prepared, prepare_unit
 from mlm_data.build.survey import choose_cuts, survey_unit
 from mlm_data.config import BuildConfig
@@ -32,7 +31,7 @@ def build(tmp_path):
     config = parse_settings(BuildConfig, values, where="test")
     plan = make_plan(config)
     assert len(plan.units) > 4
-    return plan.units, text_context(config, plan)
+    return plan.units, make_context(config, plan, None)
 
 
 def test_cuts_are_the_later_copies_and_reach_their_documents(build):

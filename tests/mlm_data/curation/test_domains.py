@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from mlm_data.curation.domains import blocked, hosts, read_blocklist
-from mlm_data.errors import ConfigError
+from mlm_data.errors import ConfigError, InputError
+from mlm_data.stores.folder import read_input
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,10 @@ def test_a_host_blocks_its_subdomains_only():
 def test_a_list(tmp_path):
     path = tmp_path / "blocked.txt"
     path.write_text("\ufeff# spam\nExample.org.  # the worst\n\nbücher.example\r\n192.0.2.1\n_x.org\n", "utf-8")
-    assert read_blocklist(str(path)) == {"example.org", "xn--bcher-kva.example", "192.0.2.1", "_x.org"}
+    listed = read_blocklist(path.read_bytes(), str(path))
+    assert listed == {"example.org", "xn--bcher-kva.example", "192.0.2.1", "_x.org"}
     urls = pa.array(["https://www.bücher.example", "https://XN--BCHER-KVA.example/", "http://192.0.2.1:8/"])
-    assert blocked(urls, read_blocklist(str(path))).all()
+    assert blocked(urls, listed).all()
 
 
 @pytest.mark.parametrize(
@@ -79,12 +81,11 @@ def test_a_line_of_garbage(tmp_path, line):
     path = tmp_path / "blocked.txt"
     path.write_text(f"# one\nexample.org\n{line}\n")
     with pytest.raises(ConfigError, match=r"blocked.txt, line 3: '.*' is no host: write example.org"):
-        read_blocklist(str(path))
+        read_blocklist(path.read_bytes(), str(path))
 
 
 def test_a_file_that_can_not_be_read(tmp_path):
-    with pytest.raises(ConfigError, match=r"can't read .*: No such file"):
-        read_blocklist(str(tmp_path / "none.txt"))
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="is no text in UTF-8"):
-        read_blocklist(str(tmp_path / "binary"))
+    with pytest.raises(InputError, match=r"none\.txt.*[Nn]o such file"):
+        read_input(str(tmp_path / "none.txt"))
+    with pytest.raises(ConfigError, match="binary is no text in UTF-8"):
+        read_blocklist(b"\xff\xfe\x00", "binary")

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlm_data.duplicates.exact import (
+    RECORD,
     find_duplicates,
     pack_records,
 )
