@@ -25,16 +25,15 @@ from mlm_data.build import cache
 from mlm_data.build.assemble import Found, Selection, count_funnel, select_documents
 from mlm_data.build.context import Context
 from mlm_data.build.curate import languages_of
-from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.prepare import open_prepared
-from mlm_data.build.publish import check_quarantine, read_quarantine, with_places
+from mlm_data.build.publish import add_up, with_places
 from mlm_data.build.records import PreparedUnit, fields_from_lists, fields_to_lists, funnel_from_dict, funnel_to_dict
 from mlm_data.config import BuildConfig
 from mlm_data.curation.thresholds import KEPT, SCORE_UNIT
 from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import sealed
-from mlm_data.errors import BuildError, ConfigError, StorageError
+from mlm_data.errors import ConfigError, StorageError
 from mlm_data.stores.folder import Folder
 from mlm_data.types import FieldCounts
 
@@ -162,12 +161,7 @@ def finish(results: Sequence[CleanedUnit], context: Context, output: Output) -> 
         BuildError: a field that no document has, too much that can't be read, or a ledger that doesn't balance.
     """
     results = sorted(results, key=lambda item: item.unit)
-    ledger = sum((item.ledger for item in results), Ledger())
-    if absent := absent_fields(context.config, add_counts(pair for item in results for pair in item.fields)):
-        raise BuildError(absent[0])
-    check_quarantine(ledger, list(read_quarantine(results, context)), context.config)
-    if problems := ledger.problems():
-        raise BuildError(f"{context.config.output}: the ledger does not balance: {problems[0]}")
+    ledger, _ = add_up(results, context)
     funnel = with_places(sum((item.funnel for item in results), Funnel()), results, context)
     files = [file for item in results for file in item.files]
     for folder in filter(None, (context.config.output, output.dropped)):

@@ -24,6 +24,7 @@ from mlm_data.dataset.publish import publish
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError
 from mlm_data.text.blocks import TRUNCATED
+from mlm_data.types import FieldCounts
 
 
 def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
@@ -33,13 +34,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
         BuildError: if a gate stays shut.
     """
     results = sorted(results, key=lambda item: item.unit)
-    ledger = sum((item.ledger for item in results), Ledger())
-    if absent := absent_fields(context.config, add_counts(pair for item in results for pair in item.fields)):
-        raise BuildError(absent[0])
-    quarantine = list(read_quarantine(results, context))
-    check_quarantine(ledger, quarantine, context.config)
-    if problems := ledger.problems():
-        raise BuildError(f"{context.config.output}: the ledger does not balance: {problems[0]}")
+    ledger, quarantine = add_up(results, context)
     unknown = sum((item.unknown for item in results), Unknown())
     if problem := unknown.failure(context.config.tokenizer.max_unknown):
         raise BuildError(f"{context.config.output}: {problem}")
@@ -93,7 +88,25 @@ class UnitResult(Protocol):
     @property
     def key(self) -> str: ...
     @property
+    def fields(self) -> tuple[tuple[int, FieldCounts], ...]: ...
+    @property
     def ledger(self) -> Ledger: ...
+
+
+def add_up(results: Sequence[UnitResult], context: Context) -> tuple[Ledger, list[Mapping[str, Any]]]:
+    """The ledger of all units, and what was quarantined in reading order.
+
+    Raises:
+        BuildError: a field that no document has, too much that can't be read, or a ledger that doesn't balance.
+    """
+    ledger = sum((item.ledger for item in results), Ledger())
+    if absent := absent_fields(context.config, add_counts(pair for item in results for pair in item.fields)):
+        raise BuildError(absent[0])
+    quarantine = list(read_quarantine(results, context))
+    check_quarantine(ledger, quarantine, context.config)
+    if problems := ledger.problems():
+        raise BuildError(f"{context.config.output}: the ledger does not balance: {problems[0]}")
+    return ledger, quarantine
 
 
 def check_quarantine(ledger: Ledger, quarantine: Sequence[Mapping[str, Any]], config: BuildConfig) -> None:
