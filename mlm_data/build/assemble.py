@@ -185,9 +185,9 @@ def count_groups(prepared: PreparedUnit, found: Found, context: Context) -> dict
     own = np.array([item.weight for item in context.config.inputs])[input_numbers(table, prepared)]
     sizes = num_tokens(table) if context.has_tokens else table.column("num_chars").to_numpy()
     lengths = np.where(fates == KEPT, sizes * own, 0)
-    names, place = np.unique(groups(table, prepared, context).astype(str), return_inverse=True)
-    sums = np.bincount(place, lengths, minlength=len(names))
-    return {name: round(total) for name, total in zip(names.tolist(), sums.tolist(), strict=True) if total}
+    names, codes = groups(table, prepared, context)
+    sums = np.bincount(codes, lengths, minlength=len(names))
+    return {name: round(total) for name, total in zip(names, sums.tolist(), strict=True) if total}
 
 
 def select_documents(

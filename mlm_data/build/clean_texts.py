@@ -253,12 +253,11 @@ def _batches(
             "offset": part.column("offset").combine_chunks(),
         }
         if is_dropped:
-            columns["reason"] = pa.array([selection.names[fate] for fate in selection.fates[some]], pa.string())
+            columns["reason"] = pa.array(selection.names, pa.string()).take(pa.array(selection.fates[some]))
         elif has_copies:
             columns["copy"] = selection.copy[start : start + BATCH_DOCUMENTS]
         if languages:
-            codes = part.column("language").to_numpy()
-            columns["language"] = pa.array([languages[code] for code in codes], pa.string())
+            columns["language"] = pa.array(languages, pa.string()).take(part.column("language").combine_chunks())
             columns["language_score"] = part.column("language_score").to_numpy() / SCORE_UNIT
         if scores:
             arrays = [_score(part, name) for name in scores]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int64
+from jaxtyping import Int64, Integer
 
 from mlm_data import seeds
 from mlm_data.build.context import Context
@@ -53,8 +53,9 @@ def repeats(
         return np.ones(len(kept), np.int64), 1
     weight = own[input_numbers(table, prepared)[kept]]
     if config.mixing is not None and weights:
-        names = groups(table, prepared, context)[kept]
-        weight = weight * np.array([weights[name] for name in names.tolist()])
+        names, codes = groups(table, prepared, context)
+        weight = weight * np.array([weights.get(name, np.nan) for name in names])[codes[kept]]
+        assert not np.isnan(weight).any(), "every group of a document that stays has a weight"
     units = np.round(weight * BILLION).astype(np.int64)
     key = np.uint64(seeds.fold(np.uint64(config.seed), seeds.WEIGHT))
     times = np.empty(len(kept), np.int64)
@@ -62,11 +63,13 @@ def repeats(
     return times, most
 
 
-def groups(table: pa.Table, prepared: PreparedUnit, context: Context) -> np.ndarray:
-    """The group of each document that `mixing` evens out: a language or an input, as strings."""
+def groups(
+    table: pa.Table, prepared: PreparedUnit, context: Context
+) -> tuple[tuple[str, ...], Integer[np.ndarray, " documents"]]:
+    """(names of the groups that `mixing` evens out, the place of each document's one in them): languages or inputs."""
     if context.config.mixing is not None and context.config.mixing.by == "language":
-        return np.array(languages_of(context.config), dtype=object)[table.column("language").to_numpy()]
-    return np.array(input_names(context.config), dtype=object)[input_numbers(table, prepared)]
+        return languages_of(context.config), table.column("language").to_numpy()
+    return input_names(context.config), input_numbers(table, prepared)
 
 
 def mix(tokens: Mapping[str, int], settings: MixingSettings) -> dict[str, float]:
