@@ -29,6 +29,14 @@ def read_json(objects, *fields, replace=False):
     return texts, {line: reason for line, reason, _ in found.problems}
 
 
+def at(value, name):
+    """What a name without lists leads to; "" where there is nothing."""
+    if name in value:
+        return value[name]
+    first, dot, rest = name.partition(".")
+    return at(value[first], rest) if dot and isinstance(value.get(first), dict) else ""
+
+
 def twin(value, fields):
     """The text of one object, or the reason why it has none."""
     try:
@@ -36,7 +44,7 @@ def twin(value, fields):
     except NotTextError:
         return "text_not_a_string"
     if not parts:
-        is_null = len(fields) == 1 and fields[0] in value and value[fields[0]] is None
+        is_null = len(fields) == 1 and at(value, fields[0]) is None
         return "text_not_a_string" if is_null else "no_text_field"
     return "\n\n".join(part for part in parts if part)
 
@@ -104,6 +112,7 @@ names = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.dictionaries(keys, values, max_size=3), max_size=4), names, st.booleans())
 @example([{"a": [{"b": "x"}, {"b": ["y", ["z"]]}]}, {"a": [{"b": "\ud800"}]}, {"a": "s"}], ["a[].b", "a"], False)
+@example([{"a": {"a": None, "b": None}}, {"a": {"b": None}, "a.b": "x"}], ["a.b"], False)
 def test_lines_of_json_against_python(objects, fields, ascii_only):
     lines = [json.dumps(value, ensure_ascii=ascii_only).encode(errors="surrogatepass") for value in objects]
     texts, reasons = read_json(lines, *fields, replace=False)
