@@ -6,7 +6,7 @@ import os
 import time
 
 from mlm_data.command import Command, require
-from pipelines.commands.options import add_config, add_share, add_workers
+from pipelines.commands.options import TEXTS_ONLY, add_config, add_share, add_workers
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +30,7 @@ def _run(options: argparse.Namespace) -> int:
     from pipelines.build import clean
     from pipelines.commands.display import Display
 
-    nothing = {"output": os.path.abspath(options.out), "tokenizer": {"path": "none"}}  # neither is looked at
-    config = load_config(options.config, options.set, defaults=nothing)
+    config = load_config(options.config, options.set, defaults=TEXTS_ONLY)
     config = config.model_copy(update={"output": _absolute(options.out)})
     output = Output(format=options.format, dropped=options.dropped and _absolute(options.dropped))
     terminal = Terminal(stderr=options.json)

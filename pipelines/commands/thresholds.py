@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mlm_data.command import Command
-from pipelines.commands.options import add_config, share
+from pipelines.commands.options import TEXTS_ONLY, add_config, share
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.html is not None and not os.path.isdir(os.path.dirname(os.path.abspath(options.html))):
         raise StorageError(f"--html {options.html}: no such folder: make it first")
-    config = load_config(options.config, options.set)
+    config = load_config(options.config, options.set, defaults=TEXTS_ONLY)
     scores = sample_scores(config, options.sample)
     terminal = Terminal()
     if options.html is not None:

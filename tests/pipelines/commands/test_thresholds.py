@@ -116,6 +116,14 @@ def test_an_empty_sample_has_a_page(tmp_path):
     assert not found.open
 
 
+def test_neither_a_tokenizer_nor_an_output_is_needed(config, tmp_path, capsys):
+    write_jsonl(tmp_path / "a.jsonl", range(3))
+    (tmp_path / "premask.yaml").write_text("inputs: [{path: a.jsonl}]")
+    assert main(["thresholds", str(tmp_path / "premask.yaml")]) == 0
+    assert "3 documents" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "premask.yaml"]
+
+
 def test_nothing_is_written_beside_the_page(config):
     assert not (config.parent / "out").exists()
 
