@@ -364,6 +364,16 @@ class BuildConfig(Settings):
     """Bytes of input that one worker handles at a time. None: a 64th of the whole, between 1 and 64 MiB, so that
     workers are busy and a changed file redoes little. At least 1,024."""
 
+    @property
+    def cuts_evaluations(self) -> bool:
+        """Whether items of evaluations are cut out of texts, which changes them, instead of dropping documents."""
+        return self.decontaminate is not None and self.decontaminate.action == "cut"
+
+    @property
+    def is_surveyed(self) -> bool:
+        """Whether all texts are looked at before the first is scored and tokenized."""
+        return self.deduplicate.lines is not None or self.cuts_evaluations
+
     @model_validator(mode="after")
     def _split_field(self) -> "BuildConfig":
         kept = {field for item in self.inputs for field in item.keep_fields}

@@ -114,6 +114,8 @@ class NearSettings(Settings):
 class DecontaminateSettings(Settings):
     """Documents that hold items of an evaluation."""
 
+    YOUNGER = frozenset({"window", "max_cuts"})
+
     against: tuple[str, ...] = Field(min_length=1)
     """Files of evaluation texts: JSON Lines or one JSON array, of which each string is an item, or text, of which each
     line is one. Patterns as in `inputs`; compressed ones are read, too."""
@@ -123,18 +125,35 @@ class DecontaminateSettings(Settings):
     whole; shorter ones can't be checked, and are counted."""
 
     share: float = Field(default=0.5, gt=0, le=1)
-    """Share of an item's runs of words that a document must hold."""
+    """Share of an item's runs of words that a document must hold to be dropped. `cut` takes out every run."""
 
     max_documents: int = Field(default=10, ge=1)
     """Runs of words that stand in more documents than this are ignored: they are well-known quotations."""
 
-    action: Literal["drop"] = "drop"
-    """What happens to such a document."""
+    action: Literal["drop", "cut"] = "drop"
+    """`drop` leaves out documents that hold `share` of an item. `cut` takes each run out of its text, with `window`
+    characters on both sides; it reads all inputs twice."""
+
+    window: int = Field(default=200, ge=0, le=10_000)
+    """Characters on both sides of a run that `cut` takes out, too, since answers stand beside questions; up to the end
+    of a word. Pieces of text that are left and shorter than this go as well. 200 as in GPT-3."""
+
+    max_cuts: int = Field(default=9, ge=0)
+    """Cuts beyond which `cut` drops a document as `shredded`. 9 leave ten pieces, as in GPT-3."""
 
     @field_validator("against", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _of_the_other_action(self) -> "DecontaminateSettings":
+        names = ("share",) if self.action == "cut" else ("window", "max_cuts")
+        for name in names:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                other = "drop" if self.action == "cut" else "cut"
+                raise ValueError(f"{name} means something with action: {other} only: leave it out")
+        return self
 
 
 class MixingSettings(Settings):

@@ -21,17 +21,18 @@ from mlm_data.build.evaluations import ASSET, load_index, report
 from mlm_data.build.prepare import prepare_unit
 from mlm_data.build.publish import publish_version
 from mlm_data.build.records import AssembledUnit, PreparedUnit
-from mlm_data.build.survey import choose_cuts, survey_unit
+from mlm_data.build.survey import GRAM, choose_cuts, choose_ignored, survey_unit
 from mlm_data.build.weights import mix
 from mlm_data.duplicates import clusters, exact, lines
-from mlm_data.duplicates.decontaminate import MATCH, decide
+from mlm_data.duplicates.decontaminate import MATCH, RUN, decide
 from mlm_data.duplicates.records import partition
 from mlm_data.types import Unit
 from pipelines import metrics
 
 PAYLOAD_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 16 * 2**20
-_PREPARED, _COPIES, _NEAR, _HELD, _UNIT, _CUTS = b"P", b"C", b"N", b"H", b"U", b"L"
+_PREPARED, _COPIES, _NEAR, _HELD, _UNIT, _CUTS, _IGNORED = b"P", b"C", b"N", b"H", b"U", b"L", b"I"
+_RUNS = -1  # beside the partitions of lines: where runs of evaluations meet
 
 
 class _Transform(beam.PTransform):
@@ -72,12 +73,12 @@ class Units(beam.PTransform):
 class Prepare(_Transform):
     """Units (JSON) to prepared units (JSON): see `prepare_unit`.
 
-    Where lines are to be cut, all units are surveyed first: hashes of lines meet by partition, and what is to be cut
-    comes back to each unit.
+    Where lines or evaluations are to be cut, all units are surveyed first: hashes of lines meet by partition, runs of
+    evaluations at one place, and what is to be cut, or left, comes back to each unit.
     """
 
     def expand(self, units: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
-        if self._context.config.deduplicate.lines is None:
+        if not self._context.config.is_surveyed:
             return units | "PrepareUnit" >> beam.ParDo(_PrepareUnit(self._context)).with_output_types(bytes)
         cuts = (
             units
@@ -86,9 +87,8 @@ class Prepare(_Transform):
             | "ChooseCuts" >> beam.ParDo(_ChooseCuts(self._context)).with_output_types(tuple[int, bytes])
         )
         keyed = units | "UnitsByNumber" >> beam.Map(_unit_by_number).with_output_types(tuple[int, bytes])
-        marked = cuts | "CutsByUnit" >> beam.Map(_marked_by_unit, _CUTS).with_output_types(tuple[int, bytes])
         return (
-            (keyed, marked)
+            (keyed, cuts)
             | "UnitsAndCuts" >> beam.Flatten()
             | "CutsTogether" >> beam.GroupByKey()
             | "PrepareUnit" >> beam.ParDo(_PrepareCutUnit(self._context)).with_output_types(bytes)
@@ -142,7 +142,7 @@ class Assemble(_Transform):
             label = f"Marked{name.decode()}ByUnit"
             marked.append(records | label >> beam.Map(_marked_by_unit, name).with_output_types(tuple[int, bytes]))
         grouped = marked | "Flatten" >> beam.Flatten() | "ByUnit" >> beam.GroupByKey()
-        if self._context.config.decontaminate is not None:
+        if self._context.config.decontaminate is not None and not self._context.config.cuts_evaluations:
             held = (
                 grouped
                 | "Matches" >> beam.ParDo(_Matches(self._context)).with_output_types(tuple[int, bytes])
@@ -178,34 +178,49 @@ class Publish(_Transform):
 
 class _Survey(_Step):
     def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
-        records = survey_unit(Unit.from_dict(json.loads(element)), self._context)
-        for number, part in enumerate(partition(records, "h2", self._context.num_partitions)):
+        found = survey_unit(Unit.from_dict(json.loads(element)), self._context)
+        for number, part in enumerate(partition(found.lines, "h2", self._context.num_partitions)):
             for piece in _pieces(part):
                 yield number, select.store(piece, self._context.work)
+        if self._context.config.cuts_evaluations:
+            yield _RUNS, select.store(found.runs, self._context.work)
 
 
 class _ChooseCuts(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
-        _, payloads = element
-        records = np.concatenate([select.load(item, self._context.work, lines.RECORD) for item in payloads])
+        number, payloads = element
+        kind = RUN if number == _RUNS else lines.RECORD
+        records = np.concatenate([select.load(item, self._context.work, kind) for item in payloads])
+        if number == _RUNS:
+            for unit, ignored in choose_ignored(records, self._context):
+                yield unit, _IGNORED + ignored.tobytes()
+            return
         cuts = choose_cuts(records, self._context)
         cuts = cuts[np.argsort(cuts["unit"], kind="stable")]
         for unit, start, end in select.runs(cuts["unit"]):
-            yield unit, cuts[start:end].tobytes()
+            yield unit, _CUTS + cuts[start:end].tobytes()
 
 
 class _PrepareCutUnit(_Step):
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
-        unit, cuts = None, [np.zeros(0, lines.CUT)]
+        unit, cuts, ignored = None, [np.zeros(0, lines.CUT)], np.zeros(0, GRAM)
         for part in element[1]:
             if part[:1] == _UNIT:
                 unit = Unit.from_dict(json.loads(part[1:]))
+            elif part[:1] == _IGNORED:
+                ignored = np.frombuffer(part, GRAM, offset=1)
             else:
                 cuts.append(np.frombuffer(part, lines.CUT, offset=1))
         assert unit is not None, "lines of a unit that nobody planned"
         together = np.concatenate(cuts)
         ordered = together[np.lexsort((together["line"], together["document"]))]
-        yield from _prepared(unit, self._context, ordered)
+        config = self._context.config
+        yield from _prepared(
+            unit,
+            self._context,
+            ordered if config.deduplicate.lines is not None else None,
+            ignored if config.cuts_evaluations else None,
+        )
 
 
 class _PrepareUnit(_Step):
@@ -227,14 +242,16 @@ class _Decide(_Step):
         records = np.concatenate([select.load(item, self._context.work, MATCH) for item in element[1]])
         index = load_index(settings, self._context.asset(ASSET))
         decision = decide(records, index, share=settings.share, max_documents=settings.max_documents)
-        cache.write_report(self._context.work, "evaluations", report(decision, self._context))
+        cache.write_report(self._context.work, "evaluations", report(decision.report, self._context))
         held = decision.documents
         for unit, start, end in select.runs(held["unit"]):
             yield unit, held["document"][start:end].astype(select.DOCUMENT).tobytes()
 
 
-def _prepared(unit: Unit, context: Context, cuts: lines.Cuts | None = None) -> Iterator[bytes]:
-    prepared = prepare_unit(unit, context, cuts)
+def _prepared(
+    unit: Unit, context: Context, cuts: lines.Cuts | None = None, ignored: np.ndarray | None = None
+) -> Iterator[bytes]:
+    prepared = prepare_unit(unit, context, cuts, ignored)
     metrics.count(
         "prepare",
         documents_read=prepared.documents_read,

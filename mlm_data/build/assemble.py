@@ -4,6 +4,7 @@ Everything here is a function of the unit and the list, so a unit that is assemb
 the same files under the same names.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from mlm_data.build.context import Context
 from mlm_data.build.curate import languages_of
+from mlm_data.build.evaluations import count_cuts
 from mlm_data.build.prepare import document_ids, kept_fields, only_chunk, open_prepared
 from mlm_data.build.records import AssembledUnit, PreparedUnit
 from mlm_data.build.select import COPIES, DOCUMENT, input_numbers, is_forgotten, judge_table, list_lengths
@@ -238,9 +240,16 @@ def count_funnel(
         num_tokens(table),
         names=(inputs, languages, selection.names),
     )
-    return Funnel(
-        fates=fates, changes=prepared.changes, examples=_examples(table, selection, prepared, found, inputs, context)
-    )
+    changes = Counter(prepared.changes)
+    if context.config.cuts_evaluations:
+        changes.update(cut_evaluations(table, numbers, inputs))
+    return Funnel(fates=fates, changes=changes, examples=_examples(table, selection, prepared, found, inputs, context))
+
+
+def cut_evaluations(table: pa.Table, numbers: np.ndarray, inputs: Sequence[str]) -> dict[str, int]:
+    """`evaluations.count_cuts` of prepared documents."""
+    cuts, characters = (table.column(f"evaluation_{name}").to_numpy() for name in ("cuts", "chars"))
+    return count_cuts(cuts, characters, numbers, inputs)
 
 
 def _examples(

@@ -2,7 +2,7 @@
 
     text -> mojibake -> normalize -> privacy   =  the cleaned text: its hash is the document's id
          -> language, quality, classifier, hosts, filters of the user's, sketch     =  scores, which are stored
-         -> lines cut by copies, lines cut by rules      =  the text that is tokenized
+         -> lines cut by copies, lines cut by rules, evaluations cut      =  the text that is tokenized
 
 Scores and ids are those of the uncut text. Nothing is dropped here: thresholds decide later, over what is stored.
 A step is imported where it is asked for: a build without it doesn't wait for its tables and loops.
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int32
 
 from mlm_data.build.context import Context
 from mlm_data.config import BuildConfig
@@ -88,11 +89,18 @@ def clean_steps(texts: pa.LargeStringArray, config: BuildConfig, placeholders: M
         )
 
 
-def curate(documents: Documents, number: int, context: Context, cuts: "Cuts | None" = None) -> Curated:
+def curate(
+    documents: Documents,
+    number: int,
+    context: Context,
+    cuts: "Cuts | None" = None,
+    ignored: Int32[np.ndarray, " ignored"] | None = None,
+) -> Curated:
     """Clean and score a batch of one source, of the input `number`.
 
     Args:
         cuts: (document of the batch, line) of lines that many documents share, sorted.
+        ignored: runs of evaluations that are not cut, as many documents hold them.
 
     Raises:
         BuildError: a filter of the user's raised, or answered with something else than a value for each document.
@@ -121,7 +129,26 @@ def curate(documents: Documents, number: int, context: Context, cuts: "Cuts | No
         columns["words_removed"] = pa.array(np.sum([edit.num_words_removed for edit in edits], 0, dtype=np.int32))
         for name, edit in edited.by_edit.items():
             counts[f"characters cut by the lines of {name}"] += int(edit.characters_removed.sum())
+    if config.cuts_evaluations:
+        texts, more = _without_evaluations(texts, context, ignored)
+        columns |= more
     return Curated(texts=texts, ids=ids, columns=columns, counts=counts)
+
+
+def _without_evaluations(
+    texts: pa.LargeStringArray, context: Context, ignored: Int32[np.ndarray, " ignored"] | None
+) -> tuple[pa.LargeStringArray, dict[str, pa.Array]]:
+    """(texts, columns that say what was cut). It comes last: lines that go may bring parts of an item together."""
+    from mlm_data.build import evaluations
+    from mlm_data.duplicates import decontaminate
+
+    settings = context.config.decontaminate
+    assert settings is not None, "the build cuts evaluations"
+    index = evaluations.load_index(settings, context.asset(evaluations.ASSET))
+    cut = decontaminate.cut_runs(texts, index, ignored=ignored, window=settings.window)
+    left = normalize.normalize(cut.texts, context.config.clean)  # white space where it was cut
+    lost = pc.cast(pc.subtract(pc.utf8_length(texts), pc.utf8_length(left)), pa.int32())
+    return left, {"evaluation_cuts": pa.array(cut.num_cuts), "evaluation_chars": lost}
 
 
 def score_fields(config: BuildConfig) -> list[pa.Field]:
@@ -145,7 +172,9 @@ def score_fields(config: BuildConfig) -> list[pa.Field]:
         fields += [pa.field(f"custom.{index}", pa.float32()), pa.field(f"custom.{index}.keep", pa.bool_())]
     if near := config.deduplicate.near:
         fields += [pa.field("sketch", pa.binary(near.bands * near.rows)), pa.field("num_shingles", pa.int64())]
-    if config.decontaminate is not None:
+    if config.cuts_evaluations:
+        fields += [pa.field("evaluation_cuts", pa.int32()), pa.field("evaluation_chars", pa.int32())]
+    elif config.decontaminate is not None:
         fields += [pa.field("matched_grams", pa.list_(pa.int32())), pa.field("matched_starts", pa.list_(pa.int64()))]
     if fields:
         fields.append(pa.field("head", pa.string()))
@@ -180,6 +209,10 @@ def versions(config: BuildConfig) -> dict[str, int | str]:
         from mlm_data.duplicates import lines
 
         found["lines"] = lines.ALGORITHM_VERSION
+    if config.cuts_evaluations:
+        from mlm_data.duplicates import decontaminate
+
+        found["evaluation cuts"] = decontaminate.CUT_VERSION
     if config.deduplicate.near is not None or config.decontaminate is not None:
         from mlm_data.duplicates import words
 
@@ -253,7 +286,7 @@ def _score(
         flat = pa.py_buffer(np.ascontiguousarray(sketches.values))
         columns["sketch"] = pa.Array.from_buffers(pa.binary(near.bands * near.rows), len(texts), [None, flat])
         columns["num_shingles"] = pa.array(sketches.num_shingles)
-    if config.decontaminate is not None:
+    if config.decontaminate is not None and not config.cuts_evaluations:
         from mlm_data.build import evaluations
         from mlm_data.duplicates import decontaminate
 

@@ -145,7 +145,8 @@ def explain(config: BuildConfig, found: Estimate) -> list[tuple[int, str]]:
             answers.append((unit.index, "new: no unit of these files was prepared before"))
         else:
             changed = [name for name in parts if parts[name] != earlier.get(name)]
-            answers.append((unit.index, f"will be redone: changed: {', '.join(changed)}"))
+            survey = "prepared before: what the survey finds in all texts decides"
+            answers.append((unit.index, f"will be redone: changed: {', '.join(changed)}" if changed else survey))
     return answers
 
 

@@ -6,7 +6,7 @@ is an item. Files may be compressed.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,7 +17,7 @@ from jaxtyping import Int32
 
 from mlm_data.build.context import Context
 from mlm_data.curation_settings import DecontaminateSettings
-from mlm_data.duplicates.decontaminate import Decision, Index, build_index
+from mlm_data.duplicates.decontaminate import Index, Report, build_index
 from mlm_data.errors import InputError
 from mlm_data.stores.folder import file_info
 from mlm_data.text import compression
@@ -78,12 +78,40 @@ def load_index(settings: DecontaminateSettings, version: str) -> Index:
     return _load(settings, version)[1]
 
 
-def report(decision: Decision, context: Context) -> list[dict[str, Any]]:
+def report(found: Report, context: Context) -> list[dict[str, Any]]:
     """What was found, a line for each file, as plain JSON types."""
     assert context.config.decontaminate is not None, "the build looks for evaluations"
     names, _ = _load(context.config.decontaminate, context.asset(ASSET))
-    counts = {name: values.tolist() for name, values in decision.report._asdict().items()}
+    counts = {name: values.tolist() for name, values in found._asdict().items()}
     return [{"file": name, **{key: values[i] for key, values in counts.items()}} for i, name in enumerate(names)]
+
+
+def count_cuts(
+    cuts: Int32[np.ndarray, " documents"],
+    characters: Int32[np.ndarray, " documents"],
+    numbers: Int32[np.ndarray, " documents"],
+    inputs: Sequence[str],
+) -> dict[str, int]:
+    """What `decontaminate.action: cut` has taken away, by what is counted and input; nothing where it took nothing.
+
+    Args:
+        cuts: of each document.
+        characters: that each lost.
+        numbers: which of the inputs each is of.
+        inputs: their names.
+    """
+    documents, spans, lost = (
+        np.bincount(numbers, values, minlength=len(inputs)).astype(np.int64).tolist()
+        for values in (cuts > 0, cuts, characters)
+    )
+    counts: dict[str, int] = {}
+    for place, name in enumerate(inputs):
+        counts |= {
+            f"documents of {name} with evaluations cut": documents[place],
+            f"evaluations cut from {name}": spans[place],
+            f"characters cut from {name} as evaluations": lost[place],
+        }
+    return {name: count for name, count in counts.items() if count}
 
 
 @lru_cache(maxsize=2)

@@ -1,7 +1,8 @@
 """What curation would do to a sample, before anything is built: the same steps and rules, over a little text.
 
 A batch of documents is prepared as PREPARE does it, but not tokenized, and judged as SELECT does it. What needs all
-documents is not looked for: copies, near duplicates, evaluations, weights.
+documents is not looked for: copies, near duplicates, documents that hold evaluations, weights. Evaluations are cut as
+if no run of theirs were too common.
 """
 
 from collections import Counter
@@ -12,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt16
 
+from mlm_data.build.assemble import cut_evaluations
+from mlm_data.build.assets import find_assets
 from mlm_data.build.context import Context
 from mlm_data.build.curate import languages_of
 from mlm_data.build.prepare import only_chunk, prepare_documents, prepared_schema
@@ -57,13 +60,16 @@ def sample_context(config: BuildConfig, reference: Reference | None = None) -> C
         reference: its tokenizer; None: the texts stay texts.
     """
     alone = config.deduplicate.model_copy(update={"near": None, "lines": None})
+    against = config.decontaminate if config.cuts_evaluations else None
+    alone_config = config.model_copy(update={"deduplicate": alone, "decontaminate": against})
     context = Context(
-        config=config.model_copy(update={"deduplicate": alone, "decontaminate": None}),
+        config=alone_config,
         tokenizer_sha256="" if reference is None else reference.sha256,
         num_partitions=1,
         unit_bytes=0,
         group_modulus=1,
         versions=(),
+        assets=find_assets(alone_config),
     )
     if reference is not None:
         context.remember(reference)
@@ -124,7 +130,10 @@ def forecast(judged: Iterable[Judged], config: BuildConfig) -> Funnel:
             np.zeros(num, np.int64),
             names=(inputs, languages, names),
         )
-        total += Funnel(fates=fates, changes=batch.changes)
+        changes = Counter(batch.changes)
+        if config.cuts_evaluations:
+            changes.update(cut_evaluations(batch.table, np.full(num, batch.input, np.int32), inputs))
+        total += Funnel(fates=fates, changes=changes)
     return total
 
 

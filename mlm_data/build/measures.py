@@ -83,6 +83,10 @@ def measure(judged: Judged, context: Context) -> list[Measure]:
         limit, fails = clean.max_words_removed, before.get("lines_removed")
         name = "words that clean.lines takes / words"
         found.append(one("lines_removed", name, "clean.max_words_removed", "at_most", share, limit, fails))
+    if config.decontaminate is not None and config.cuts_evaluations:
+        name, limit, fails = "decontaminate.max_cuts", config.decontaminate.max_cuts, before["shredded"]
+        cuts = columns["evaluation_cuts"]
+        found.append(one("shredded", "cuts of evaluations", name, "at_most", cuts, limit, fails, is_share=False))
     if clean.domains is not None:
         blocked = columns["is_blocked"]
         found.append(one("blocked_domain", "blocked hosts", "clean.domains", "none", blocked, 0, blocked))

@@ -20,7 +20,7 @@ from mlm_data.build import cache
 from mlm_data.build.context import Context
 from mlm_data.build.curate import Curated, curate, score_fields, versions
 from mlm_data.build.records import PreparedUnit
-from mlm_data.config import InputSettings
+from mlm_data.config import BuildConfig, InputSettings
 from mlm_data.duplicates.lines import Cuts
 from mlm_data.errors import FormatError
 from mlm_data.hashing import ids_from_arrow, ids_to_arrow
@@ -33,13 +33,16 @@ from mlm_data.types import Documents, Encoded, FieldCounts, Quarantined, Unit
 PREPARED_VERSION = 4  # of this file's layout and of the order of its steps
 
 
-def prepare_unit(unit: Unit, context: Context, cuts: Cuts | None = None) -> PreparedUnit:
+def prepare_unit(
+    unit: Unit, context: Context, cuts: Cuts | None = None, ignored: Int32[np.ndarray, " ignored"] | None = None
+) -> PreparedUnit:
     """Make the prepared unit if it is not there or damaged, and return what the next steps need to know of it.
 
     Args:
         unit: what to read.
         context: the build.
         cuts: lines to cut, as `survey.choose_cuts` gave them for this unit; sorted by (document, line).
+        ignored: runs of evaluations not to cut, as `survey.choose_ignored` gave them for this unit; sorted.
 
     Raises:
         InputError: a file can't be read, or has changed since it was planned.
@@ -47,6 +50,8 @@ def prepare_unit(unit: Unit, context: Context, cuts: Cuts | None = None) -> Prep
     parts = key_parts(unit, context)
     if cuts is not None:
         parts["cuts"] = hashlib.sha256(np.ascontiguousarray(cuts).tobytes()).hexdigest()
+    if ignored is not None:
+        parts["ignored"] = hashlib.sha256(ignored.astype("<i4").tobytes()).hexdigest()
     key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
     try:
         facts, is_damaged = cache.check_unit(context.work, key), False
@@ -54,7 +59,7 @@ def prepare_unit(unit: Unit, context: Context, cuts: Cuts | None = None) -> Prep
         facts, is_damaged = None, True
     is_reused = facts is not None
     if facts is None:
-        facts = _write(unit, context, key, parts, cuts)
+        facts = _write(unit, context, key, parts, cuts, ignored)
     inputs = sorted({piece.input for piece in unit.slices})
     return PreparedUnit(
         unit=unit.index,
@@ -95,7 +100,7 @@ def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
         "scores": [[field.name, str(field.type)] for field in score_fields(config)],
         "assets": [list(pair) for pair in context.assets],
         "near": config.deduplicate.near and {"ngram": config.deduplicate.near.ngram},
-        "decontaminate": config.decontaminate and {"ngram": config.decontaminate.ngram},
+        "decontaminate": _evaluations(config),
         "tokenizer": context.tokenizer_sha256,
         "pages": _page_readers(unit, context),
         "versions": {
@@ -106,6 +111,15 @@ def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
             **versions(config),
         },
     }
+
+
+def _evaluations(config: BuildConfig) -> dict[str, Any] | None:
+    """What is found of evaluations, and if it is cut what goes; `find_assets` has the files, and `share` decides."""
+    settings = config.decontaminate
+    if settings is None:
+        return None
+    cut = {"action": "cut", "window": settings.window} if config.cuts_evaluations else {}
+    return {"ngram": settings.ngram, **cut}
 
 
 def _page_readers(unit: Unit, context: Context) -> list[str]:
@@ -174,7 +188,14 @@ def only_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any], cuts: Cuts | None) -> cache.Facts:
+def _write(
+    unit: Unit,
+    context: Context,
+    key: str,
+    parts: dict[str, Any],
+    cuts: Cuts | None,
+    ignored: Int32[np.ndarray, " ignored"] | None,
+) -> cache.Facts:
     schema = prepared_schema(context)
     sources = list(dict.fromkeys(piece.source for piece in unit.slices))
     quarantined: list[Quarantined] = []
@@ -199,7 +220,7 @@ def _write(unit: Unit, context: Context, key: str, parts: dict[str, Any], cuts: 
                     mine = _cuts_of(cuts, counts["documents"], documents)
                     counts["documents"] += documents.table.num_rows
                     batch, curated = prepare_documents(
-                        documents, number, context, schema=schema, place=place, cuts=mine
+                        documents, number, context, schema=schema, place=place, cuts=mine, ignored=ignored
                     )
                     changes.update(curated.counts)
                     counts["tokens_tokenized"] += len(batch.column("tokens").values) if context.has_tokens else 0
@@ -239,6 +260,7 @@ def prepare_documents(
     schema: pa.Schema,
     place: int = 0,
     cuts: Cuts | None = None,
+    ignored: Int32[np.ndarray, " ignored"] | None = None,
 ) -> tuple[pa.RecordBatch, Curated]:
     """(a batch of `prepared_schema`, what it was made of).
 
@@ -248,8 +270,9 @@ def prepare_documents(
         schema: `prepared_schema` of the build.
         place: of the source in the unit's list of sources.
         cuts: (document of the batch, line) of lines to cut, sorted.
+        ignored: runs of evaluations not to cut.
     """
-    curated = curate(documents, number, context, cuts)
+    curated = curate(documents, number, context, cuts, ignored)
     columns = _columns(curated, schema, context, documents.source)
     columns["source"] = pa.array(np.full(len(curated.texts), place, np.int32))
     return _batch(columns, documents, schema), curated

@@ -1,33 +1,53 @@
-"""SURVEY: the lines of all documents, so that those which many share can be cut before anything is scored or tokenized.
+"""SURVEY: what stands in many documents, known before the first of them is scored and tokenized.
 
-Only where `deduplicate.lines` asks for it, since it reads and cleans all inputs once more. What crosses the shuffle are
-hashes of lines; what comes back to a unit is the list of its lines to cut.
+Lines that many share are to be cut; runs of words of evaluations that many hold are not, as they are quotations. Only
+where `deduplicate.lines` or `decontaminate.action: cut` asks for it, since it reads and cleans all inputs once more.
+What crosses the shuffle are hashes of lines and numbers of runs; what comes back to a unit is the list of its lines to
+cut, and of its runs to leave.
 """
 
-import numpy as np
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+
+from mlm_data.build import cache, evaluations
 from mlm_data.build.context import Context
 from mlm_data.build.curate import clean
-from mlm_data.duplicates import lines
+from mlm_data.duplicates import decontaminate, lines
+from mlm_data.hashing import hash128
 from mlm_data.text import reading
 from mlm_data.types import Unit
 
+GRAM = np.dtype("<i4")  # an n-gram of evaluations
 
-def survey_unit(unit: Unit, context: Context) -> lines.Records:
-    """Line records of one unit; documents are numbered as PREPARE numbers them.
+
+@dataclass(frozen=True, kw_only=True)
+class Surveyed:
+    """What was seen in one unit; documents are numbered as PREPARE numbers them."""
+
+    lines: lines.Records  # none where no lines are cut
+    runs: decontaminate.Runs  # none where no evaluations are
+
+
+def survey_unit(unit: Unit, context: Context) -> Surveyed:
+    """Lines and runs of one unit.
 
     Raises:
         InputError: a file can't be read, or has changed since it was planned.
     """
-    settings = context.config.deduplicate.lines
-    assert settings is not None, "the build cuts lines"
-    found, first = [np.zeros(0, lines.RECORD)], 0
-    for documents in reading.read_unit(unit, context.config):
-        texts, _ = clean(documents.table.column("text"), context.config, context.placeholders())
-        numbers = np.arange(first, first + len(texts), dtype=np.int32)
-        found.append(lines.pack_lines(lines.line_hashes(texts, min_chars=settings.min_chars), unit.index, numbers))
+    config, settings = context.config, context.config.deduplicate.lines
+    found, runs, first = [np.zeros(0, lines.RECORD)], [np.zeros(0, decontaminate.RUN)], 0
+    for documents in reading.read_unit(unit, config):
+        texts, _ = clean(documents.table.column("text"), config, context.placeholders())
+        if settings is not None:
+            numbers = np.arange(first, first + len(texts), dtype=np.int32)
+            found.append(lines.pack_lines(lines.line_hashes(texts, min_chars=settings.min_chars), unit.index, numbers))
+        if config.cuts_evaluations:
+            runs.append(_runs(texts, unit.index, first, context))
         first += len(texts)
-    return np.concatenate(found)
+    return Surveyed(lines=np.concatenate(found), runs=np.concatenate(runs))
 
 
 def choose_cuts(records: lines.Records, context: Context) -> lines.Cuts:
@@ -35,3 +55,34 @@ def choose_cuts(records: lines.Records, context: Context) -> lines.Cuts:
     settings = context.config.deduplicate.lines
     assert settings is not None, "the build cuts lines"
     return lines.choose_cuts(records, max_copies=settings.max_copies)
+
+
+def choose_ignored(records: decontaminate.Runs, context: Context) -> Iterator[tuple[int, np.ndarray]]:
+    """For each unit that holds such the runs that are too common to be cut, sorted; the report goes beside them.
+
+    Args:
+        records: the runs of all units.
+        context: the build.
+    """
+    settings = context.config.decontaminate
+    assert settings is not None, "the build cuts evaluations"
+    index = evaluations.load_index(settings, context.asset(evaluations.ASSET))
+    ignored, found = decontaminate.choose_ignored(records, index, max_documents=settings.max_documents)
+    cache.write_report(context.work, "evaluations", evaluations.report(found, context))
+    some = records[np.isin(records["gram"], ignored)]
+    pairs = np.unique(np.stack([some["unit"], some["gram"]]), axis=1)
+    for unit in np.unique(pairs[0]).tolist():
+        yield unit, pairs[1, pairs[0] == unit].astype(GRAM)
+
+
+def _runs(texts: pa.LargeStringArray, unit: int, first: int, context: Context) -> decontaminate.Runs:
+    """Runs of evaluations in the documents `first` and on of a unit."""
+    settings = context.config.decontaminate
+    assert settings is not None, "the build cuts evaluations"
+    index = evaluations.load_index(settings, context.asset(evaluations.ASSET))
+    matches = decontaminate.find_matches(texts, index, unit=unit, first_document=first)
+    records = np.empty(len(matches), decontaminate.RUN)
+    for name in matches.dtype.names or ():
+        records[name] = matches[name]
+    records["text"] = hash128(texts)[matches["document"] - first, 0]
+    return records

@@ -1,7 +1,7 @@
 """One document through the whole of curation, step by step, for a person who wants to know what happens to it.
 
 Everything is asked of the functions that a build asks; only what is counted of a change is counted here. What needs all
-documents (copies, lines that many share, evaluations, weights) is not looked for.
+documents (copies, lines that many share, weights) is not looked for; evaluations only if they are cut.
 """
 
 import re
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
+from mlm_data.build.context import Context
 from mlm_data.build.curate import clean_steps, languages_of
 from mlm_data.build.forecast import judge_documents, sample_context
 from mlm_data.build.measures import Measure, measure
@@ -19,6 +20,7 @@ from mlm_data.build.units import whole_file
 from mlm_data.build.weights import input_names
 from mlm_data.config import BuildConfig, CleanSettings
 from mlm_data.curation.thresholds import SCORE_UNIT, reasons
+from mlm_data.curation_settings import DecontaminateSettings
 from mlm_data.errors import InputError
 from mlm_data.rows.packing import cut_documents
 from mlm_data.text import normalize
@@ -136,7 +138,7 @@ def try_document(documents: Documents, number: int, config: BuildConfig, referen
         source=documents.source,
         offset=row["offset"],
         id=row["id"].hex(),
-        changes=tuple(_changes(documents.table.column("text"), context.config, context.placeholders())),
+        changes=tuple(_changes(documents.table.column("text"), context)),
         language=languages[row["language"]] if languages else None,
         language_score=row["language_score"] / SCORE_UNIT if languages else None,
         measures=tuple(measure(judged, context)),
@@ -146,7 +148,8 @@ def try_document(documents: Documents, number: int, config: BuildConfig, referen
     )
 
 
-def _changes(texts: pa.LargeStringArray, config: BuildConfig, placeholders: Mapping[str, str]) -> list[Change]:
+def _changes(texts: pa.LargeStringArray, context: Context) -> list[Change]:
+    config, placeholders = context.config, context.placeholders()
     before = texts[0].as_py()
     found = []
     for step in clean_steps(texts, config, placeholders):
@@ -169,7 +172,25 @@ def _changes(texts: pa.LargeStringArray, config: BuildConfig, placeholders: Mapp
             kinds = {"lines cut": int(counts.num_lines_removed[0]), "words cut": int(counts.num_words_removed[0])}
             found.append(_change(f"clean.lines: {edit}", before, after, kinds, _lost_lines(before, after)))
             before, texts = after, edited.texts
+    if config.decontaminate is not None:
+        found.append(_cut_evaluations(texts, config.decontaminate, context))
     return found
+
+
+def _cut_evaluations(texts: pa.LargeStringArray, settings: DecontaminateSettings, context: Context) -> Change:
+    """What `decontaminate.action: cut` takes out of a text; its lines are those that go, or parts of them."""
+    from mlm_data.build import evaluations
+    from mlm_data.duplicates import decontaminate
+
+    index = evaluations.load_index(settings, context.asset(evaluations.ASSET))
+    cut = decontaminate.cut_runs(texts, index, window=settings.window)
+    after = normalize.normalize(cut.texts, context.config.clean)[0].as_py()
+    _, starts, ends = decontaminate.find_cuts(texts, index, window=settings.window)
+    before = texts[0].as_py()
+    data = before.encode()
+    pieces = [data[start:end].decode() for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    lines = [(line, "") for piece in pieces for line in piece.split("\n") if line.strip()]
+    return _change("decontaminate", before, after, {"cuts": int(cut.num_cuts[0])}, tuple(lines[:MOST_LINES]))
 
 
 def _change(

@@ -5,6 +5,7 @@ reason in the order of `reasons` is the one that counts:
 
     empty, too_short, no_tokens       what is left of the text
     lines_removed                     `clean.lines` took too much of it
+    shredded                          evaluations were cut out of it at too many places
     blocked_domain                    its host
     other_language, unsure_language   its language
     gopher_repetition:..., ...        the rules of the input's quality presets, see `rules`
@@ -29,6 +30,7 @@ BEFORE_QUALITY = (
     "too_short",
     "no_tokens",
     "lines_removed",
+    "shredded",
     "blocked_domain",
     "other_language",
     "unsure_language",
@@ -95,6 +97,8 @@ def fails_before_quality(
     if clean.max_words_removed < 1:
         most = round(clean.max_words_removed * 1_000_000) * columns["num_words"].astype(np.int64)
         yield "lines_removed", columns["words_removed"].astype(np.int64) * 1_000_000 > most
+    if config.decontaminate is not None and config.cuts_evaluations:
+        yield "shredded", columns["evaluation_cuts"] > config.decontaminate.max_cuts
     if clean.domains is not None:
         yield "blocked_domain", columns["is_blocked"]
     if clean.languages is not None and clean.languages.keep != "all":

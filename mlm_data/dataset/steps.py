@@ -28,6 +28,7 @@ _STEP_OF = {
     "too_short": "length",
     "no_tokens": "length",
     "lines_removed": "clean.lines",
+    "shredded": "decontaminate.cut",
     "blocked_domain": "clean.domains",
     "other_language": "clean.languages",
     "unsure_language": "clean.languages",
@@ -37,7 +38,15 @@ _STEP_OF = {
     NEAR_DUPLICATE: "deduplicate.near",
     THINNED: "weight",
 }
-_BEFORE = ("length", "clean.lines", "clean.domains", "clean.languages", *PRESETS, "clean.classifier")
+_BEFORE = (
+    "length",
+    "clean.lines",
+    "decontaminate.cut",
+    "clean.domains",
+    "clean.languages",
+    *PRESETS,
+    "clean.classifier",
+)
 _AFTER = ("deduplicate.exact", "deduplicate.near", "decontaminate", "weight")
 
 
@@ -128,6 +137,7 @@ _REMEDY = {
     "deduplicate.exact": "is it the same as another input?",
     "deduplicate.near": "is it the same as another input? Raise deduplicate.near.verify to drop less",
     "decontaminate": "does it hold the evaluation itself?",
+    "decontaminate.cut": "does it hold the evaluation itself?",
 }
 
 
@@ -159,12 +169,15 @@ def idle(funnel: Funnel, config: Mapping[str, Any]) -> list[str]:
         look(f"clean.lines: {edit}", "cut no line", changed(f"lines of {edit}"))
     if deduplicate.get("lines"):
         look("deduplicate.lines", "cut no line", changed("copies"))
+    against = config.get("decontaminate") or {}
+    if against.get("action") == "cut":
+        look("decontaminate", "cut nothing", changed("evaluations"))
     drops = {
         "clean.domains": clean.get("domains"),
         "clean.languages": (clean.get("languages") or {}).get("keep", "all") != "all",
         "clean.classifier": clean.get("classifier"),
         "deduplicate.near": deduplicate.get("near"),
-        "decontaminate": config.get("decontaminate"),
+        "decontaminate": against if against.get("action") != "cut" else None,
     }
     presets = {name for item in config.get("inputs", ()) for name in PRESETS if (item.get("quality") or {}).get(name)}
     drops |= {name: name in presets for name in PRESETS}

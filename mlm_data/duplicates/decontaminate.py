@@ -15,6 +15,15 @@ Texts and items are folded words (`words`), so that case, accents, punctuation a
     match    each batch of documents: which n-grams stand in which documents, once each, and where first
     decide   the records of the whole corpus: ignore, compare with the share, report by file
 
+Or documents stay, and lose what they hold of the items, as in the paper: every n-gram that isn't ignored, whatever the
+share, with a window of characters on both sides. Pieces of text that are left and shorter than the window go, too. The
+paper makes documents of the other pieces; here they stay one, with an empty line where it was cut. There is no
+difference to the paper's 200 characters but that a word isn't parted.
+
+    match            as above
+    choose_ignored   the records of the whole corpus: which n-grams are too common
+    cut_runs         each batch again: without the others
+
 Documents that are copies of each other count as several: decide among those that exact and near duplicates leave, or an
 item that stands in a page with many copies is ignored.
 
@@ -29,20 +38,28 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Bool, Int32, Int64, UInt8, UInt64
 
-from mlm_data.duplicates.words import BASE, MOST_AT_ONCE, folding, next_words, power, word_hashes
+from mlm_data.characters import code_point
+from mlm_data.duplicates.words import ALONE, BASE, BREAK, MOST_AT_ONCE, folding, next_words, power, word_hashes
 from mlm_data.duplicates.words import ngram as hash_ngram
 from mlm_data.errors import ConfigError
 from mlm_data.hashing import string_buffers
-from mlm_data.kernels import grown, kernel
+from mlm_data.kernels import copy_bytes, grown, kernel
 from mlm_data.seeds import mix
 
 MIN_WORDS = 5
+CUT_VERSION = 1  # enters cache keys: count up when other places are cut, or leave something else behind
+MOST_PASSES = 10  # of cutting: what a cut brings together may be an n-gram again
 
 # Document (unit, document) holds an n-gram of the index, first in its bytes [start, end).
 MATCH = np.dtype([("unit", "<i4"), ("document", "<i4"), ("gram", "<i4"), ("start", "<i8"), ("end", "<i8")])
 Matches = np.ndarray  # of MATCH
+
+# The same with (half of) the hash of the document's text: two texts share one by chance once in 2^64 / 2.
+RUN = np.dtype([*MATCH.descr, ("text", "<u8")])
+Runs = np.ndarray  # of RUN
 
 # Document (unit, document) holds `held` of the `counted` n-grams of an item, the first from byte `start` on.
 FOUND = np.dtype(
@@ -162,22 +179,108 @@ def decide(records: Matches, index: Index, *, share: float = 0.5, max_documents:
     return Decision(_best(places), places, _report(places, index, num_counted))
 
 
-def cut_spans(
-    texts: pa.LargeStringArray, items: tuple[Int32[np.ndarray, " pairs"], Int32[np.ndarray, " pairs"]], index: Index
-) -> tuple[Int32[np.ndarray, " spans"], Int64[np.ndarray, " spans"], Int64[np.ndarray, " spans"]]:
-    """Where texts hold n-grams of the items that they are contaminated by: (text, first byte, byte behind the last).
+def choose_ignored(
+    records: Runs, index: Index, *, max_documents: int = 10
+) -> tuple[Int32[np.ndarray, " ignored"], Report]:
+    """Which n-grams are too common to be cut, sorted, and what was found by file.
 
-    `items` are pairs (text, item), as `Decision.places` has them. All places of all n-grams of the items count, ignored
-    ones, too. Spans are sorted, and those that overlap or touch are one.
+    Args:
+        records: of the whole corpus, in any order; one may come twice. Copies of one text count as one document.
+        index: of the items.
+        max_documents: an n-gram that stands in more different texts is ignored.
+    """
+    order = np.lexsort((records["document"], records["unit"], records["text"], records["gram"]))
+    records = records[order]
+    records = records[_differs(records, "gram", "text")]
+    matches = np.empty(len(records), MATCH)
+    for name in MATCH.names or ():
+        matches[name] = records[name]
+    ignored = np.bincount(matches["gram"], minlength=len(index.starts)) > max_documents
+    any_run = 1 / max(1, len(index.item_grams))
+    report = decide(matches, index, share=any_run, max_documents=max_documents).report
+    return np.flatnonzero(ignored).astype(np.int32), report
+
+
+def find_cuts(
+    texts: pa.LargeStringArray, index: Index, *, ignored: Int32[np.ndarray, " ignored"] | None = None, window: int = 0
+) -> tuple[Int32[np.ndarray, " spans"], Int64[np.ndarray, " spans"], Int64[np.ndarray, " spans"]]:
+    """What is to be cut: (text, first byte, byte behind the last), sorted; those that overlap or touch are one.
+
+    A span is a place of an n-gram that isn't ignored, `window` characters on both sides of it, and what then is left of
+    a word. What is left between two spans, or of the text before the first or behind the last, is part of them if it
+    has fewer than `window` characters.
     """
     data, offsets = string_buffers(texts)
-    text, item = items
-    order = np.lexsort((item, text))
-    borders = np.searchsorted(text[order], np.arange(len(texts) + 1))
     search = _search(index)
-    return _spans_all(
-        data, offsets, search, _buffers(search), borders, item[order], index.item_places, index.item_grams
+    counts = np.ones(len(index.starts), np.bool_)
+    counts[[] if ignored is None else ignored] = False
+    spans = _spans_all(data, offsets, search, _buffers(search), counts)
+    return _widened_all(data, offsets, search.points, window, *spans)
+
+
+class Uncontaminated(NamedTuple):
+    """Texts without runs of evaluations."""
+
+    texts: pa.LargeStringArray
+    num_cuts: Int32[np.ndarray, " texts"]
+
+
+def cut_runs(
+    texts: pa.LargeStringArray, index: Index, *, ignored: Int32[np.ndarray, " ignored"] | None = None, window: int = 0
+) -> Uncontaminated:
+    r"""The texts without `find_cuts`; an empty line stands where a text was cut in the middle.
+
+    What a cut brings together may be an n-gram in its turn, so texts that were cut are searched again. One that still
+    holds n-grams after MOST_PASSES was made to: nothing of it is left. So no text holds an n-gram that isn't ignored.
+
+    >>> index = build_index(pa.array(["the cat sat on the mat"], pa.large_string()), np.zeros(1, np.int32), num_files=1)
+    >>> cut_runs(pa.array(["He said: The cat sat on the mat! And left."], pa.large_string()), index).texts.to_pylist()
+    ['He said: \n\n! And left.']
+    """
+    num_cuts = np.zeros(len(texts), np.int32)
+    found = texts
+    again, rows = texts, np.arange(len(texts))
+    for step in range(MOST_PASSES + 1):
+        text, start, behind = find_cuts(again, index, ignored=ignored, window=window)
+        if not len(text):
+            break
+        hit = np.unique(text)
+        num_cuts[rows] += np.bincount(text, minlength=len(rows)).astype(np.int32)
+        data, offsets = string_buffers(again)
+        if step < MOST_PASSES:
+            left = _without(data, offsets, text, start, behind)
+        else:
+            left = _strings(np.zeros(0, np.uint8), np.zeros(len(again) + 1, np.int64))
+        again, rows = left.take(pa.array(hit)), rows[hit]
+        if len(rows) == len(texts):
+            found = again
+        else:
+            mask = np.zeros(len(texts), np.bool_)
+            mask[rows] = True
+            found = pc.replace_with_mask(found, pa.array(mask), again)
+    return Uncontaminated(found, num_cuts)
+
+
+def _strings(values: UInt8[np.ndarray, " bytes"], offsets: Int64[np.ndarray, " texts+1"]) -> pa.LargeStringArray:
+    """Texts around their bytes."""
+    return pa.Array.from_buffers(
+        pa.large_string(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(values)]
     )
+
+
+def _without(
+    data: UInt8[np.ndarray, " bytes"],
+    offsets: Int64[np.ndarray, " texts+1"],
+    text: Int32[np.ndarray, " spans"],
+    start: Int64[np.ndarray, " spans"],
+    behind: Int64[np.ndarray, " spans"],
+) -> pa.LargeStringArray:
+    """The texts without the spans."""
+    borders = np.searchsorted(text, np.arange(len(offsets)))
+    out = np.empty(int(offsets[-1] - offsets[0]) + 2, np.uint8)
+    places = np.zeros(len(offsets), np.int64)
+    _take_out(data, offsets, borders, start, behind, out, places)
+    return _strings(out[: places[-1]].copy(), places)
 
 
 class _Search(NamedTuple):
@@ -419,17 +522,11 @@ def _match_all(data, offsets, search, buffers):
 
 
 @kernel
-def _spans_all(data, offsets, search, buffers, borders, items, item_places, item_grams):
+def _spans_all(data, offsets, search, buffers, counts):
     room = 1024
     text, start, behind = np.empty(room, np.int32), np.empty(room, np.int64), np.empty(room, np.int64)
     total = 0
-    wanted_in = np.full(len(search.starts), -1, np.int32)
     for t in range(len(offsets) - 1):
-        if borders[t] == borders[t + 1]:
-            continue
-        for pair in range(borders[t], borders[t + 1]):
-            for k in range(item_places[items[pair]], item_places[items[pair] + 1]):
-                wanted_in[item_grams[k]] = t
         i, end = offsets[t], offsets[t + 1]
         carried = np.int64(0)
         first_of_text = total
@@ -437,7 +534,7 @@ def _spans_all(data, offsets, search, buffers, borders, items, item_places, item
             i, num_hits, num_done, count = _next_hits(data, i, end, search, buffers, carried)
             for k in range(num_hits):
                 gram, first, last = buffers.hits[k]
-                if wanted_in[gram] != t:
+                if not counts[gram]:
                     continue
                 begin = buffers.spans[first, 0] - offsets[t]
                 stop = buffers.spans[last, 1] - offsets[t]
@@ -452,3 +549,114 @@ def _spans_all(data, offsets, search, buffers, borders, items, item_places, item
                 total += 1
             carried = _carry(buffers, num_done, count)
     return text[:total], start[:total], behind[:total]
+
+
+@kernel
+def _is_inside(data, i, first, end, points):
+    """Whether the character border i parts a word: letters stand on both of its sides."""
+    if i <= first or i >= end:
+        return False
+    code, _ = code_point(data, i)
+    before, _ = code_point(data, _back(data, i, first))
+    return _is_letter(code, points) and _is_letter(before, points)
+
+
+@kernel
+def _is_letter(code, points):
+    """Whether a code point is of a word with others; skipped ones stand in words."""
+    if code >= len(points):
+        return False
+    return points[code] != BREAK and (points[code] < 0 or points[code] & ALONE == 0)
+
+
+@kernel
+def _back(data, i, first):
+    """Where the character before i begins."""
+    i -= 1
+    while i > first and data[i] & 0xC0 == 0x80:
+        i -= 1
+    return i
+
+
+@kernel
+def _ahead(data, i, end):
+    """Where the character at i ends."""
+    i += 1
+    while i < end and data[i] & 0xC0 == 0x80:
+        i += 1
+    return i
+
+
+@kernel
+def _is_short(data, i, end, window):
+    """Whether data[i:end] has fewer than `window` characters; empty is short."""
+    count = 0
+    while i < end and count < window:
+        i = _ahead(data, i, end)
+        count += 1
+    return count < window or (i == end and count == 0)
+
+
+@kernel
+def _widened_all(data, offsets, points, window, text, start, behind):
+    """Widen spans by the window to whole words, and join those that leave too little between them."""
+    total = 0
+    for k in range(len(text)):
+        t = text[k]
+        first, end = offsets[t], offsets[t + 1]
+        joins = total > 0 and text[total - 1] == t
+        least = first + behind[total - 1] if joins else first  # bytes before are cut already, or of another text
+        i, j = first + start[k], first + behind[k]
+        for _ in range(window):
+            if i <= least:
+                break
+            i = _back(data, i, least)
+        while i > least and _is_inside(data, i, least, end, points):
+            i = _back(data, i, least)
+        for _ in range(window):
+            if j >= end:
+                break
+            j = _ahead(data, j, end)
+        while _is_inside(data, j, first, end, points):
+            j = _ahead(data, j, end)
+        if i <= least or _is_short(data, least, i, window):
+            i = least
+        if _is_short(data, j, end, window):
+            j = end
+        if joins and i == least:
+            behind[total - 1] = max(behind[total - 1], j - first)
+            continue
+        text[total], start[total], behind[total] = t, i - first, j - first
+        total += 1
+    return text[:total].copy(), start[:total].copy(), behind[:total].copy()
+
+
+@kernel
+def _is_white(byte):
+    return byte == 32 or byte == 9 or byte == 10
+
+
+@kernel
+def _take_out(data, offsets, borders, start, behind, out, places):
+    """Write what is left of each text. A cut takes two bytes or more, and leaves two at most."""
+    at = np.int64(0)
+    for t in range(len(offsets) - 1):
+        first, end = offsets[t], offsets[t + 1]
+        begin, i = at, first
+        for k in range(borders[t], borders[t + 1]):
+            at = _append(data, i, first + start[k], out, begin, at, i > first)
+            i = first + behind[k]
+        at = _append(data, i, end, out, begin, at, i > first)
+        places[t + 1] = at
+
+
+@kernel
+def _append(data, i, end, out, begin, at, is_behind_cut):
+    """Write data[i:end], behind a cut below an empty line and without white space before; the place behind."""
+    if is_behind_cut:
+        while i < end and _is_white(data[i]):
+            i += 1
+        if i < end and at > begin:
+            out[at], out[at + 1] = 10, 10
+            at += 2
+    return copy_bytes(data, i, end, out, at)

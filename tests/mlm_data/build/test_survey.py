@@ -36,7 +36,7 @@ def build(tmp_path):
 
 def test_cuts_are_the_later_copies_and_reach_their_documents(build):
     units, context = build
-    records = np.concatenate([survey_unit(unit, context) for unit in units])
+    records = np.concatenate([survey_unit(unit, context).lines for unit in units])
     assert len(records) == 2 * 39 * 2
     cuts = choose_cuts(records, context)
     assert len(cuts) == 2 * 39 - 7
@@ -54,14 +54,14 @@ def test_cuts_are_the_later_copies_and_reach_their_documents(build):
 
 def test_the_order_of_records_does_not_matter(build):
     units, context = build
-    records = np.concatenate([survey_unit(unit, context) for unit in units])
+    records = np.concatenate([survey_unit(unit, context).lines for unit in units])
     shuffled = np.random.default_rng(0).permutation(np.concatenate([records, records[:50]]))
     assert choose_cuts(shuffled, context).tolist() == choose_cuts(records, context).tolist()
 
 
 def test_a_unit_is_made_again_only_where_its_cuts_change(build):
     units, context = build
-    cuts = choose_cuts(np.concatenate([survey_unit(unit, context) for unit in units]), context)
+    cuts = choose_cuts(np.concatenate([survey_unit(unit, context).lines for unit in units]), context)
     mine = [cuts[cuts["unit"] == unit.index] for unit in units]
     assert not any(prepare_unit(unit, context, some).reused for unit, some in zip(units, mine, strict=True))
     assert all(prepare_unit(unit, context, some).reused for unit, some in zip(units, mine, strict=True))

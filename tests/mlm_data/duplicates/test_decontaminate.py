@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlm_data.duplicates.decontaminate import MATCH, build_index, cut_spans, decide, find_matches
+from mlm_data.duplicates.decontaminate import (
+    MATCH,
+    RUN,
+    build_index,
+    choose_ignored,
+    cut_runs,
+    decide,
+    find_cuts,
+    find_matches,
+)
 from mlm_data.errors import ConfigError
 
 NGRAM, SHORTEST = 4, 2
@@ -99,25 +108,55 @@ def test_decisions_equal_the_twin(items, texts, share, most, random):
     assert report.documents.tolist() == [len(best)]
 
 
+def plain_cuts(text, grams, window):
+    """`find_cuts` of one text whose words are letters with one space between them: [first byte, byte behind]."""
+    words = text.split()
+    covered = set()
+    for gram, starts in held_by(words, grams).items():
+        for k in starts:
+            first, behind = 2 * k - window, 2 * (k + len(gram)) - 1 + window
+            covered |= set(range(max(0, first), min(behind, len(text))))
+    spans = []
+    for byte in sorted(covered):
+        if spans and byte - spans[-1][1] < max(1, window):
+            spans[-1][1] = byte + 1
+        else:
+            spans.append([byte, byte + 1])
+    if spans and spans[0][0] < window:
+        spans[0][0] = 0
+    if spans and len(text) - spans[-1][1] < window:
+        spans[-1][1] = len(text)
+    return spans
+
+
 @settings(max_examples=200, deadline=None)
-@given(few_items, few_texts)
-def test_spans_cover_all_places_of_the_items_of_a_text(items, texts):
-    index, records = searched(items, texts)
-    places = decide(records, index, share=0.01, max_documents=100).places
+@given(few_items, few_texts, st.sampled_from([0, 1, 2, 5]), st.randoms(use_true_random=False))
+def test_cuts_equal_the_twin(items, texts, window, random):
+    """Single letters: a window never ends within a word."""
+    index = index_of(*map(" ".join, items), ngram=NGRAM, min_words=SHORTEST)
+    grams = list(dict.fromkeys(gram for item in items for gram in grams_of(item)))
+    ignored = sorted(random.sample(range(len(grams)), len(grams) // 3))
+    left = [gram for number, gram in enumerate(grams) if number not in ignored]
     content = [" ".join(text) for text in texts]
-    spans = cut_spans(strings(*content), (places["document"], places["item"]), index)
-    expected = []
-    for number, text in enumerate(texts):
-        covered = set()
-        for item in places["item"][places["document"] == number].tolist():
-            for gram, starts in held_by(text, grams_of(items[item])).items():
-                covered |= {byte for k in starts for byte in range(2 * k, 2 * (k + len(gram)) - 1)}
-        for byte in sorted(covered):
-            if expected and expected[-1][0] == number and byte <= expected[-1][2]:
-                expected[-1][2] = byte + 1
-            else:
-                expected.append([number, byte, byte + 1])
-    assert [list(span) for span in zip(*(column.tolist() for column in spans), strict=True)] == expected
+    found = find_cuts(strings("a b", *content).slice(1), index, ignored=np.array(ignored, np.int32), window=window)
+    expected = [(number, *span) for number, text in enumerate(content) for span in plain_cuts(text, left, window)]
+    assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(few_items, few_texts, st.sampled_from([0, 1, 4]))
+def test_nothing_that_was_cut_holds_a_run_any_more(items, texts, window):
+    index = index_of(*map(" ".join, items), ngram=NGRAM, min_words=SHORTEST)
+    content = [" ".join(text) for text in texts]
+    found = cut_runs(strings(*content), index, window=window)
+    assert len(find_matches(found.texts, index)) == 0
+    held = set(find_matches(strings(*content), index)["document"].tolist())
+    assert set(np.flatnonzero(found.num_cuts).tolist()) == held
+    for number, text in enumerate(found.texts.to_pylist()):
+        if number in held:
+            assert len(text) < len(content[number])
+        else:
+            assert text == content[number]
 
 
 SHORT = "The cat sat on the mat."  # matched whole
@@ -199,7 +238,7 @@ def test_hostile_items_and_texts():
     index = index_of(*items)
     records = find_matches(strings("x " * 5_000_000, "x" * 50_000_000), index)
     assert sorted(records["gram"].tolist()) == list(range(9))
-    text, start, end = cut_spans(strings("x " * 1_000_000), (np.zeros(1, np.int32), np.zeros(1, np.int32)), index)
+    text, start, end = find_cuts(strings("x " * 1_000_000), index)
     assert (text.tolist(), start.tolist(), end.tolist()) == ([0], [0], [1_999_999])
 
 
@@ -210,8 +249,64 @@ def test_nothing_in_nothing_out():
     assert len(decision.documents) == len(decision.places) == 0
     assert decision.report.items.tolist() == [0]
     assert len(find_matches(strings(), index_of(SHORT))) == 0
-    none = np.empty(0, np.int32)
-    assert [len(column) for column in cut_spans(strings("a b"), (none, none), index_of(SHORT))] == [0, 0, 0]
+    assert [len(column) for column in find_cuts(strings("a b"), index_of(SHORT))] == [0, 0, 0]
+    assert cut_runs(strings(), index_of(SHORT)).texts.to_pylist() == []
+    assert cut_runs(strings("any text of some words", ""), index).texts.to_pylist() == ["any text of some words", ""]
+    ignored, report = choose_ignored(np.empty(0, RUN), index)
+    assert (len(ignored), report.items.tolist()) == (0, [0])
+
+
+@pytest.mark.parametrize(
+    ("text", "window", "left"),
+    [
+        (f"He said: {SHORT} Then he left.", 0, "He said: \n\n. Then he left."),
+        ("He said so and THE CÁT\nsat—on the mat", 0, "He said so and "),
+        (SHORT[:-1], 0, ""),
+        (f"{SHORT[:-1]} {SHORT[:-1]}", 0, ""),
+        (f"over {SHORT} and under {SHORT[:-1]} and out", 1, "over\n\nand under\n\nand out"),
+        (f"over unparted {SHORT} and out of here", 3, "over \n\nout of here"),
+        (f"over {SHORT} bit {SHORT[:-1]} and out", 6, ""),
+        (f"貓 坐在墊子上。{SHORT} 貓 坐在墊子上", 2, "貓 坐在墊子\n\n貓 坐在墊子上"),
+        ("x" * 300 + f" {SHORT}", 5, ""),
+        ("é" * 300 + f"\n{SHORT} " + "ö" * 300, 1, "é" * 300 + "\n\n" + "ö" * 300),
+    ],
+)
+def test_a_window_ends_with_a_word_and_small_pieces_go(text, window, left):
+    cut = cut_runs(strings("before", text, "after"), index_of(SHORT), window=window)
+    assert cut.texts.to_pylist() == ["before", left, "after"]
+    assert cut.num_cuts.tolist()[::2] == [0, 0]
+
+
+def test_items_that_overlap_are_cut_once_and_what_a_cut_brings_together_too():
+    index = index_of("a b c d e f", "d e f g h i", "one two three four five six")
+    texts = strings("x a b c d e f g h i y", "one two three a b c d e f four five six end")
+    cut = cut_runs(texts, index)
+    assert cut.texts.to_pylist() == ["x \n\ny", "end"]
+    assert cut.num_cuts.tolist() == [1, 2]
+
+
+def test_a_text_made_to_survive_all_passes_is_empty():
+    inner = "a b c d e"
+    for _ in range(30):
+        inner = f"a b {inner} c d e"
+    cut = cut_runs(strings(f"start {inner} end", f"start {SHORT} end"), index_of("a b c d e"))
+    assert cut.texts.to_pylist() == ["", f"start {SHORT} end"]
+    assert cut.num_cuts.tolist() == [11, 0]
+
+
+def test_a_run_in_many_different_texts_is_ignored_and_copies_are_one():
+    index = index_of(SHORT, "to be or not to be", files=[0, 1], num_files=2)
+    texts = [f"{number} {SHORT}" for number in range(3)] + ["well to be or not to be"] * 9
+    matches = find_matches(strings(*texts), index)
+    records = np.empty(len(matches), RUN)
+    for name in MATCH.names:
+        records[name] = matches[name]
+    records["text"] = [texts.index(texts[number]) for number in matches["document"]]
+    ignored, report = choose_ignored(np.random.default_rng(0).permutation(np.tile(records, 2)), index, max_documents=2)
+    assert ignored.tolist() == [0]
+    assert report.too_common.tolist() == [1, 0]
+    assert report.documents.tolist() == [0, 1]
+    assert cut_runs(strings(*texts), index, ignored=ignored).num_cuts.tolist() == [0] * 3 + [1] * 9
 
 
 def test_settings_out_of_range():
