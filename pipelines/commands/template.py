@@ -44,7 +44,8 @@ deduplicate:
   # near: {}                        # drop what is almost the same as another document
   # lines: {max_copies: 5}          # cut lines that many documents share
 
-# decontaminate: {against: eval/*.jsonl}      # drop documents that hold items of an evaluation
+# decontaminate: {against: eval/*.jsonl,      # drop documents that hold items of an evaluation
+#                 action: cut}                # or take the items out of them
 # mixing: {by: source, temperature: 0.5}      # even out inputs, or languages
 
 pack:

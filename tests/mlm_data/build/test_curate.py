@@ -177,3 +177,54 @@ def test_a_list_that_changes_while_a_build_runs(folder, tmp_path):
     (unit,) = [unit for unit in plan.units if unit.slices[0].source.startswith("quality")]
     with pytest.raises(InputError, match=r"hosts\.txt: changed while the build ran"):
         prepare_unit(unit, context)
+
+
+CUT = {"action": "cut"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_in_the_key"),
+    [({"max_cuts": 3}, False), ({"max_documents": 3}, False), ({"window": 199}, True), ({"ngram": 12}, True)],
+)
+def test_what_a_cut_text_depends_on_is_in_the_keys(folder, changes, is_in_the_key):
+    """How common a run may be is in them by what the survey answers: see `prepare_unit`."""
+    against = everything(folder)["decontaminate"]
+    before = keys(config_of(folder, decontaminate=against | CUT))
+    assert (keys(config_of(folder, decontaminate=against | CUT | changes)) != before) is is_in_the_key
+    assert keys(config_of(folder)) != before
+
+
+def test_evaluations_that_are_cut_are_in_the_keys(folder, tmp_path):
+    other = write_corpus(tmp_path / "other")
+    inputs = everything(folder)["inputs"]
+    against = everything(other)["decontaminate"] | CUT
+    before = keys(config_of(other, inputs=inputs, decontaminate=against))
+    path = other / "evaluation.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"golden", b"silver"))
+    assert keys(config_of(other, inputs=inputs, decontaminate=against)) != before
+
+
+def test_scores_and_ids_are_those_of_the_text_before_evaluations_are_cut(folder):
+    config = config_of(folder, decontaminate=everything(folder)["decontaminate"] | CUT | {"window": 0})
+    plan = make_plan(config)
+    context, plain = make_context(config, plan, None), config_of(folder)
+    before = make_context(plain, make_plan(plain), None)
+    num_cut = 0
+    for unit in plan.units:
+        numbers = {piece.source: piece.input for piece in unit.slices}
+        for documents in read_unit(unit, config):
+            number = numbers[documents.source]
+            cut, whole = curate(documents, number, context), curate(documents, number, before)
+            assert (cut.ids == whole.ids).all()
+            same = cut.columns.keys() & whole.columns.keys()
+            assert {"sketch", "head", "language", "classifier"} <= same
+            assert all(cut.columns[name].equals(whole.columns[name]) for name in same)
+            cuts = cut.columns["evaluation_cuts"].to_pylist()
+            lost = cut.columns["evaluation_chars"].to_pylist()
+            for one, other, number_of, chars in zip(
+                cut.texts.to_pylist(), whole.texts.to_pylist(), cuts, lost, strict=True
+            ):
+                assert len(other) - len(one) == chars
+                assert (chars > 0) == (number_of > 0)
+                num_cut += number_of
+    assert num_cut == 2  # the one that `drop` drops, and its neighbour, which holds less than `share` of the item
