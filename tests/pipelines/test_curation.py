@@ -6,12 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from mlm_data import seeds
 from mlm_data.config import BuildConfig
+from mlm_data.curation.rules import QUALITY_REASONS
+from mlm_data.curation.thresholds import (
+    BEFORE_QUALITY,
+    CONTAMINATED,
+    EXACT_DUPLICATE,
+    FORGOTTEN,
+    NEAR_DUPLICATE,
+    THINNED,
+)
 from mlm_data.dataset.check import check_dataset
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import PremaskError
+from mlm_data.hashing import hash128
 from mlm_data.settings import parse_settings
 from mlm_data.tokens.bert import bert_settings
 from pipelines.build import Built, build
@@ -61,6 +73,19 @@ def built(folder):
 def line_at(folder: Path, source: str, offset: int) -> dict[str, str]:
     data = (folder / source.partition("/")[2]).read_bytes()
     return json.loads(data[offset:].split(b"\n")[0])
+
+
+def test_every_reason_has_a_document_of_its_own():
+    """Here, and of those that this corpus can't have beside the others in the tests that are named."""
+    elsewhere = {
+        "shredded": "test_cut.py",
+        "thinned": "test_documents_are_thinned_after_copies_are_gone",
+        "forgotten": "commands/test_forget.py",
+    }
+    later = {EXACT_DUPLICATE, NEAR_DUPLICATE, CONTAMINATED, THINNED, FORGOTTEN, "classifier"}
+    filters = {name for name in WEB if name.startswith("custom:")}
+    assert {*WEB, *elsewhere} == {*BEFORE_QUALITY[1:], *later, *filters}
+    assert set(QUALITY) < set(QUALITY_REASONS)  # all of them are in tests/mlm_data/curation/test_rules.py
 
 
 @pytest.mark.parametrize("reason", [*WEB, *QUALITY])
@@ -337,6 +362,59 @@ def test_a_weight_is_how_often_a_document_is_there(tmp_path, weight, exact):
         if exact:
             assert {len(some)} <= {int(weight), int(weight) + 1}
     assert check_dataset(str(tmp_path / "out")).ok
+
+
+def test_who_is_thinned_follows_from_the_seed_and_the_text_alone(tmp_path):
+    """Not from the file, the order, the units, or what else there is."""
+    write_jsonl(tmp_path / "a.jsonl", range(100))
+    write_jsonl(tmp_path / "b/one.jsonl", reversed(range(40, 100)))
+    write_jsonl(tmp_path / "b/two.jsonl", range(40))
+    write_jsonl(tmp_path / "c.jsonl", range(200, 250))
+
+    def kept(*names: str, **changes: Any) -> set[bytes]:
+        inputs = [
+            {"path": str(tmp_path / name), "weight": weight} for name, weight in zip(names, (0.3, 1), strict=False)
+        ]
+        run(settings(tmp_path, inputs=inputs) | changes)
+        return {document["id"] for document in documents(tmp_path / "out") if document["source"] != "c.jsonl"}
+
+    first = kept("a.jsonl")
+    texts = [json.loads(line)["text"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    key = seeds.fold(np.uint64(0), seeds.WEIGHT)
+    billion = np.uint64(1_000_000_000)
+    expected = set()
+    for one in hash128(pa.array(texts, pa.large_string())):
+        draw = seeds.draw(np.uint64(seeds.fold(np.uint64(key), one[0])), np.uint64(0))
+        if int(seeds.below(np.uint64(draw), billion)) < 300_000_000:
+            expected.add(one.tobytes())
+    assert first == expected
+    assert 15 < len(first) < 45
+    assert kept("b/*.jsonl", "c.jsonl", unit_bytes=3_000) == first
+    assert kept("a.jsonl", seed=1) != first
+
+
+def test_documents_are_thinned_after_copies_are_gone(tmp_path):
+    """A copy in an input that keeps all doesn't take the place of what another input's weight leaves out."""
+    first = {f"a{number}": prose(number) for number in range(40)}
+    near = {f"near{number}": changed(number + 500, 0) + " And so on." for number in range(20)}
+    lines_of(tmp_path / "a.jsonl", **first, **near)
+    again = {f"b{number}": prose(number) for number in range(40)}
+    lines_of(
+        tmp_path / "b.jsonl", **again, **{f"c{number}": changed(number + 500, 1) for number in range(20)}, x=prose(99)
+    )
+    inputs = [
+        {"path": str(tmp_path / "a.jsonl"), "keep_fields": ["url"], "weight": 0.5},
+        {"path": str(tmp_path / "b.jsonl"), "keep_fields": ["url"]},
+    ]
+    built = run(settings(tmp_path, inputs=inputs, clean={"min_chars": 1}, deduplicate={"near": True}))
+    kept = {document["keep.url"] for document in documents(tmp_path / "out")}
+    counts = built.manifest.ledger["documents"]["dropped"]
+    assert counts == {"exact_duplicate": 40, "near_duplicate": 20, "thinned": 60 - (len(kept) - 1)}
+    assert {name for name in kept if name not in first | near} == {"x"}
+    assert 15 < len(kept) < 47
+    thinned = [name for name, reason in built.manifest.funnel.by("input", "reason") if reason == "thinned"]
+    assert len(thinned) == 1
+    assert thinned[0].endswith("a.jsonl")
 
 
 def test_copies_have_masks_of_their_own(tmp_path):
