@@ -55,6 +55,10 @@ def warm(folder: Path) -> None:
         }
         if number == 0:
             add_curation(values, folder)
+        if number == 1:
+            item = " ".join(next(iter(topics()))["text"].split()[:30])
+            (folder / "cut.txt").write_text(item, encoding="utf-8")
+            values["decontaminate"] = {"against": str(folder / "cut.txt"), "action": "cut"}
         build(parse_settings(BuildConfig, values, where="warm"), workers=1)
         check_dataset(str(output))
         dataset = Dataset.open(output)
