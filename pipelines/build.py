@@ -22,6 +22,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from mlm_data import errors
 from mlm_data.build import cache
+from mlm_data.build.account import PUBLISH, REMEDY, Kind
 from mlm_data.build.clean_texts import CLEANED, Output, check_folders
 from mlm_data.build.context import Context
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan, tokenizer_warnings
@@ -34,7 +35,7 @@ from mlm_data.tokens.engine import Reference
 from mlm_data.types import Unit
 from pipelines import metrics
 from pipelines.runners import is_local, pipeline_options, runs_nothing
-from pipelines.steps import Assemble, Deduplicate, Finish, NearDuplicates, Prepare, Publish, Units
+from pipelines.steps import Assemble, Deduplicate, NearDuplicates, Prepare, Publish, Units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +72,11 @@ def construct(
     With an `output` documents stay texts, and are written as files.
     """
     prepared = pipeline | "Plan" >> Units(units) | "Prepare" >> Prepare(context)
-    found = [prepared | "Deduplicate" >> Deduplicate(context)]
+    sent: tuple[Any, ...] = (prepared, prepared | "Deduplicate" >> Deduplicate(context))
     if context.config.deduplicate.near is not None:
-        found.append(prepared | "NearDuplicates" >> NearDuplicates(context))
-    assembled = (prepared, *found) | "Assemble" >> Assemble(context, output)
-    if output is not None:
-        return assembled | "Finish" >> Finish(context, output)
-    return assembled | "Publish" >> Publish(context)
+        sent += (prepared | "NearDuplicates" >> NearDuplicates(context),)
+    sent += (sent | "Assemble" >> Assemble(context, output),)
+    return sent | "Publish" >> Publish(context, output)
 
 
 def build(
@@ -121,7 +120,7 @@ def build(
     run(plan.units, context, options)
     if runs_nothing(options):
         return None
-    last = cache.read_last(context.work)
+    last = _last(context)
     num_bytes = sum(unit.num_bytes for unit in plan.units)
     return Built(
         manifest=load_manifest(context.folder, last["digest"]),
@@ -161,6 +160,7 @@ def clean(
     run(plan.units, context, options, output)
     if runs_nothing(options):
         return None
+    _last(context)
     return unseal(context.folder.read(CLEANED), f"{config.output}/{CLEANED}")
 
 
@@ -177,6 +177,18 @@ def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions, out
             raise type(error)(_without_step(str(error))) from error
         except Exception as error:
             raise _original(error) from error
+
+
+def _last(context: Context) -> dict[str, Any]:
+    """What PUBLISH has noted of this build.
+
+    Raises:
+        BuildError: nothing: a runner that says it is done, though nothing came to its last step.
+    """
+    last = cache.read_last(context.work)
+    if last.get("run") != context.run:
+        raise errors.BuildError(f"{PUBLISH.border(Kind.RESULT)}: nothing has arrived: {REMEDY}")
+    return last
 
 
 @contextlib.contextmanager

@@ -1,19 +1,25 @@
 """The steps of `mlm_data.build` as transforms: what Beam adds is spreading, grouping and counting.
 
-Only names of files, signatures and lists of documents or lines cross a border; never text, never tokens. Elements are
-JSON or packed records in `bytes`, keys are `int`: Beam codes both without pickling.
+Everything between them is a *message* (`mlm_data.build.account`): `bytes` that say what they are, from and for whom.
+So all transforms have one shape: they take collections of messages, pick what is addressed to them, group it by
+receiver, and give a collection of messages back. What every part of a step has received and sent goes to PUBLISH, which
+balances it: no runner is believed.
+
+Only names of files, signatures and lists of documents or lines cross a border; never text, never tokens. Messages are
+`bytes` and receivers `int`: Beam codes both without pickling. No step yields anything when a bundle ends, and none has
+side inputs: both are done otherwise, or not at all, by some runners.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.windowed_value import WindowedValue
 
-from mlm_data.build import cache, select
+from mlm_data.build import account, select
+from mlm_data.build.account import Kind, Part, Step, balance, kind_of, receiver_of, unit_messages
 from mlm_data.build.assemble import Found, assemble_unit, count_groups, matches_that_stay
 from mlm_data.build.clean_texts import CleanedUnit, Output, finish, write_texts
 from mlm_data.build.context import Context
@@ -29,421 +35,397 @@ from mlm_data.duplicates.records import partition
 from mlm_data.types import Unit
 from pipelines import metrics
 
-PAYLOAD_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 16 * 2**20
-_PREPARED, _COPIES, _NEAR, _HELD, _UNIT, _CUTS, _IGNORED = b"P", b"C", b"N", b"H", b"U", b"L", b"I"
-_RUNS = -1  # beside the partitions of lines: where runs of evaluations meet
-
-
-class _Transform(beam.PTransform):
-    """A transform that knows the build."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__()
-        self._context = context
-
-
-class _Step(beam.DoFn):
-    """A step that knows the build."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
+Messages = beam.PCollection[bytes]
+Sent = tuple[Any, ...]  # of Messages: Beam would take a hint of that for one of an element
 
 
 class Units(beam.PTransform):
-    """The pipeline's source: one element for each unit, as JSON.
-
-    Grouping by the unit's number spreads them over the workers. Beam's own Reshuffle would do the same with pickled
-    windows.
-    """
+    """The pipeline's source: one message for each unit of the plan."""
 
     def __init__(self, units: tuple[Unit, ...]) -> None:
         super().__init__()
-        self._elements = [(unit.index, json.dumps(unit.to_dict()).encode()) for unit in units]
+        self._messages = unit_messages(units)
 
-    def expand(self, root):
-        return (
-            root
-            | "List" >> beam.Create(self._elements, reshuffle=False).with_output_types(tuple[int, bytes])
-            | "Spread" >> beam.GroupByKey()
-            | "Elements" >> beam.FlatMap(_values).with_output_types(bytes)
-        )
+    def expand(self, root) -> Messages:
+        return root | "List" >> beam.Create(self._messages, reshuffle=False).with_output_types(bytes)
 
 
-class Prepare(_Transform):
-    """Units (JSON) to prepared units (JSON): see `prepare_unit`.
+class Prepare(beam.PTransform):
+    """Units to prepared units: see `prepare_unit`.
 
     Where lines or evaluations are to be cut, all units are surveyed first: hashes of lines meet by partition, runs of
-    evaluations at one place, and what is to be cut, or left, comes back to each unit.
+    evaluations in one place, and what is to be cut, or left, comes back to each unit.
     """
 
-    def expand(self, units: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
-        if not self._context.config.is_surveyed:
-            return units | "PrepareUnit" >> beam.ParDo(_PrepareUnit(self._context)).with_output_types(bytes)
-        cuts = (
-            units
-            | "Survey" >> beam.ParDo(_Survey(self._context)).with_output_types(tuple[int, bytes])
-            | "ByLine" >> beam.GroupByKey()
-            | "ChooseCuts" >> beam.ParDo(_ChooseCuts(self._context)).with_output_types(tuple[int, bytes])
-        )
-        keyed = units | "UnitsByNumber" >> beam.Map(_unit_by_number).with_output_types(tuple[int, bytes])
-        return (
-            (keyed, cuts)
-            | "UnitsAndCuts" >> beam.Flatten()
-            | "CutsTogether" >> beam.GroupByKey()
-            | "PrepareUnit" >> beam.ParDo(_PrepareCutUnit(self._context)).with_output_types(bytes)
-        )
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
+    def expand(self, units: Messages) -> Messages:
+        so_far: Sent = (units,)
+        if account.SURVEY.takes_part(self._context):
+            so_far += (so_far | "Survey" >> Parts(_Survey(self._context)),)
+        if account.CHOOSE_CUTS.takes_part(self._context):
+            so_far += (so_far | "ChooseCuts" >> Parts(_ChooseCuts(self._context)),)
+        if account.CHOOSE_RUNS.takes_part(self._context):
+            so_far += (so_far | "ChooseRuns" >> Parts(_ChooseRuns(self._context)),)
+        so_far += (so_far | "PrepareUnit" >> Parts(_Prepare(self._context)),)
+        return so_far[1:] | "Sent" >> beam.Flatten()
 
 
-class Deduplicate(_Transform):
-    """Prepared units (JSON) to (unit, packed `COPIES`): the later copies of exact duplicates, by unit."""
+class Deduplicate(beam.PTransform):
+    """Prepared units to lists of copies: signatures meet by partition."""
 
-    def expand(self, prepared: beam.PCollection[bytes]) -> beam.PCollection[tuple[int, bytes]]:
-        return (
-            prepared
-            | "Select" >> beam.ParDo(_Select(self._context)).with_output_types(tuple[int, bytes])
-            | "ByPartition" >> beam.GroupByKey()
-            | "FindCopies" >> beam.ParDo(_FindCopies(self._context)).with_output_types(tuple[int, bytes])
-        )
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
+    def expand(self, prepared: Messages) -> Messages:
+        signatures = (prepared,) | "Select" >> Parts(_Select(self._context))
+        copies = (signatures,) | "FindCopies" >> Parts(_FindCopies(self._context))
+        return (signatures, copies) | "Sent" >> beam.Flatten()
 
 
-class NearDuplicates(_Transform):
-    """Prepared units (JSON) to (unit, packed `EDGE`): near duplicates of documents that stay, by unit.
+class NearDuplicates(beam.PTransform):
+    """Prepared units to lists of near duplicates of documents that stay.
 
-    Bands of signatures meet by partition; pairs that resemble each other meet under one key, where it is decided who
+    Bands of signatures meet by partition; pairs that resemble each other meet in one place, where it is decided who
     stays: see `clusters`.
     """
 
-    def expand(self, prepared: beam.PCollection[bytes]) -> beam.PCollection[tuple[int, bytes]]:
-        return (
-            prepared
-            | "SelectBands" >> beam.ParDo(_SelectBands(self._context)).with_output_types(tuple[int, bytes])
-            | "ByBand" >> beam.GroupByKey()
-            | "FindEdges" >> beam.ParDo(_FindEdges(self._context)).with_output_types(tuple[int, bytes])
-            | "AllEdges" >> beam.GroupByKey()
-            | "Resolve" >> beam.ParDo(_Resolve(self._context)).with_output_types(tuple[int, bytes])
-        )
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
+    def expand(self, prepared: Messages) -> Messages:
+        bands = (prepared,) | "SelectBands" >> Parts(_SelectBands(self._context))
+        edges = (bands,) | "FindEdges" >> Parts(_FindEdges(self._context))
+        near = (edges,) | "Resolve" >> Parts(_Resolve(self._context))
+        return (bands, edges, near) | "Sent" >> beam.Flatten()
 
 
-class Assemble(_Transform):
-    """(prepared units, copies by unit, near duplicates by unit) to what the units have become, as JSON.
+class Assemble(beam.PTransform):
+    """Prepared units, copies and near duplicates to what the units have become: see `assemble_unit`.
 
-    See `assemble_unit`; where there is an `output`, `write_texts`.
+    Where there is an `output`, `write_texts`.
     """
 
     def __init__(self, context: Context, output: Output | None = None) -> None:
-        super().__init__(context)
-        self._output = output
+        super().__init__()
+        self._context, self._output = context, output
 
-    def expand(self, inputs):
-        prepared, *found = inputs
-        marked = [prepared | "PreparedByUnit" >> beam.Map(_prepared_by_unit).with_output_types(tuple[int, bytes])]
-        for name, records in zip((_COPIES, _NEAR), found, strict=False):
-            label = f"Marked{name.decode()}ByUnit"
-            marked.append(records | label >> beam.Map(_marked_by_unit, name).with_output_types(tuple[int, bytes]))
-        grouped = marked | "Flatten" >> beam.Flatten() | "ByUnit" >> beam.GroupByKey()
-        if self._context.config.decontaminate is not None and not self._context.config.cuts_evaluations:
-            held = (
-                grouped
-                | "Matches" >> beam.ParDo(_Matches(self._context)).with_output_types(tuple[int, bytes])
-                | "AllMatches" >> beam.GroupByKey()
-                | "Decide" >> beam.ParDo(_Decide(self._context)).with_output_types(tuple[int, bytes])
-            )
-            marked.append(held | "HeldByUnit" >> beam.Map(_marked_by_unit, _HELD).with_output_types(tuple[int, bytes]))
-            grouped = marked | "FlattenAll" >> beam.Flatten() | "AllByUnit" >> beam.GroupByKey()
-        weights = []
-        if self._context.config.mixing is not None:
-            mixed = (
-                grouped
-                | "CountGroups" >> beam.ParDo(_CountGroups(self._context)).with_output_types(tuple[int, bytes])
-                | "AllGroups" >> beam.GroupByKey()
-                | "Mix" >> beam.ParDo(_Mix(self._context)).with_output_types(bytes)
-            )
-            weights = [beam.pvalue.AsSingleton(mixed)]
-        write = _AssembleUnit(self._context) if self._output is None else _WriteTexts(self._context, self._output)
-        return grouped | "AssembleUnit" >> beam.ParDo(write, *weights).with_output_types(bytes)
+    def expand(self, found) -> Messages:
+        so_far: Sent = tuple(found)
+        if account.MATCH.takes_part(self._context):
+            so_far += (so_far | "Matches" >> Parts(_Match(self._context)),)
+            so_far += (so_far | "Decide" >> Parts(_Decide(self._context)),)
+        if account.MIX.takes_part(self._context):
+            so_far += (so_far | "CountGroups" >> Parts(_Size(self._context)),)
+            so_far += (so_far | "Mix" >> Parts(_Mix(self._context)),)
+        so_far += (so_far | "AssembleUnit" >> Parts(_Assemble(self._context, self._output)),)
+        return so_far[len(found) :] | "Sent" >> beam.Flatten()
 
 
-class Publish(_Transform):
-    """What the units have become (JSON) to the digest of the version that holds it all: see `publish_version`."""
+class Publish(beam.PTransform):
+    """All that was sent to the digest of the version that holds it all: see `publish_version`.
 
-    def expand(self, assembled: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
-        return (
-            assembled
-            | "OneKey" >> beam.Map(_under_one_key).with_output_types(tuple[int, bytes])
-            | "Gather" >> beam.GroupByKey()
-            | "PublishVersion" >> beam.ParDo(_PublishVersion(self._context)).with_output_types(bytes)
-        )
+    Where there is an `output`, `finish`.
+    """
 
+    def __init__(self, context: Context, output: Output | None = None) -> None:
+        super().__init__()
+        self._context, self._output = context, output
 
-class _Survey(_Step):
-    def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
-        found = survey_unit(Unit.from_dict(json.loads(element)), self._context)
-        for number, part in enumerate(partition(found.lines, "h2", self._context.num_partitions)):
-            for piece in _pieces(part):
-                yield number, select.store(piece, self._context.work)
-        if self._context.config.cuts_evaluations:
-            yield _RUNS, select.store(found.runs, self._context.work)
+    def expand(self, sent) -> Messages:
+        return tuple(sent) | "PublishVersion" >> Parts(_Publish(self._context, self._output))
 
 
-class _ChooseCuts(_Step):
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
-        number, payloads = element
-        kind = RUN if number == _RUNS else lines.RECORD
-        records = np.concatenate([select.load(item, self._context.work, kind) for item in payloads])
-        if number == _RUNS:
-            for unit, ignored in choose_ignored(records, self._context):
-                yield unit, _IGNORED + ignored.tobytes()
-            return
-        cuts = choose_cuts(records, self._context)
+class _Work(beam.DoFn):
+    """A part of a step: opens what came for it, works, and reports."""
+
+    step: Step
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
+        number, messages = element
+        part = Part(self.step, number, self.context)
+        yield from self.work(part, part.open(messages))
+        yield part.report()
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        """Messages to others. Where something was lost on the way here, make what can be made: the account tells."""
+        raise NotImplementedError
+
+    def load(self, payloads: Iterable[bytes], record: np.dtype) -> np.ndarray:
+        """The records of all payloads of `select.store`."""
+        return _together([select.load(item, self.context.work, record) for item in payloads], record)
+
+
+class Parts(beam.PTransform):
+    """Whatever of some collections of messages is for a step, grouped by part and worked on."""
+
+    def __init__(self, work: _Work) -> None:
+        super().__init__()
+        self._work = work
+
+    def expand(self, sent) -> Messages:
+        return self.delivered(self.addressed(sent)) | "Work" >> beam.ParDo(self._work).with_output_types(bytes)
+
+    def addressed(self, sent) -> beam.PCollection[tuple[int, bytes]]:
+        """The step's messages, each with the number of its part."""
+        step = self._work.step
+        per = self._work.context.units_per_block if step.by_block else 1
+        pick = beam.FlatMap(_addressed, frozenset(int(kind) for kind in step.reads), per)
+        return sent | "All" >> beam.Flatten() | "Address" >> pick.with_output_types(tuple[int, bytes])
+
+    def delivered(self, addressed: beam.PCollection[tuple[int, bytes]]) -> beam.PCollection:
+        """Each part with all of its messages."""
+        return addressed | "Deliver" >> beam.GroupByKey()
+
+
+def _addressed(message: bytes, kinds: frozenset[int], per: int) -> Iterator[tuple[int, bytes]]:
+    if kind_of(message) in kinds:
+        yield receiver_of(message) // per, message
+
+
+class _Survey(_Work):
+    step = account.SURVEY
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        for data in inbox[Kind.UNIT]:
+            found = survey_unit(Unit.from_dict(json.loads(data)), self.context)
+            if account.CHOOSE_CUTS.takes_part(self.context):
+                for number, mine in enumerate(partition(found.lines, "h2", self.context.num_partitions)):
+                    for piece in _pieces(mine):
+                        yield part.send(Kind.LINES, number, select.store(piece, self.context.work))
+            if account.CHOOSE_RUNS.takes_part(self.context):
+                for piece in _pieces(found.runs):
+                    yield part.send(Kind.RUNS, 0, select.store(piece, self.context.work))
+
+
+class _ChooseCuts(_Work):
+    step = account.CHOOSE_CUTS
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        cuts = choose_cuts(self.load(inbox[Kind.LINES], lines.RECORD), self.context)
         cuts = cuts[np.argsort(cuts["unit"], kind="stable")]
         for unit, start, end in select.runs(cuts["unit"]):
-            yield unit, _CUTS + cuts[start:end].tobytes()
+            yield part.send(Kind.CUTS, unit, cuts[start:end].tobytes())
 
 
-class _PrepareCutUnit(_Step):
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
-        unit, cuts, ignored = None, [np.zeros(0, lines.CUT)], np.zeros(0, GRAM)
-        for part in element[1]:
-            if part[:1] == _UNIT:
-                unit = Unit.from_dict(json.loads(part[1:]))
-            elif part[:1] == _IGNORED:
-                ignored = np.frombuffer(part, GRAM, offset=1)
-            else:
-                cuts.append(np.frombuffer(part, lines.CUT, offset=1))
-        assert unit is not None, "lines of a unit that nobody planned"
-        together = np.concatenate(cuts)
-        ordered = together[np.lexsort((together["line"], together["document"]))]
-        config = self._context.config
-        yield from _prepared(
-            unit,
-            self._context,
-            ordered if config.deduplicate.lines is not None else None,
-            ignored if config.cuts_evaluations else None,
-        )
+class _ChooseRuns(_Work):
+    step = account.CHOOSE_RUNS
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        by_unit, lines_of_report = choose_ignored(self.load(inbox[Kind.RUNS], RUN), self.context)
+        part.facts = {"lines": lines_of_report}
+        for unit, ignored in by_unit.items():
+            yield part.send(Kind.IGNORED, unit, ignored.tobytes())
 
 
-class _PrepareUnit(_Step):
-    def process(self, element: bytes) -> Iterator[bytes]:
-        yield from _prepared(Unit.from_dict(json.loads(element)), self._context)
+class _Prepare(_Work):
+    step = account.PREPARE
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        cuts = ignored = None
+        if account.CHOOSE_CUTS.takes_part(self.context):
+            cuts = _together([np.frombuffer(item, lines.CUT) for item in inbox[Kind.CUTS]], lines.CUT)
+            cuts = cuts[np.lexsort((cuts["line"], cuts["document"]))]
+        if account.CHOOSE_RUNS.takes_part(self.context):
+            ignored = _together([np.frombuffer(item, GRAM) for item in inbox[Kind.IGNORED]], GRAM)
+        for data in inbox[Kind.UNIT]:
+            unit = Unit.from_dict(json.loads(data))
+            prepared = prepare_unit(unit, self.context, cuts, ignored)
+            part.notes = {"reused": int(prepared.reused), "remade": int(prepared.remade)}
+            metrics.count("prepare", documents_read=prepared.documents_read, units=1, **part.notes)
+            metrics.advance("prepare", unit.num_bytes)
+            yield part.send(Kind.PREPARED, unit.index, prepared.to_bytes())
 
 
-class _Matches(_Step):
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
-        prepared, found = _gathered(element[1])
-        records = matches_that_stay(prepared, found, self._context)
-        yield 0, select.store(records, self._context.work)
+class _Select(_Work):
+    step = account.SELECT
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        found = [select.select_signatures(_prepared(data), self.context) for data in inbox[Kind.PREPARED]]
+        records = _together(found, exact.RECORD)
+        for number, mine in enumerate(partition(records, "h2", self.context.num_partitions)):
+            for piece in _pieces(mine):
+                yield part.send(Kind.SIGNATURES, number, select.store(piece, self.context.work))
 
 
-class _Decide(_Step):
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
-        settings = self._context.config.decontaminate
-        assert settings is not None, "the build looks for evaluations"
-        records = np.concatenate([select.load(item, self._context.work, MATCH) for item in element[1]])
-        index = load_index(settings, self._context.asset(ASSET))
-        decision = decide(records, index, share=settings.share, max_documents=settings.max_documents)
-        cache.write_report(self._context.work, "evaluations", report(decision.report, self._context))
-        held = decision.documents
-        for unit, start, end in select.runs(held["unit"]):
-            yield unit, held["document"][start:end].astype(select.DOCUMENT).tobytes()
+class _FindCopies(_Work):
+    step = account.DEDUPLICATE
 
-
-def _prepared(
-    unit: Unit, context: Context, cuts: lines.Cuts | None = None, ignored: np.ndarray | None = None
-) -> Iterator[bytes]:
-    prepared = prepare_unit(unit, context, cuts, ignored)
-    metrics.count(
-        "prepare",
-        documents_read=prepared.documents_read,
-        units=1,
-        reused=int(prepared.reused),
-        remade=int(prepared.remade),
-    )
-    metrics.advance("prepare", unit.num_bytes)
-    yield prepared.to_bytes()
-
-
-class _Select(_Step):
-    """Signatures by partition, gathered over a bundle's units until a payload is worth sending."""
-
-    def start_bundle(self) -> None:
-        self._waiting: dict[int, list[np.ndarray]] = {}
-
-    def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
-        records = select.select_signatures(PreparedUnit.from_bytes(element), self._context)
-        for number, part in enumerate(partition(records, "h2", self._context.num_partitions)):
-            if not len(part):
-                continue
-            waiting = self._waiting.setdefault(number, [])
-            waiting.append(part)
-            if sum(item.nbytes for item in waiting) >= PAYLOAD_BYTES:
-                yield from self._send(number)
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        window = GlobalWindow()
-        for number in sorted(self._waiting):
-            for pair in self._send(number):
-                yield WindowedValue(pair, window.max_timestamp(), (window,))
-
-    def _send(self, number: int) -> Iterator[tuple[int, bytes]]:
-        records = np.concatenate(self._waiting.pop(number, []) or [np.zeros(0, exact.RECORD)])
-        for piece in _pieces(records):
-            yield number, select.store(piece, self._context.work)
-
-
-class _FindCopies(_Step):
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
-        _, payloads = element
-        records = np.concatenate([select.load(item, self._context.work) for item in payloads])
-        num_copies = 0
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        records = self.load(inbox[Kind.SIGNATURES], exact.RECORD)
+        part.facts = {"documents": len(records), "copies": 0}
         for unit, copies in select.find_copies(records):
-            num_copies += len(copies)
-            yield unit, copies.tobytes()
-        metrics.count("deduplicate", documents=len(records), copies=num_copies)
+            part.facts["copies"] += len(copies)
+            yield part.send(Kind.COPIES, unit, copies.tobytes())
+        metrics.count("deduplicate", **part.facts)
 
 
-class _SelectBands(_Step):
-    def process(self, element: bytes) -> Iterator[tuple[int, bytes]]:
-        prepared = PreparedUnit.from_bytes(element)
-        records = select.select_bands(prepared, self._context)
-        for number, part in enumerate(partition(records, "key", self._context.num_partitions)):
-            for piece in _pieces(part):
-                yield number, select.store_bands(piece, prepared, self._context.work)
+class _SelectBands(_Work):
+    step = account.SELECT_BANDS
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        units = [_prepared(data) for data in inbox[Kind.PREPARED]]
+        records = _together([select.select_bands(prepared, self.context) for prepared in units], clusters.BAND)
+        for number, mine in enumerate(partition(records, "key", self.context.num_partitions)):
+            for piece in _pieces(mine):
+                yield part.send(Kind.BANDS, number, select.store_bands(piece, units, self.context.work))
 
 
-class _FindEdges(_Step):
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
-        _, payloads = element
-        loaded = [select.load_bands(item, self._context.work) for item in payloads]
-        records = np.concatenate([part for part, _ in loaded])
-        edges = select.find_edges(records, [unit for _, unit in loaded], self._context)
+class _FindEdges(_Work):
+    step = account.FIND_EDGES
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        loaded = [select.load_bands(item, self.context.work) for item in inbox[Kind.BANDS]]
+        records = _together([found for found, _ in loaded], clusters.BAND)
+        edges = select.find_edges(records, [unit for _, units in loaded for unit in units], self.context)
         metrics.count("near", bands=len(records), edges=len(edges))
         for piece in _pieces(edges):
-            yield 0, select.store(piece, self._context.work)
+            yield part.send(Kind.EDGES, 0, select.store(piece, self.context.work))
 
 
-class _Resolve(_Step):
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
-        _, payloads = element
-        edges = np.concatenate([select.load(item, self._context.work, clusters.EDGE) for item in payloads])
-        dropped = clusters.resolve(edges)
+class _Resolve(_Work):
+    step = account.RESOLVE
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        dropped = clusters.resolve(self.load(inbox[Kind.EDGES], clusters.EDGE))
         for unit, start, end in select.runs(dropped["unit"]):
-            yield unit, dropped[start:end].tobytes()
+            yield part.send(Kind.NEAR, unit, dropped[start:end].tobytes())
 
 
-class _CountGroups(_Step):
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int, bytes]]:
-        prepared, found = _gathered(element[1])
-        yield 0, json.dumps(count_groups(prepared, found, self._context)).encode()
+class _Match(_Work):
+    step = account.MATCH
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        for data in inbox[Kind.PREPARED]:
+            records = matches_that_stay(_prepared(data), _found(inbox), self.context)
+            for piece in _pieces(records):
+                yield part.send(Kind.MATCHES, 0, select.store(piece, self.context.work))
 
 
-class _Mix(_Step):
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
+class _Decide(_Work):
+    step = account.DECIDE
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        settings = self.context.config.decontaminate
+        assert settings is not None, "the build looks for evaluations"
+        records = self.load(inbox[Kind.MATCHES], MATCH)
+        index = load_index(settings, self.context.asset(ASSET))
+        decision = decide(records, index, share=settings.share, max_documents=settings.max_documents)
+        part.facts = {"lines": report(decision.report, self.context)}
+        held = decision.documents
+        for unit, start, end in select.runs(held["unit"]):
+            documents = held["document"][start:end].astype(select.DOCUMENT)
+            yield part.send(Kind.HELD, unit, documents.tobytes())
+
+
+class _Size(_Work):
+    step = account.SIZE
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        for data in inbox[Kind.PREPARED]:
+            sizes = count_groups(_prepared(data), _found(inbox), self.context)
+            yield part.send(Kind.SIZES, 0, json.dumps(sizes).encode())
+
+
+class _Mix(_Work):
+    """One part, which answers every unit, so that no unit is assembled before the weights are known."""
+
+    step = account.MIX
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        assert self.context.config.mixing is not None, "the build mixes"
         total: Counter[str] = Counter()
-        for item in element[1]:
+        for item in inbox[Kind.SIZES]:
             total.update(json.loads(item))
-        assert self._context.config.mixing is not None, "the build mixes"
-        weights = mix(total, self._context.config.mixing)
-        lines = [{"group": name, "tokens": total[name], "weight": weight} for name, weight in weights.items()]
-        cache.write_report(self._context.work, "mixing", lines)
-        yield json.dumps(weights).encode()
+        if len(inbox[Kind.SIZES]) < self.context.planned.messages:
+            return  # a group may have been lost, and would have no weight
+        weights = mix(total, self.context.config.mixing)
+        part.facts = {
+            "lines": [{"group": name, "tokens": total[name], "weight": weight} for name, weight in weights.items()]
+        }
+        for unit in range(self.context.planned.messages):
+            yield part.send(Kind.WEIGHTS, unit, json.dumps(weights).encode())
 
 
-class _AssembleUnit(_Step):
-    def process(self, element: tuple[int, Iterable[bytes]], weights: bytes = b"{}") -> Iterator[bytes]:
-        prepared, found = _gathered(element[1])
-        assembled = assemble_unit(prepared, found, self._context, weights=json.loads(weights))
-        ledger = assembled.ledger
-        metrics.count(
-            "assemble",
-            documents_kept=ledger.documents_kept,
-            documents_dropped=sum(ledger.documents_dropped.values()),
-        )
-        metrics.advance("assemble", prepared.num_bytes)
-        yield assembled.to_bytes()
+class _Assemble(_Work):
+    step = account.ASSEMBLE
 
-
-class _WriteTexts(_Step):
-    def __init__(self, context: Context, output: Output) -> None:
+    def __init__(self, context: Context, output: Output | None) -> None:
         super().__init__(context)
         self._output = output
 
-    def process(self, element: tuple[int, Iterable[bytes]], weights: bytes = b"{}") -> Iterator[bytes]:
-        prepared, found = _gathered(element[1])
-        cleaned = write_texts(prepared, found, self._context, self._output, weights=json.loads(weights))
-        metrics.advance("assemble", prepared.num_bytes)
-        yield cleaned.to_bytes()
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        if account.MIX.takes_part(self.context) and not inbox[Kind.WEIGHTS]:
+            return  # they were lost
+        weights = json.loads(inbox[Kind.WEIGHTS][0]) if inbox[Kind.WEIGHTS] else {}
+        for data in inbox[Kind.PREPARED]:
+            prepared, found = _prepared(data), _found(inbox)
+            if self._output is not None:
+                cleaned = write_texts(prepared, found, self.context, self._output, weights=weights)
+                yield part.send(Kind.RESULT, 0, cleaned.to_bytes())
+            else:
+                assembled = assemble_unit(prepared, found, self.context, weights=weights)
+                ledger = assembled.ledger
+                dropped = sum(ledger.documents_dropped.values())
+                metrics.count("assemble", documents_kept=ledger.documents_kept, documents_dropped=dropped)
+                yield part.send(Kind.RESULT, 0, assembled.to_bytes())
+            metrics.advance("assemble", prepared.num_bytes)
 
 
-class Finish(_Transform):
-    """What the units have become (JSON), as files of cleaned documents: see `finish`."""
+class _Publish(_Work):
+    """Yields the digest, or `done`: nobody reads it, since not every runner hands results back."""
 
-    def __init__(self, context: Context, output: Output) -> None:
-        super().__init__(context)
-        self._output = output
+    step = account.PUBLISH
 
-    def expand(self, cleaned: beam.PCollection[bytes]) -> beam.PCollection[bytes]:
-        return (
-            cleaned
-            | "OneKey" >> beam.Map(_under_one_key).with_output_types(tuple[int, bytes])
-            | "Gather" >> beam.GroupByKey()
-            | "FinishTexts" >> beam.ParDo(_FinishTexts(self._context, self._output)).with_output_types(bytes)
-        )
-
-
-class _FinishTexts(_Step):
-    def __init__(self, context: Context, output: Output) -> None:
+    def __init__(self, context: Context, output: Output | None) -> None:
         super().__init__(context)
         self._output = output
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
-        finish([CleanedUnit.from_bytes(item) for item in element[1]], self._context, self._output)
-        yield b"done"
-
-
-class _PublishVersion(_Step):
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
-        _, results = element
-        yield publish_version([AssembledUnit.from_bytes(item) for item in results], self._context).encode()
+        number, messages = element
+        part = Part(self.step, number, self.context)
+        inbox = part.open(messages)
+        balanced = balance(inbox[Kind.REPORT], part.received(Kind.RESULT), self.context)
+        results = inbox[Kind.RESULT]
+        if self._output is not None:
+            finish([CleanedUnit.from_bytes(item) for item in results], self.context, self._output, balanced)
+            yield b"done"
+        else:
+            yield publish_version([AssembledUnit.from_bytes(item) for item in results], self.context, balanced).encode()
 
 
 def _pieces(records: np.ndarray) -> Iterator[np.ndarray]:
-    """The records in pieces of at most MAX_PAYLOAD_BYTES; none where there are none."""
+    """The records in pieces of at most MAX_PAYLOAD_BYTES; one without records where there are none."""
     step = MAX_PAYLOAD_BYTES // records.itemsize
-    for start in range(0, len(records), step):
+    for start in range(0, max(1, len(records)), step):
         yield records[start : start + step]
 
 
-def _unit_by_number(item: bytes) -> tuple[int, bytes]:
-    return Unit.from_dict(json.loads(item)).index, _UNIT + item
+def _prepared(data: bytes) -> PreparedUnit:
+    return PreparedUnit.from_bytes(data)
 
 
-def _values(item: tuple[int, Iterable[bytes]]) -> Iterable[bytes]:
-    return item[1]
+def _found(inbox: dict[Kind, list[bytes]]) -> Found:
+    """What has come together about the documents of one unit."""
+
+    def found(kind: Kind, record: np.dtype) -> np.ndarray:
+        return _together([np.frombuffer(item, record) for item in inbox.get(kind, ())], record)
+
+    return Found(
+        copies=found(Kind.COPIES, select.COPIES),
+        near=found(Kind.NEAR, clusters.EDGE),
+        contaminated=found(Kind.HELD, select.DOCUMENT),
+    )
 
 
-def _prepared_by_unit(item: bytes) -> tuple[int, bytes]:
-    return PreparedUnit.from_bytes(item).unit, _PREPARED + item
-
-
-def _marked_by_unit(item: tuple[int, bytes], mark: bytes) -> tuple[int, bytes]:
-    return item[0], mark + item[1]
-
-
-def _gathered(parts: Iterable[bytes]) -> tuple[PreparedUnit, Found]:
-    """What has come together for one unit, whatever the order."""
-    prepared: PreparedUnit | None = None
-    kinds = {_COPIES: select.COPIES, _NEAR: clusters.EDGE, _HELD: select.DOCUMENT}
-    found = {mark: [np.zeros(0, kind)] for mark, kind in kinds.items()}
-    for part in parts:
-        if part[:1] == _PREPARED:
-            prepared = PreparedUnit.from_bytes(part[1:])
-        else:
-            found[part[:1]].append(np.frombuffer(part, kinds[part[:1]], offset=1))
-    assert prepared is not None, "copies of a unit that nobody prepared"
-    copies, near, contaminated = (np.concatenate(found[mark]) for mark in kinds)
-    return prepared, Found(copies=copies, near=near, contaminated=contaminated)
-
-
-def _under_one_key(item: bytes) -> tuple[int, bytes]:
-    return 0, item
+def _together(arrays: Iterable[np.ndarray], record: np.dtype) -> np.ndarray:
+    """All of them in one; without any, an empty one."""
+    return np.concatenate([np.zeros(0, record), *arrays])

@@ -127,8 +127,6 @@ def assemble_unit(
     return AssembledUnit(
         unit=prepared.unit,
         key=prepared.key,
-        reused=prepared.reused,
-        remade=prepared.remade,
         fields=prepared.fields,
         ledger=ledger,
         shards=tuple(shards),

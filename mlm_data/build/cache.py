@@ -10,11 +10,10 @@ never changes a dataset.
     tokenizers/<key>.json   a trained tokenizer and its alphabet, with a checksum
     signatures/<sha>.bin    named by its own SHA-256
     last.json               what the last build has reused, made and made again
-    reports/<name>.json     what the last build has found by looking at all documents: `evaluations`, `mixing`
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -130,20 +129,6 @@ def read_last(work: Folder) -> Facts:
         return unseal(work.read(LAST), LAST) if work.exists(LAST) else {}
     except FormatError:
         return {}
-
-
-def write_report(work: Folder, name: str, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Note what a step of this build has found by looking at all documents, for the manifest."""
-    work.write(f"reports/{name}.json", sealed({"lines": list(lines)}))
-
-
-def read_report(work: Folder, name: str) -> list[dict[str, Any]]:
-    """What `write_report` noted in this build.
-
-    Raises:
-        FormatError: if it is damaged.
-    """
-    return unseal(work.read(f"reports/{name}.json"), f"{work.location}/reports/{name}.json")["lines"]
 
 
 def _arrow(key: str) -> str:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import zstandard
 
 from mlm_data.build import cache
+from mlm_data.build.account import Account
 from mlm_data.build.assemble import Found, Selection, count_funnel, select_documents
 from mlm_data.build.context import Context
 from mlm_data.build.curate import languages_of
@@ -57,8 +58,6 @@ class CleanedUnit:
 
     unit: int
     key: str
-    reused: bool
-    remade: bool
     files: tuple[tuple[str, int, int], ...]  # name, documents, bytes
     fields: tuple[tuple[int, FieldCounts], ...]
     ledger: Ledger
@@ -68,7 +67,7 @@ class CleanedUnit:
         """JSON; `from_bytes` is its inverse."""
         plain: dict[str, Any] = {"fields": fields_to_lists(self.fields)}
         plain |= {"ledger": self.ledger.to_dict(), "funnel": funnel_to_dict(self.funnel)}
-        same = {name: getattr(self, name) for name in ("unit", "key", "reused", "remade", "files")}
+        same = {name: getattr(self, name) for name in ("unit", "key", "files")}
         return json.dumps(same | plain).encode()
 
     @classmethod
@@ -145,8 +144,6 @@ def write_texts(
     return CleanedUnit(
         unit=prepared.unit,
         key=prepared.key,
-        reused=prepared.reused,
-        remade=prepared.remade,
         files=tuple(files),
         fields=prepared.fields,
         ledger=ledger,
@@ -154,14 +151,20 @@ def write_texts(
     )
 
 
-def finish(results: Sequence[CleanedUnit], context: Context, output: Output) -> None:
+def finish(results: Sequence[CleanedUnit], context: Context, output: Output, account: Account) -> None:
     """Check the sum of all units, take away files of an earlier run, and write what there is.
+
+    Args:
+        results: of each unit of the plan, once.
+        context: the build, without a tokenizer.
+        output: where the texts are.
+        account: what the steps have sent each other, balanced.
 
     Raises:
         BuildError: a field that no document has, too much that can't be read, or a ledger that doesn't balance.
     """
     results = sorted(results, key=lambda item: item.unit)
-    ledger, _ = add_up(results, context)
+    ledger, _ = add_up(results, context, account)
     funnel = with_places(sum((item.funnel for item in results), Funnel()), results, context)
     files = [file for item in results for file in item.files]
     for folder in filter(None, (context.config.output, output.dropped)):
@@ -175,11 +178,11 @@ def finish(results: Sequence[CleanedUnit], context: Context, output: Output) -> 
         "funnel": funnel.to_dict(),
         "examples": [asdict(example) for example in funnel.examples],
         "units": len(results),
-        "reused": sum(item.reused for item in results),
-        "remade": sum(item.remade for item in results),
+        "reused": account.notes["reused"],
+        "remade": account.notes["remade"],
     }
     context.folder.write(CLEANED, sealed(facts))
-    cache.write_last(context.work, {"units": len(results)})
+    cache.write_last(context.work, {"run": context.run, "units": len(results)})
 
 
 def _write(

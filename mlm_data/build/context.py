@@ -23,6 +23,20 @@ _forgotten: dict[Hashable, pa.Array] = {}
 _lock = threading.Lock()
 
 
+MAX_UNITS_PER_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Some messages, counted: see `account`."""
+
+    messages: int = 0
+    total: int = 0  # of their hashes, modulo 2^64
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.messages + other.messages, (self.total + other.total) % 2**64)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """A build's configuration and tokenizer. Travels to the workers with each step."""
@@ -35,6 +49,8 @@ class Context:
     versions: tuple[tuple[str, str], ...]  # libraries that the result depends on
     assets: tuple[tuple[str, str], ...] = ()  # of `find_assets`
     forgotten: str = ""  # name of the list of texts that were forgotten; "": none were
+    planned: Tally = Tally()  # the plan's units, as PLAN sends them
+    run: str = ""  # names this build among others: what it has made itself is not reused
 
     @property
     def folder(self) -> Folder:
@@ -43,6 +59,14 @@ class Context:
     @property
     def work(self) -> Folder:
         return Folder(self.config.output).join("work")
+
+    @property
+    def units_per_block(self) -> int:
+        """How many units send their signatures together: the more partitions, the less a unit has for each.
+
+        At 64 MiB a unit and 2 KB a document, a payload has 190 KiB with 4 partitions, 48 with 64 and 12 with 4096.
+        """
+        return max(1, min(MAX_UNITS_PER_BLOCK, self.num_partitions // 16))
 
     @property
     def has_tokens(self) -> bool:

@@ -1,6 +1,7 @@
 """PLAN: what would be read, in which units, with which tokenizer. And TRAIN, if the tokenizer is to be trained."""
 
 import hashlib
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import rfc8785
 
 from mlm_data import seeds
 from mlm_data.build import cache
+from mlm_data.build.account import tally, unit_messages
 from mlm_data.build.assets import find_assets
 from mlm_data.build.context import Context
 from mlm_data.build.curate import clean
@@ -79,6 +81,8 @@ def make_context(config: BuildConfig, plan: Plan, reference: Reference | None) -
         versions=library_versions(),
         assets=find_assets(config),
         forgotten=current_list(Folder(config.output)),
+        planned=tally(unit_messages(plan.units)),
+        run=uuid.uuid4().hex,
     )
     if reference:
         context.remember(reference)

@@ -57,17 +57,17 @@ def prepare_unit(
         facts, is_damaged = cache.check_unit(context.work, key), False
     except FormatError:
         facts, is_damaged = None, True
-    is_reused = facts is not None
     if facts is None:
-        facts = _write(unit, context, key, parts, cuts, ignored)
+        facts = _write(unit, context, key, parts, cuts, ignored, is_damaged)
+    is_ours = bool(context.run) and facts.get("run") == context.run
     inputs = sorted({piece.input for piece in unit.slices})
     return PreparedUnit(
         unit=unit.index,
         num_bytes=unit.num_bytes,
         key=key,
         content=facts["content"],
-        reused=is_reused,
-        remade=is_damaged,
+        reused=not is_ours,
+        remade=is_ours and facts["remade"],
         sources=tuple(facts["sources"]),
         inputs=tuple(inputs[place] for place in facts["inputs"]),
         changes=facts["changes"],
@@ -195,6 +195,7 @@ def _write(
     parts: dict[str, Any],
     cuts: Cuts | None,
     ignored: Int32[np.ndarray, " ignored"] | None,
+    is_damaged: bool,
 ) -> cache.Facts:
     schema = prepared_schema(context)
     sources = list(dict.fromkeys(piece.source for piece in unit.slices))
@@ -229,6 +230,8 @@ def _write(
     def facts() -> cache.Facts:
         return {
             "parts": parts,
+            "run": context.run,  # which build has made it, and whether it was there before, but damaged
+            "remade": is_damaged,
             "sources": sources,
             "inputs": [input_of[source] for source in sources],
             "changes": dict(sorted(changes.items())),

@@ -1,8 +1,8 @@
 """PUBLISH: add everything up, and make the version visible only if it adds up.
 
-The gates, in order: a field that no document has; compressed files that break off; too much quarantined; a ledger that
-does not balance; an audit of the masks that fails; an empty split. A build that stops at one of them changes nothing
-that a reader can see.
+The gates, in order: a border between steps that does not balance (`account`); a field that no document has; compressed
+files that break off; too much quarantined; a ledger that does not balance, alone or with the signatures; an audit of
+the masks that fails; an empty split. A build that stops at one of them changes nothing that a reader can see.
 """
 
 import json
@@ -11,10 +11,12 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from mlm_data.build import cache
+from mlm_data.build.account import CHOOSE_RUNS, DECIDE, DEDUPLICATE, MIX, Account
 from mlm_data.build.context import Context
 from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.records import AssembledUnit
 from mlm_data.config import BuildConfig, semantic
+from mlm_data.curation.thresholds import CONTAMINATED, EXACT_DUPLICATE, NEAR_DUPLICATE, THINNED
 from mlm_data.dataset.forgotten import LIST
 from mlm_data.dataset.funnel import Example, Funnel
 from mlm_data.dataset.gates import add_packings, judge_masks, side_facts
@@ -27,14 +29,19 @@ from mlm_data.text.blocks import TRUNCATED
 from mlm_data.types import FieldCounts
 
 
-def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
+def publish_version(results: Sequence[AssembledUnit], context: Context, account: Account) -> str:
     """Check the sum of all units, write the manifest, move LATEST; returns the digest.
+
+    Args:
+        results: of each unit of the plan, once.
+        context: the build.
+        account: what the steps have sent each other, balanced.
 
     Raises:
         BuildError: if a gate stays shut.
     """
     results = sorted(results, key=lambda item: item.unit)
-    ledger, quarantine = add_up(results, context)
+    ledger, quarantine = add_up(results, context, account)
     unknown = sum((item.unknown for item in results), Unknown())
     if problem := unknown.failure(context.config.tokenizer.max_unknown):
         raise BuildError(f"{context.config.output}: {problem}")
@@ -57,7 +64,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
         packing=add_packings(item.packing for item in results),
         unknown=unknown,
         funnel=funnel,
-        reports=_reports(context),
+        reports=_reports(account),
         plan={"unit_bytes": context.unit_bytes, "group_modulus": context.group_modulus},
     )
     publish(
@@ -71,10 +78,11 @@ def publish_version(results: Sequence[AssembledUnit], context: Context) -> str:
     cache.write_last(
         context.work,
         {
+            "run": context.run,
             "digest": manifest.digest,
             "units": len(results),
-            "reused": sum(item.reused for item in results),
-            "remade": sum(item.remade for item in results),
+            "reused": account.notes["reused"],
+            "remade": account.notes["remade"],
         },
     )
     return manifest.digest
@@ -93,11 +101,12 @@ class UnitResult(Protocol):
     def ledger(self) -> Ledger: ...
 
 
-def add_up(results: Sequence[UnitResult], context: Context) -> tuple[Ledger, list[Mapping[str, Any]]]:
+def add_up(results: Sequence[UnitResult], context: Context, account: Account) -> tuple[Ledger, list[Mapping[str, Any]]]:
     """The ledger of all units, and what was quarantined in reading order.
 
     Raises:
-        BuildError: a field that no document has, too much that can't be read, or a ledger that doesn't balance.
+        BuildError: a field that no document has, too much that can't be read, or a ledger that doesn't balance, alone
+            or with the signatures that were looked at.
     """
     ledger = sum((item.ledger for item in results), Ledger())
     if absent := absent_fields(context.config, add_counts(pair for item in results for pair in item.fields)):
@@ -106,7 +115,24 @@ def add_up(results: Sequence[UnitResult], context: Context) -> tuple[Ledger, lis
     check_quarantine(ledger, quarantine, context.config)
     if problems := ledger.problems():
         raise BuildError(f"{context.config.output}: the ledger does not balance: {problems[0]}")
+    check_signatures(ledger, account, context.config)
     return ledger, quarantine
+
+
+def check_signatures(ledger: Ledger, account: Account, config: BuildConfig) -> None:
+    """Every document that passed the thresholds was looked for among the others, and every copy was dropped.
+
+    Raises:
+        BuildError: one was not.
+    """
+    later = (EXACT_DUPLICATE, NEAR_DUPLICATE, CONTAMINATED, THINNED)
+    dropped = ledger.documents_dropped
+    passed = ledger.documents_kept - ledger.documents_repeated + sum(dropped.get(reason, 0) for reason in later)
+    if (seen := account.add_up(DEDUPLICATE, "documents")) != passed:
+        raise BuildError(f"{config.output}: {passed} documents passed, but {seen} were compared with the others")
+    copies = account.add_up(DEDUPLICATE, "copies")
+    if config.deduplicate.exact and copies != dropped.get(EXACT_DUPLICATE, 0):
+        raise BuildError(f"{config.output}: {copies} copies found, but {dropped.get(EXACT_DUPLICATE, 0)} dropped")
 
 
 def check_quarantine(ledger: Ledger, quarantine: Sequence[Mapping[str, Any]], config: BuildConfig) -> None:
@@ -155,9 +181,10 @@ def read_quarantine(results: Sequence[UnitResult], context: Context) -> Iterator
             yield from facts["quarantine"]
 
 
-def _reports(context: Context) -> dict[str, list[dict[str, Any]]]:
-    wanted = {"evaluations": context.config.decontaminate, "mixing": context.config.mixing}
-    return {name: cache.read_report(context.work, name) for name, settings in wanted.items() if settings is not None}
+def _reports(account: Account) -> dict[str, list[dict[str, Any]]]:
+    """What steps have found by looking at all documents."""
+    names = {CHOOSE_RUNS: "evaluations", DECIDE: "evaluations", MIX: "mixing"}
+    return {name: account.facts[step.name][0]["lines"] for step, name in names.items() if account.facts.get(step.name)}
 
 
 def with_places(funnel: Funnel, results: Sequence[UnitResult], context: Context) -> Funnel:

@@ -44,8 +44,9 @@ class PreparedUnit:
         return cls(unit=unit, key=key, content=content, inputs=inputs, **nothing)
 
     def to_bytes(self) -> bytes:
-        """JSON; `from_bytes` is its inverse."""
-        return json.dumps(asdict(self) | {"fields": fields_to_lists(self.fields)}).encode()
+        """JSON; `from_bytes` is its inverse, but for `reused` and `remade`: another attempt may find them otherwise."""
+        plain = asdict(self) | {"fields": fields_to_lists(self.fields), "reused": False, "remade": False}
+        return json.dumps(plain).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "PreparedUnit":
@@ -66,8 +67,6 @@ class AssembledUnit:
 
     unit: int
     key: str  # of the prepared unit
-    reused: bool
-    remade: bool
     fields: tuple[tuple[int, FieldCounts], ...]
     ledger: Ledger
     shards: tuple[ShardRecord, ...]
@@ -82,8 +81,6 @@ class AssembledUnit:
         value: dict[str, Any] = {
             "unit": self.unit,
             "key": self.key,
-            "reused": self.reused,
-            "remade": self.remade,
             "fields": fields_to_lists(self.fields),
             "ledger": self.ledger.to_dict(),
             "shards": [shard.to_dict() for shard in self.shards],
@@ -101,8 +98,6 @@ class AssembledUnit:
         return cls(
             unit=value["unit"],
             key=value["key"],
-            reused=value["reused"],
-            remade=value["remade"],
             fields=fields_from_lists(value["fields"]),
             ledger=Ledger.from_dict(value["ledger"]),
             shards=tuple(ShardRecord.from_dict(shard) for shard in value["shards"]),

@@ -1,8 +1,8 @@
 """SELECT and DEDUPLICATE: thresholds first, then duplicates among what passed them.
 
 A document that will be thrown away must not be the copy that is kept, so the thresholds come first. What crosses the
-shuffle is packed: fixed-width signature records, buffered to 64 KiB where there is that much. On a local disk the
-records go to files and only their names cross.
+shuffle is packed: fixed-width signature records, of one unit or a block of them. On a local disk the records go to
+files and only their names cross.
 """
 
 import itertools
@@ -23,6 +23,7 @@ from mlm_data.duplicates.records import from_bytes, to_bytes
 from mlm_data.stores.folder import Folder
 
 _INLINE, _FILE = b"\x00", b"\x01"
+INLINE_BYTES = 4096  # payloads up to this are not worth a file
 
 # Which documents of a unit are later copies: `copy` counts from 1.
 COPIES = np.dtype([("document", "<i4"), ("copy", "<i4")])
@@ -129,7 +130,8 @@ def runs(values: np.ndarray) -> Iterator[tuple[int, int, int]]:
 def store(records: np.ndarray, work: Folder) -> bytes:
     """What crosses the shuffle for these records: themselves, or on a local disk the name of a file that holds them."""
     data = to_bytes(records)
-    return _FILE + cache.store_payload(work, data).encode() if work.is_local else _INLINE + data
+    to_file = work.is_local and len(data) > INLINE_BYTES
+    return _FILE + cache.store_payload(work, data).encode() if to_file else _INLINE + data
 
 
 def load(payload: bytes, work: Folder, record: np.dtype = exact.RECORD) -> np.ndarray:
@@ -138,17 +140,19 @@ def load(payload: bytes, work: Folder, record: np.dtype = exact.RECORD) -> np.nd
     return from_bytes(data, record)
 
 
-def store_bands(records: np.ndarray, prepared: PreparedUnit, work: Folder) -> bytes:
-    """What crosses the shuffle for band records: the unit that they come from, and `store`."""
-    head = json.dumps([prepared.unit, prepared.key, prepared.content, list(prepared.inputs)]).encode()
-    return head + b"\n" + store(records, work)
+def store_bands(records: np.ndarray, units: Sequence[PreparedUnit], work: Folder) -> bytes:
+    """What crosses the shuffle for band records: the units that they come from, and `store`."""
+    heads = [[prepared.unit, prepared.key, prepared.content, list(prepared.inputs)] for prepared in units]
+    return json.dumps(heads).encode() + b"\n" + store(records, work)
 
 
-def load_bands(payload: bytes, work: Folder) -> tuple[clusters.Bands, PreparedUnit]:
-    """The inverse of `store_bands`; the unit knows only where its documents lie, and of which inputs they are."""
-    head, _, rest = payload.partition(b"\n")
-    unit, key, content, inputs = json.loads(head)
-    return load(rest, work, clusters.BAND), PreparedUnit.reference(unit, key, content, tuple(inputs))
+def load_bands(payload: bytes, work: Folder) -> tuple[clusters.Bands, list[PreparedUnit]]:
+    """The inverse of `store_bands`; the units know only where their documents lie, and of which inputs they are."""
+    heads, _, rest = payload.partition(b"\n")
+    units = [
+        PreparedUnit.reference(unit, key, content, tuple(inputs)) for unit, key, content, inputs in json.loads(heads)
+    ]
+    return load(rest, work, clusters.BAND), units
 
 
 def _sketches(table: pa.Table) -> np.ndarray:

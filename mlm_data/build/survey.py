@@ -6,13 +6,14 @@ What crosses the shuffle are hashes of lines and numbers of runs; what comes bac
 cut, and of its runs to leave.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Int32
 
-from mlm_data.build import cache, evaluations
+from mlm_data.build import evaluations
 from mlm_data.build.context import Context
 from mlm_data.build.curate import clean
 from mlm_data.duplicates import decontaminate, lines
@@ -21,6 +22,7 @@ from mlm_data.text import reading
 from mlm_data.types import Unit
 
 GRAM = np.dtype("<i4")  # an n-gram of evaluations
+Ignored = Int32[np.ndarray, " ignored"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +59,8 @@ def choose_cuts(records: lines.Records, context: Context) -> lines.Cuts:
     return lines.choose_cuts(records, max_copies=settings.max_copies)
 
 
-def choose_ignored(records: decontaminate.Runs, context: Context) -> Iterator[tuple[int, np.ndarray]]:
-    """For each unit that holds such the runs that are too common to be cut, sorted; the report goes beside them.
+def choose_ignored(records: decontaminate.Runs, context: Context) -> tuple[dict[int, Ignored], list[dict[str, Any]]]:
+    """(for each unit that holds such the runs that are too common to be cut, sorted; the report, a line for each file).
 
     Args:
         records: the runs of all units.
@@ -68,11 +70,10 @@ def choose_ignored(records: decontaminate.Runs, context: Context) -> Iterator[tu
     assert settings is not None, "the build cuts evaluations"
     index = evaluations.load_index(settings, context.asset(evaluations.ASSET))
     ignored, found = decontaminate.choose_ignored(records, index, max_documents=settings.max_documents)
-    cache.write_report(context.work, "evaluations", evaluations.report(found, context))
     some = records[np.isin(records["gram"], ignored)]
     pairs = np.unique(np.stack([some["unit"], some["gram"]]), axis=1)
-    for unit in np.unique(pairs[0]).tolist():
-        yield unit, pairs[1, pairs[0] == unit].astype(GRAM)
+    by_unit = {unit: pairs[1, pairs[0] == unit].astype(GRAM) for unit in np.unique(pairs[0]).tolist()}
+    return by_unit, evaluations.report(found, context)
 
 
 def _runs(texts: pa.LargeStringArray, unit: int, first: int, context: Context) -> decontaminate.Runs:

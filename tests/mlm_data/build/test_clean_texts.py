@@ -14,8 +14,6 @@ def test_a_result_survives_the_way():
     unit = CleanedUnit(
         unit=3,
         key="k",
-        reused=True,
-        remade=False,
         files=(("documents/00003.jsonl.zst", 5, 100),),
         fields=((0, FieldCounts()),),
         ledger=Ledger(documents_read=6, documents_kept=5, documents_dropped={"empty": 1}),
