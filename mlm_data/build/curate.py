@@ -146,7 +146,10 @@ def _without_evaluations(
     assert settings is not None, "the build cuts evaluations"
     index = evaluations.load_index(settings, context.asset(evaluations.ASSET))
     cut = decontaminate.cut_runs(texts, index, ignored=ignored, window=settings.window)
-    left = normalize.normalize(cut.texts, context.config.clean)  # white space where it was cut
+    left, is_cut = texts, cut.num_cuts > 0
+    if is_cut.any():  # white space where it was cut; the others stay as they are
+        mended = normalize.normalize(cut.texts.filter(pa.array(is_cut)), context.config.clean)
+        left = pc.replace_with_mask(texts, pa.array(is_cut), mended)
     lost = pc.cast(pc.subtract(pc.utf8_length(texts), pc.utf8_length(left)), pa.int32())
     return left, {"evaluation_cuts": pa.array(cut.num_cuts), "evaluation_chars": lost}
 

@@ -184,7 +184,8 @@ def _cut_evaluations(texts: pa.LargeStringArray, settings: DecontaminateSettings
 
     index = evaluations.load_index(settings, context.asset(evaluations.ASSET))
     cut = decontaminate.cut_runs(texts, index, window=settings.window)
-    after = normalize.normalize(cut.texts, context.config.clean)[0].as_py()
+    left = normalize.normalize(cut.texts, context.config.clean) if cut.num_cuts[0] else texts
+    after = left[0].as_py()
     _, starts, ends = decontaminate.find_cuts(texts, index, window=settings.window)
     before = texts[0].as_py()
     data = before.encode()

@@ -228,3 +228,21 @@ def test_scores_and_ids_are_those_of_the_text_before_evaluations_are_cut(folder)
                 assert (chars > 0) == (number_of > 0)
                 num_cut += number_of
     assert num_cut == 2  # the one that `drop` drops, and its neighbour, which holds less than `share` of the item
+
+
+def test_a_text_that_holds_no_evaluation_is_left_as_it_is(tmp_path):
+    """A line that went leaves the indentation of the next one behind, which only a cut of an evaluation mends."""
+    question = "does any of the documents hold a question of this kind"
+    texts = [f"[12]\n  {prose(1)}", f"[12]\n  {prose(1)}\n\n{question}"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (tmp_path / "eval.txt").write_text(question)
+    values = {"inputs": [{"path": str(tmp_path / "a.jsonl")}], "output": str(tmp_path / "o")}
+    values |= {"tokenizer": {"path": "none"}, "clean": {"lines": ["refinedweb"]}}
+    values |= {"decontaminate": {"against": str(tmp_path / "eval.txt"), "action": "cut", "window": 0}}
+    config = parse_settings(BuildConfig, values, where="test")
+    plan = make_plan(config)
+    (documents,) = read_unit(plan.units[0], config)
+    curated = curate(documents, 0, make_context(config, plan, None))
+    assert curated.texts.to_pylist() == [f"  {prose(1)}", prose(1)]
+    assert curated.columns["evaluation_cuts"].to_pylist() == [0, 1]
+    assert curated.columns["evaluation_chars"].to_pylist() == [0, len(f"  \n\n{question}")]
