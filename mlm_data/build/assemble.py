@@ -38,7 +38,7 @@ from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.rows.packing import PackingStatistics
 from mlm_data.rows.unicode_scripts import SCRIPTS
 from mlm_data.shards.assemble import AssembledShard, assemble_shard
-from mlm_data.shards.format import SPLITS, VALIDATION, documents_schema
+from mlm_data.shards.format import SKETCH, SPLITS, VALIDATION, documents_schema
 from mlm_data.shards.planes import planes_of
 from mlm_data.shards.writer import SignaturesRecord, write_signatures
 
@@ -358,12 +358,22 @@ def _write_signatures(table: pa.Table, selection: Selection, unit: int, context:
         or config.mixing is not None
         or any(item.weight < 1 for item in config.inputs)
     )
-    ids = document_ids(table)[selection.kept if may_lose_first else selection.kept[selection.copy == 0]]
+    kept = selection.kept if may_lose_first else selection.kept[selection.copy == 0]
+    ids = document_ids(table)[kept]
     if may_lose_first:
-        ids = np.unique(ids, axis=0)
+        ids, first = np.unique(ids, axis=0, return_index=True)
+        kept = kept[first]
     if not len(ids):
         return None
-    return write_signatures(context.folder, unit=unit, ids=ids, compression=context.config.compression)
+    sketches = None
+    if config.deduplicate.near is not None:
+        chosen = table.select([SKETCH, "num_shingles"]).take(pa.array(kept)).combine_chunks()
+        has_words = pa.compute.greater(chosen["num_shingles"], 0)
+        column = pa.compute.if_else(has_words, chosen[SKETCH], pa.scalar(None, chosen[SKETCH].type))
+        sketches = only_chunk(column)
+    return write_signatures(
+        context.folder, unit=unit, ids=ids, sketches=sketches, compression=context.config.compression
+    )
 
 
 def _flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

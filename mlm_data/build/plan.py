@@ -176,7 +176,7 @@ def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining) -> Trai
     return cache.remember_tokenizer(work, key, lambda: train(training_texts(config, plan.units), settings))
 
 
-def _earlier_plan(config: BuildConfig) -> dict[str, int]:
+def _earlier_plan(config: BuildConfig) -> dict[str, Any]:
     folder = Folder(config.output)
     if not folder.exists("LATEST"):
         return {}

@@ -19,7 +19,8 @@ from mlm_data.config import BuildConfig, semantic
 from mlm_data.curation.thresholds import CONTAMINATED, EXACT_DUPLICATE, NEAR_DUPLICATE, THINNED
 from mlm_data.dataset.forgotten import LIST
 from mlm_data.dataset.funnel import Example, Funnel
-from mlm_data.dataset.gates import add_packings, judge_masks, side_facts
+from mlm_data.dataset.gates import add_audits, add_packings, judge_masks, side_facts
+from mlm_data.dataset.heritage import COUNTS, write_counts
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import build_manifest
 from mlm_data.dataset.publish import publish
@@ -47,7 +48,8 @@ def publish_version(results: Sequence[AssembledUnit], context: Context, account:
         raise BuildError(f"{context.config.output}: {problem}")
     funnel = with_places(sum((item.funnel for item in results), Funnel()), results, context)
     config = context.config
-    audit = judge_masks((item.audit for item in results), config.mask, seed=config.seed, where=config.output)
+    audits = add_audits(item.audit for item in results)
+    audit = judge_masks([audits], config.mask, seed=config.seed, where=config.output)
     reference = context.reference()
     roles = reference.roles
     manifest, files = build_manifest(
@@ -73,7 +75,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context, account:
         files,
         tokenizer=reference.json_bytes,
         side=_side(manifest.digest, context),
-        attachments=_attachments(quarantine, funnel, context),
+        attachments=_attachments(quarantine, funnel, context) | {COUNTS: write_counts(audits)},
     )
     cache.write_last(
         context.work,
@@ -203,7 +205,8 @@ def with_places(funnel: Funnel, results: Sequence[UnitResult], context: Context)
     return replace(funnel, examples=tuple(named))
 
 
-def _plain(example: Example) -> dict[str, Any]:
+def plain_example(example: Example) -> dict[str, Any]:
+    """An example as `dropped.jsonl` has it."""
     return {name: value for name, value in asdict(example).items() if name != "near"}
 
 
@@ -213,7 +216,7 @@ def _attachments(quarantine: Sequence[Mapping[str, Any]], funnel: Funnel, contex
     """
     lines = {
         "quarantine.jsonl": [json.dumps(item) + "\n" for item in quarantine],
-        "dropped.jsonl": [json.dumps(_plain(example)) + "\n" for example in funnel.examples],
+        "dropped.jsonl": [json.dumps(plain_example(example)) + "\n" for example in funnel.examples],
     }
     listed = {LIST: context.folder.read(context.forgotten)} if context.forgotten else {}
     return {name: "".join(items).encode() for name, items in lines.items() if items} | listed

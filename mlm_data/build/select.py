@@ -96,13 +96,20 @@ def find_copies(records: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield unit, packed
 
 
-def find_edges(records: clusters.Bands, units: Sequence[PreparedUnit], context: Context) -> clusters.Edges:
-    """Pairs of near duplicates of one partition, from all its band records and the units that they come from."""
+def find_edges(
+    records: clusters.Bands, units: Sequence[PreparedUnit], context: Context, known: clusters.Load | None = None
+) -> clusters.Edges:
+    """Pairs of near duplicates of one partition, from all its band records and the units that they come from.
+
+    `known` tells of units that another build has prepared.
+    """
     near = context.config.deduplicate.near
     assert near is not None, "the build looks for near duplicates"
     by_number = {prepared.unit: prepared for prepared in units}
 
     def load(unit: int, documents: np.ndarray) -> clusters.Members:
+        if known is not None and unit not in by_number:
+            return known(unit, documents)
         prepared = by_number[unit]
         table = open_prepared(prepared, context)
         return clusters.Members(

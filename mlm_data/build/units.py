@@ -14,7 +14,7 @@ before it is cut. unit_bytes is total / 64, between 1 and 64 MiB; it and m are f
 The number of workers never enters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -39,26 +39,36 @@ class Plan:
     group_modulus: int
     warnings: tuple[str, ...]
     files: tuple[InputFile, ...]  # empty ones too, in order of their sources
+    skipped: tuple[str, ...] = ()  # sources that are known
 
     @property
     def num_bytes(self) -> int:
         return sum(file.num_bytes for file in self.files)
 
 
-def plan_units(config: BuildConfig, *, unit_bytes: int | None = None, group_modulus: int | None = None) -> Plan:
+def plan_units(
+    config: BuildConfig,
+    *,
+    unit_bytes: int | None = None,
+    group_modulus: int | None = None,
+    known: Container[str] = (),
+) -> Plan:
     """Find the files and share them out.
 
     Args:
         unit_bytes, group_modulus: those of a dataset's first manifest, so that its units stay as they are.
+        known: sources that are not to be read; there may be no unit, then.
 
     Raises:
         ConfigError: two files with one source, an unknown encoding.
         InputError: no file matches, none can be read, all are empty, or more compressed files than may lack their end.
     """
     files, warnings = find_files(config)
+    skipped = tuple(file.source for file in files if file.source in known)
+    files = [file for file in files if file.source not in known]
     full = [file for file in files if file.num_bytes and file.parts]
     empty = [file.source for file in files if not (file.num_bytes and file.parts)]
-    if not full:
+    if not full and not skipped:
         raise InputError(f"nothing to read: {some(empty)} {'is' if len(empty) == 1 else 'are'} empty")
     if empty:
         warnings = [*warnings, f"{len(empty)} empty file{'s' * (len(empty) > 1)} skipped: {some(empty)}"]
@@ -79,7 +89,12 @@ def plan_units(config: BuildConfig, *, unit_bytes: int | None = None, group_modu
     groups.sort(key=lambda group: (group[0].source, group[0].start))
     units = tuple(Unit(index=i, slices=tuple(group)) for i, group in enumerate(groups))
     return Plan(
-        units=units, unit_bytes=unit_bytes, group_modulus=group_modulus, warnings=tuple(warnings), files=tuple(files)
+        units=units,
+        unit_bytes=unit_bytes,
+        group_modulus=group_modulus,
+        warnings=tuple(warnings),
+        files=tuple(files),
+        skipped=skipped,
     )
 
 

@@ -48,7 +48,7 @@ def repeats(
     """(how often each of the kept documents of a unit is in the dataset, the most that any document can be)."""
     config = context.config
     own = np.array([item.weight for item in config.inputs])
-    most = int(np.ceil(own.max() * max([1.0, *weights.values()])))
+    most = most_copies(config, weights)
     if (own == 1).all() and not weights:
         return np.ones(len(kept), np.int64), 1
     weight = own[input_numbers(table, prepared)[kept]]
@@ -61,6 +61,11 @@ def repeats(
     times = np.empty(len(kept), np.int64)
     _repeat(document_ids(table)[kept], copy[kept], units, key, times)
     return times, most
+
+
+def most_copies(config: BuildConfig, weights: Mapping[str, float]) -> int:
+    """How often a document can be in the dataset."""
+    return int(np.ceil(max(item.weight for item in config.inputs) * max([1.0, *weights.values()])))
 
 
 def groups(

@@ -33,10 +33,7 @@ def judge_masks(
     Raises:
         BuildError: if the audit fails: nothing may be published.
     """
-    totals: dict[str, AuditCounts] = {}
-    for audit in audits:
-        for split, counts in audit.items():
-            totals[split] = totals[split] + counts if split in totals else counts
+    totals = add_audits(audits)
     outcome: dict[str, Any] = {}
     for split in filter(totals.__contains__, SPLITS):
         report = judge(totals[split], planes_of(split, settings, seed))
@@ -44,6 +41,15 @@ def judge_masks(
             raise BuildError(f"{where}: the audit of the masks failed ({split}): {report.failures[0]}")
         outcome[split] = {"warnings": list(report.warnings), "table": list(report.table)}
     return outcome
+
+
+def add_audits(audits: Iterable[Mapping[str, AuditCounts]]) -> dict[str, AuditCounts]:
+    """The counts of units or shards, added up by split."""
+    totals: dict[str, AuditCounts] = {}
+    for audit in audits:
+        for split, counts in audit.items():
+            totals[split] = totals[split] + counts if split in totals else counts
+    return totals
 
 
 def add_packings(packings: Iterable[Mapping[str, PackingStatistics]]) -> dict[str, Any]:

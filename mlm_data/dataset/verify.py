@@ -167,7 +167,9 @@ class _Check:
             table = self._table(fmt.SIGNATURES, line["name"], line)
         except PremaskError as error:
             return [str(error)]
-        if table.schema != fmt.signatures_schema():
+        near = (self._manifest.config.get("deduplicate") or {}).get("near")  # older datasets have no sketches
+        wanted = [fmt.signatures_schema(), fmt.signatures_schema(near["bands"] * near["rows"] if near else 0)]
+        if table.schema not in wanted:
             return self._named(line["name"], ["its columns are not those of signatures"])
         ids = table["id"].to_pylist()
         return self._named(line["name"], [] if ids == sorted(ids) else ["its ids are not sorted"])

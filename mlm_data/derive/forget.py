@@ -278,7 +278,7 @@ def _signatures(parent: Dataset, lost: frozenset[bytes]) -> list[SignaturesRecor
     kept = []
     for record in signatures_of(parent):
         batches = read_batches(parent.folder, record.file.name, record.file.num_bytes)
-        table = pa.Table.from_batches(batches, fmt.signatures_schema())
+        table = pa.Table.from_batches(batches, None if batches else fmt.signatures_schema())
         stays = pa.compute.invert(pa.compute.is_in(table["id"], value_set=wanted))
         left = table.filter(stays).combine_chunks()
         if left.num_rows == table.num_rows:

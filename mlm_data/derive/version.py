@@ -16,16 +16,19 @@ from typing import Any, TypeVar
 from mlm_data.config import MaskSettings
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.funnel import Funnel
-from mlm_data.dataset.gates import add_packings, judge_masks, library_versions, side_facts
+from mlm_data.dataset.gates import add_audits, add_packings, judge_masks, library_versions, side_facts
+from mlm_data.dataset.heritage import COUNTS, attachments_of, file_record, read_counts, signatures_of, write_counts
+from mlm_data.dataset.heritage import compression_of as compression_of  # for whoever makes a version
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.dataset.manifest import ALL, Manifest, build_manifest, latest, load_attachment, load_side
+from mlm_data.dataset.manifest import Manifest, build_manifest, latest
 from mlm_data.dataset.publish import publish
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError
+from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard
 from mlm_data.shards.reader import Shard
-from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
+from mlm_data.shards.writer import ShardRecord, SignaturesRecord
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -66,7 +69,7 @@ def derive_version(parent: Dataset, shards: Iterable[AssembledShard], *, change:
     folder, old = parent.folder, parent.manifest
     settings, seed = mask_settings(change.config), int(change.config["seed"])
     where = folder.location
-    audited = ({shard.record.split: shard.audit} for shard in shards if shard.audit is not None)
+    audited = add_audits({shard.record.split: shard.audit} for shard in shards if shard.audit is not None)
     packed = ({shard.record.split: shard.packing} for shard in shards if shard.packing is not None)
     _check_counted(shards)
     tokenizer = parent.tokenizer()
@@ -79,7 +82,7 @@ def derive_version(parent: Dataset, shards: Iterable[AssembledShard], *, change:
         shards=[shard.record for shard in shards],
         signatures=signatures_of(parent) if change.signatures is None else change.signatures,
         ledger=Ledger.from_dict(old.ledger) if change.ledger is None else change.ledger,
-        audit={**old.audit, **judge_masks(audited, settings, seed=seed, where=where)},
+        audit={**old.audit, **judge_masks([audited], settings, seed=seed, where=where)},
         packing={**old.packing, **add_packings(packed)},
         plan=old.plan,
         unknown=old.unknown if change.unknown is None else change.unknown,
@@ -95,10 +98,20 @@ def derive_version(parent: Dataset, shards: Iterable[AssembledShard], *, change:
         files,
         tokenizer=tokenizer,
         side={**facts, "asked": dict(change.asked)},
-        attachments=attachments_of(parent) if change.attachments is None else change.attachments,
+        attachments=_attachments(parent, change, audited),
         expected=change.current,
     )
     return manifest
+
+
+def _attachments(parent: Dataset, change: Change, audited: Mapping[str, AuditCounts]) -> dict[str, bytes]:
+    """The further files of the new version; what the audit has counted of unchanged splits is the parent's."""
+    files = dict(attachments_of(parent) if change.attachments is None else change.attachments)
+    files.pop(COUNTS, None)
+    counts = {**(read_counts(parent) or {}), **audited}
+    if set(parent.manifest.audit) <= set(counts):
+        files[COUNTS] = write_counts(counts)
+    return dict(sorted(files.items()))
 
 
 def current_version(parent: Dataset) -> str | None:
@@ -131,48 +144,11 @@ def record_of(dataset: Dataset, shard: Shard) -> ShardRecord:
     )
 
 
-def file_record(line: Mapping[str, Any]) -> FileRecord:
-    """A line of the file table as a writer would have returned it."""
-    return FileRecord(
-        kind=line["kind"],
-        name=line["name"],
-        num_bytes=line["num_bytes"],
-        sha256=line["sha256"].hex(),
-        logical_hash=line["logical_hash"].hex(),
-        num_rows=line["num_rows"],
-    )
-
-
-def signatures_of(dataset: Dataset) -> list[SignaturesRecord]:
-    """The signatures files of a version."""
-    lines = dataset.files.to_pylist() if dataset.files.num_rows else []
-    return [SignaturesRecord(unit=line["unit"], file=file_record(line)) for line in lines if line["split"] == ALL]
-
-
-def attachments_of(dataset: Dataset) -> dict[str, bytes]:
-    """The further files of a version, such as `dropped.jsonl`, by name."""
-    names = load_side(dataset.folder, dataset.manifest).get("attachments", {})
-    return {name: load_attachment(dataset.folder, dataset.manifest, name) for name in sorted(names)}
-
-
 def shards_of(dataset: Dataset) -> Iterator[Shard]:
     """All shards of a version, train before validation, in the order of their units."""
     for split in fmt.SPLITS:
         for index in range(dataset.num_shards(split)):
             yield dataset.shard(split, index)
-
-
-def compression_of(dataset: Dataset) -> str:
-    """`none` or `zstd`: how a version's files are stored, judged by the size of its first rows.
-
-    Files compressed with lz4 count as zstd: what is new beside them is compressed, too, and the digest knows no codec.
-    """
-    for shard in shards_of(dataset):
-        if shard.num_rows:
-            width = fmt.token_type(dataset.manifest.vocab_size).bit_width // 8
-            whole = shard.num_rows * dataset.manifest.sequence_length * width
-            return "zstd" if shard.files[fmt.ROWS].num_bytes < whole else "none"
-    return "none"
 
 
 def in_threads(work: Callable[[A], B], items: Iterable[A], *, workers: int) -> Iterator[B]:

@@ -15,6 +15,7 @@ BITS: Literal["little"] = "little"  # numpy's name for: bit i of a row is bit i 
 
 ROWS, MASKS, DOCUMENTS, SIGNATURES = "rows", "masks", "documents", "signatures"
 KINDS = (ROWS, MASKS, DOCUMENTS, SIGNATURES)
+SKETCH = "sketch"  # the column of signatures that says what near duplicates are compared by
 # Rows in every record batch but a file's last. Bounded, so that a compressed file is decoded a piece at a time (4 MiB
 # of tokens at L = 512); constant, so that the batch of a row is row // BATCH_ROWS, without a search.
 BATCH_ROWS = 4096
@@ -80,9 +81,13 @@ def documents_schema(keep_fields: tuple[str, ...] = (), *, has_id_field: bool = 
     return pa.schema(fields)
 
 
-def signatures_schema() -> pa.Schema:
-    """Exact signatures of what was kept, sorted by id: `add` deduplicates against them."""
-    return pa.schema([pa.field("id", pa.binary(16), nullable=False)])
+def signatures_schema(sketch_bytes: int = 0) -> pa.Schema:
+    """Signatures of what was kept, sorted by id: `add` deduplicates against them.
+
+    Where near duplicates are dropped, each document has a sketch of so many bytes; null where it has no words.
+    """
+    fields = [pa.field("id", pa.binary(16), nullable=False)]
+    return pa.schema(fields + ([pa.field(SKETCH, pa.binary(sketch_bytes))] if sketch_bytes else []))
 
 
 def files_schema() -> pa.Schema:

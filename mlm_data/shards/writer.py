@@ -126,11 +126,22 @@ def write_shard(
     )
 
 
-def write_signatures(folder: Folder, *, unit: int, ids: np.ndarray, compression: str = "none") -> SignaturesRecord:
-    """Write the ids (uint64 [n, 2]) of the documents that a unit kept, sorted by their 16 bytes."""
-    stored = ids_to_arrow(ids)
+def write_signatures(
+    folder: Folder,
+    *,
+    unit: int,
+    ids: np.ndarray,
+    sketches: pa.FixedSizeBinaryArray | None = None,
+    compression: str = "none",
+) -> SignaturesRecord:
+    """Write the ids (uint64 [n, 2]) of the documents that a unit kept, sorted by their 16 bytes.
+
+    `sketches` are what near duplicates are compared by, null for a document without words; None: nobody compares.
+    """
+    columns = [ids_to_arrow(ids)] + ([] if sketches is None else [sketches])
     order = np.argsort(np.ascontiguousarray(ids, dtype="<u8").view("S16").reshape(-1), kind="stable")
-    table = pa.table([stored.take(pa.array(order))], schema=fmt.signatures_schema())
+    schema = fmt.signatures_schema(0 if sketches is None else sketches.type.byte_width)
+    table = pa.table([column.take(pa.array(order)) for column in columns], schema=schema)
     return SignaturesRecord(unit=unit, file=write_table(folder, fmt.SIGNATURES, table, compression=compression))
 
 

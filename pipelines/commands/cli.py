@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mlm_data import command
 from pipelines.commands import (
+    add,
     audit,
     build,
     clean,
@@ -43,6 +44,7 @@ MODULES = (
     verify,
     inspect,
     funnel,
+    add,
     remask,
     repack,
     forget,

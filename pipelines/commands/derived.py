@@ -8,13 +8,13 @@ from mlm_data.dataset.manifest import Manifest
 
 
 @contextlib.contextmanager
-def progress_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error; yields a function to be told (shards done, all shards)."""
+def progress_bar(verb: str, what: str = "shards") -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error; yields a function to be told (shards done, all shards), or of whatever it counts."""
     from rich.progress import BarColumn, Progress, TextColumn
 
     from mlm_data.console import Terminal
 
-    columns = TextColumn(verb), BarColumn(), TextColumn("{task.completed} of {task.total} shards")
+    columns = TextColumn(verb), BarColumn(), TextColumn("{task.completed} of {task.total} " + what)
     with Progress(*columns, console=Terminal(stderr=True), transient=True) as bars:
         task = bars.add_task("", total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
