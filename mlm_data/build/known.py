@@ -1,7 +1,7 @@
 """What a version holds already: new documents are compared with its signatures as if they were read after it.
 
 A signatures file is what one unit kept: ids, and where near duplicates are dropped a sketch for each (`minhash`). Only
-those signatures are looked at closely that meet one of the new: a table of bits tells, for a hash of an id or of a band,
+those signatures are looked at closely that meet one of the new: a table of bits tells of a hash of an id, or of a band,
 whether any new one can be equal.
 
     exact   16 bytes a document, one look at the table
