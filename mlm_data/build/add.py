@@ -307,7 +307,7 @@ def _near(work: _Work, prepared: Sequence[PreparedUnit], pool: ThreadPoolExecuto
     context, known = work.context, work.known
     new = np.concatenate(list(pool.map(lambda unit: select_bands(unit, context), prepared)))
     edges = find_edges(np.concatenate([known.bands(new["key"]), new]), prepared, context, known.members)
-    return _by_unit(clusters.resolve(edges[edges["unit"] >= known.next_unit]))
+    return _by_unit(clusters.resolve(edges))
 
 
 def _without_evaluations(

@@ -86,7 +86,7 @@ class Known:
         """What `clusters` wants to know of some rows of a unit's signatures; they rank before every input."""
         chosen = self._read(unit).take(pa.array(rows)).combine_chunks()
         return clusters.Members(
-            input=np.full(len(rows), -1, np.int32),
+            input=np.full(len(rows), clusters.HELD, np.int32),
             length=np.zeros(len(rows), np.int64),
             ids=ids_from_arrow(chosen["id"].combine_chunks()),
             values=_values(chosen[SKETCH].combine_chunks()),

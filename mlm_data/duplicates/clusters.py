@@ -41,6 +41,7 @@ from mlm_data.hashing import Hashes
 from mlm_data.kernels import grown, kernel
 
 MAX_LEADERS = 8
+HELD = -1  # the input of documents that a version holds: they stay, and are not compared with each other
 
 BAND = np.dtype([("key", "<u8"), ("unit", "<i4"), ("document", "<i4")])
 Bands = np.ndarray  # of BAND
@@ -55,7 +56,7 @@ Edges = np.ndarray  # of EDGE
 class Members(NamedTuple):
     """What is known of some documents of a unit, in the order in which they were asked for."""
 
-    input: Int32[np.ndarray, " documents"]  # number of the input: whose documents stay first
+    input: Int32[np.ndarray, " documents"]  # number of the input: whose documents stay first; HELD for those that do
     length: Int64[np.ndarray, " documents"]  # in characters: the longer stays
     ids: Hashes
     values: UInt8[np.ndarray, " documents size"]  # sketches
@@ -112,7 +113,7 @@ def find_edges(records: Bands, load: Load, *, verify: float, collapse_equal: boo
     order = np.lexsort((rank[member], some["key"]))
     keys, member = some["key"][order], member[order]
     fewest = min_agreeing(members.values.shape[1], verify)
-    later, leader, agreeing = _compare(keys, member, members.values, fewest)
+    later, leader, agreeing = _compare(keys, member, members.values, members.input == HELD, fewest)
     # A pair may meet in several bands.
     _, once = np.unique(later.astype(np.uint64) << np.uint64(32) | leader.astype(np.uint64), return_index=True)
     later, leader, agreeing = later[once], leader[once], agreeing[once]
@@ -198,8 +199,11 @@ def _num_agreeing(values, one, other):
 
 
 @kernel
-def _compare(keys, member, values, fewest):
-    """Edges (later, leader, places at which they agree) among members, which are sorted by (key, rank)."""
+def _compare(keys, member, values, held, fewest):
+    """Edges (later, leader, places at which they agree) among members, which are sorted by (key, rank).
+
+    Those that are held lead, whatever they resemble.
+    """
     room = max(16, len(member))
     later = np.empty(room, np.int64)
     leader = np.empty(room, np.int64)
@@ -213,7 +217,7 @@ def _compare(keys, member, values, fewest):
         elif member[k] == member[k - 1]:
             continue  # a record that came twice
         is_near = False
-        for j in range(num_leaders):
+        for j in range(0 if held[member[k]] else num_leaders):
             count = _num_agreeing(values, member[k], leaders[j])
             if count >= fewest:
                 is_near = True
