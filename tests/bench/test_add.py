@@ -1,7 +1,7 @@
 """Adding one hundredth to a dataset, beside building all of it: the commands, as they are typed, start-up and all.
 
-The texts are paragraphs of the corpora, drawn into documents of about 4 KB, so that there are enough of them and none is
-a copy. The builds find no prepared unit; kernels are compiled before.
+The texts are paragraphs of the corpora, drawn into documents of about 4 KB, so that there are enough of them and none
+is a copy. The builds find no prepared unit; kernels are compiled before.
 """
 
 import json

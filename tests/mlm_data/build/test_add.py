@@ -99,7 +99,7 @@ def tokenizer(tmp_path_factory) -> dict[str, str]:
         {"deduplicate": {"exact": False}},
         NEAR,
         {"deduplicate": {"exact": False, "near": True}},
-        {"compression": "zstd", "split": {"by": "source", "validation": 0.9}},
+        {"compression": "zstd", "split": {"by": "source", "validation": 0.3}, "seed": 4},
         {"pack": {"sequence_length": 64, "long_documents": "truncate"}},
     ],
     ids=["plain", "copies", "near", "near copies", "zstd", "truncate"],
