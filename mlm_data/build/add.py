@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from mlm_data.build.account import DEDUPLICATE, Account
 from mlm_data.build.add_settings import Request, Settled, check_tokenizer, settle_request
 from mlm_data.build.assemble import Found, assemble_unit, count_groups, matches_that_stay
 from mlm_data.build.context import Context
@@ -33,7 +34,7 @@ from mlm_data.build.prepare import document_ids, open_prepared, prepare_unit
 from mlm_data.build.publish import add_up, plain_example, with_places
 from mlm_data.build.records import AssembledUnit, PreparedUnit
 from mlm_data.build.select import COPIES, DOCUMENT, find_copies, find_edges, runs, select_bands, select_signatures
-from mlm_data.build.survey import choose_cuts, survey_unit
+from mlm_data.build.survey import GRAM, Ignored, choose_cuts, choose_ignored, survey_unit
 from mlm_data.build.units import Plan, plan_units
 from mlm_data.build.weights import mix, most_copies
 from mlm_data.config import semantic
@@ -97,6 +98,7 @@ class _Work:
 @dataclass(frozen=True, kw_only=True)
 class _Assembled:
     units: tuple[AssembledUnit, ...]
+    account: Account  # all is in one process: there is nothing between steps, but every document was compared
     reports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     examples: Callable[[Funnel], Funnel] = lambda funnel: funnel
 
@@ -142,7 +144,7 @@ def add(parent: Dataset, request: Request, *, workers: int = 1, progress: Progre
         tell=lambda: progress(next(steps), 2 * len(units)) if progress else None,
     )
     done = _assemble(work)
-    ledger, quarantine = add_up(done.units, work.context)
+    ledger, quarantine = add_up(done.units, work.context, done.account)
     added = Added(
         manifest=None,
         ledger=ledger,
@@ -224,14 +226,21 @@ def _forgotten(parent: Dataset) -> str:
 def _assemble(work: _Work) -> _Assembled:
     """All steps from units to shards."""
     context, units = work.context, work.plan.units
-    cuts = _cuts(work)
+    reports: dict[str, list[dict[str, Any]]] = {}
+    cuts, ignored = _survey(work, reports)
 
     def prepare(unit: Unit) -> PreparedUnit:
-        return prepare_unit(unit, context, None if cuts is None else cuts.get(unit.index, np.zeros(0, lines.CUT)))
+        return prepare_unit(
+            unit,
+            context,
+            None if cuts is None else cuts.get(unit.index, np.zeros(0, lines.CUT)),
+            None if ignored is None else ignored.get(unit.index, np.zeros(0, GRAM)),
+        )
 
     with ThreadPoolExecutor(work.workers, thread_name_prefix="premask-add") as pool:
         prepared = list(_each(pool.map(prepare, units), work.tell))
-        copies = _copies(work, list(pool.map(lambda unit: select_signatures(unit, context), prepared)))
+        signatures = np.concatenate(list(pool.map(lambda unit: select_signatures(unit, context), prepared)))
+        copies = _copies(work, signatures)
         near = _near(work, prepared, pool) if context.config.deduplicate.near is not None else {}
         found = {
             unit.unit: Found(
@@ -240,8 +249,7 @@ def _assemble(work: _Work) -> _Assembled:
             )
             for unit in prepared
         }
-        reports: dict[str, list[dict[str, Any]]] = {}
-        if context.config.decontaminate is not None:
+        if context.config.decontaminate is not None and not context.config.cuts_evaluations:
             found = _without_evaluations(work, prepared, found, pool, reports)
         weights = _weights(work, prepared, found, pool, reports) if context.config.mixing is not None else {}
         if not context.config.deduplicate.exact:
@@ -252,7 +260,8 @@ def _assemble(work: _Work) -> _Assembled:
                 work.tell,
             )
         )
-    return _Assembled(units=assembled, reports=reports)
+    facts = {"documents": len(signatures), "copies": sum(len(copies.get(unit.unit, ())) for unit in prepared)}
+    return _Assembled(units=assembled, account=Account(facts={DEDUPLICATE.name: [facts]}), reports=reports)
 
 
 def _each(results: Iterable[A], tell: Callable[[], None]) -> Iterator[A]:
@@ -266,19 +275,26 @@ def _by_unit(records: np.ndarray) -> dict[int, np.ndarray]:
     return {unit: records[start:end] for unit, start, end in runs(records["unit"])}
 
 
-def _cuts(work: _Work) -> dict[int, lines.Cuts] | None:
-    """Lines to cut of each unit; None where no line is looked at."""
-    if work.context.config.deduplicate.lines is None:
-        return None
+def _survey(
+    work: _Work, reports: dict[str, list[dict[str, Any]]]
+) -> tuple[dict[int, lines.Cuts] | None, dict[int, Ignored] | None]:
+    """(lines to cut, runs of evaluations to leave) of each unit; None where such are not looked at."""
+    context, cuts, ignored = work.context, None, None
+    if not context.config.is_surveyed:
+        return cuts, ignored
     with ThreadPoolExecutor(work.workers) as pool:
-        records = np.concatenate(list(pool.map(lambda unit: survey_unit(unit, work.context), work.plan.units)))
-    cuts = choose_cuts(records, work.context)
-    return _by_unit(cuts[np.lexsort((cuts["line"], cuts["document"], cuts["unit"]))])
+        surveyed = list(pool.map(lambda unit: survey_unit(unit, context), work.plan.units))
+    if context.config.deduplicate.lines is not None:
+        found = choose_cuts(np.concatenate([one.lines for one in surveyed]), context)
+        cuts = _by_unit(found[np.lexsort((found["line"], found["document"], found["unit"]))])
+    if context.config.cuts_evaluations:
+        ignored, new = choose_ignored(np.concatenate([one.runs for one in surveyed]), context)
+        reports["evaluations"] = _added_evaluations(work.parent.manifest.ledger.get("evaluations", []), new)
+    return cuts, ignored
 
 
-def _copies(work: _Work, records: Sequence[exact.Records]) -> dict[int, np.ndarray]:
+def _copies(work: _Work, new: exact.Records) -> dict[int, np.ndarray]:
     """Later copies of each unit: of new documents, and of those that the version holds."""
-    new = np.concatenate(records)
     held = work.known.ids(np.stack([new["h1"], new["h2"]], axis=1))
     return dict(find_copies(np.concatenate([held, new])))
 
@@ -323,7 +339,7 @@ def _without_evaluations(
     index = load_index(settings, context.asset(ASSET))
     decision = decide(records, index, share=settings.share, max_documents=settings.max_documents)
     reports["evaluations"] = _added_evaluations(
-        work.parent.manifest.ledger.get("evaluations", []), report(decision, context)
+        work.parent.manifest.ledger.get("evaluations", []), report(decision.report, context)
     )
     held = _by_unit(decision.documents)
     return {
