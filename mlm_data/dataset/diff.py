@@ -332,12 +332,12 @@ def changed_settings(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict
     """
     return {
         name: values
-        for name, values in _both(dict(_flat(older)), dict(_flat(newer)), ABSENT).items()
+        for name, values in _both(dict(leaves(older)), dict(leaves(newer)), ABSENT).items()
         if values[0] is ABSENT or values[1] is ABSENT or values[0] != values[1]
     }
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Leaves under dotted names; lists of objects are counted through, other lists are leaves."""
     items: Iterable[tuple[Any, Any]]
     if isinstance(value, Mapping) and value:
@@ -348,7 +348,7 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
         return
     for name, inner in items:
-        yield from _flat(inner, f"{path}.{name}" if path else str(name))
+        yield from leaves(inner, f"{path}.{name}" if path else str(name))
 
 
 def _both(older: Mapping[str, Any], newer: Mapping[str, Any], default: Any) -> dict[str, tuple[Any, Any]]:

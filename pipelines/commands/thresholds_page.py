@@ -6,30 +6,20 @@ of light or dark. Names from configurations and corpora are escaped twice: what 
 then HTML's own characters become entities; a content policy forbids scripts and anything from elsewhere.
 """
 
-import html
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
 
 from mlm_data.build.histograms import Bins, Histogram, InputScores
-from mlm_data.console import number, percent, shown, size
+from mlm_data.console import number, percent, size
 from mlm_data.quality_settings import PRESETS
+from pipelines.commands.pages import escaped, head
 
 MOST_BINS = 40
 WIDTH, HEIGHT, FOOT = 320, 88, 18  # of a drawing, in its own units; FOOT is for the labels below
 
 STYLE = """
-:root { color-scheme: light dark; --paper: #ffffff; --card: #f6f7f9; --ink: #1b1f24; --soft: #5b6470; --line: #d9dde3;
-  --stay: #2f6fb0; --go: #c8501e; }
-@media (prefers-color-scheme: dark) { :root { --paper: #14171b; --card: #1d2127; --ink: #e7eaee; --soft: #9aa4b1;
-  --line: #343b44; --stay: #6fa8e0; --go: #f08a4b; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.45 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: .5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
-h3 { font-size: 1rem; margin: 1.2rem 0 .5rem; color: var(--soft); }
-p { margin: .4rem 0; max-width: 46rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: .75rem;
   align-items: start; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .75rem; margin: 0;
@@ -39,15 +29,11 @@ p { margin: .4rem 0; max-width: 46rem; }
 .card .verdict { color: var(--ink); font-size: .9rem; margin: .3rem 0 0; }
 svg { display: block; width: 100%; height: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
-.stay { fill: var(--stay); } .go { fill: var(--go); } .axis { stroke: var(--line); }
+.stay { fill: var(--bar); } .go { fill: var(--second); } .axis { stroke: var(--line); }
 .cut { stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 4 3; }
 .key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .3em 0 .8em; }
-.key:first-child { margin-left: 0; } .key.stay { background: var(--stay); } .key.go { background: var(--go); }
-.wide { overflow-x: auto; } .wide th:first-child { min-width: 6rem; } .wide .name { min-width: 16rem; }
-table { border-collapse: collapse; font-size: .85rem; }
-th, td { padding: .2rem .9rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
-th:first-child, td:first-child, td.name, th.name { text-align: left; overflow-wrap: anywhere; }
-details { margin-top: .3rem; font-size: .85rem; } summary { color: var(--soft); cursor: pointer; }
+.key:first-child { margin-left: 0; } .key.stay { background: var(--bar); } .key.go { background: var(--second); }
+.wide th:first-child { min-width: 6rem; } .wide .name { min-width: 16rem; }
 """
 
 
@@ -55,11 +41,7 @@ def page(scores: Sequence[InputScores], *, title: str) -> str:
     """The whole page."""
     heading = f"Scores and thresholds: {escaped(title)}"
     parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>{heading}</title><style>{STYLE}</style></head><body><main>",
+        *head(heading, STYLE),
         f"<h1>{heading}</h1>",
         "<p>A sample of each input, scored and judged as the build does it; copies were not looked for. Bars are as "
         "high as the square root of the number of documents. A dashed line is a threshold.</p>",
@@ -70,15 +52,6 @@ def page(scores: Sequence[InputScores], *, title: str) -> str:
         parts += _input(one)
     parts.append("</main></body></html>\n")
     return "\n".join(parts)
-
-
-def escaped(text: str) -> str:
-    r"""A text of somebody else's in HTML, in an attribute, too.
-
-    >>> escaped("<b>\u202e\x1b")
-    '&lt;b&gt;\\u202e\\x1b'
-    """
-    return html.escape(shown(text))
 
 
 def _overview(scores: Sequence[InputScores]) -> Iterator[str]:
