@@ -37,7 +37,7 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
     "axes.unicode_minus": False,
-    "font.size": 9.0,
+    "font.size": 11.0,
     "text.color": SOFT,
     "axes.labelcolor": SOFT,
     "axes.edgecolor": LINE,
@@ -165,7 +165,7 @@ def bars(
 
 def bars_height(num: int) -> float:
     """Inches that so many bars want."""
-    return 0.2 + 0.24 * max(1, num)
+    return 0.2 + 0.27 * max(1, num)
 
 
 def histogram(
@@ -211,7 +211,7 @@ def rates(
             percent[0], places, xerr=percent[2], fmt="o", color=BAR, markersize=4, linewidth=1.2, label="hidden"
         )
         axes.plot(percent[1], places, "|", color=INK, markersize=9, markeredgewidth=1.4, label="expected")
-        axes.set_yticks(places, [shown(name, 36) for name in names])
+        axes.set_yticks(places, [shown(name, 36) for name in names], fontsize=9.5)
         axes.set_ylim(len(names) - 0.4, -0.6)
         low = min([100 * rate, *(value - spread for value, spread in zip(percent[0], percent[2], strict=True))])
         high = max([100 * rate, *(value + spread for value, spread in zip(percent[0], percent[2], strict=True))])
@@ -219,7 +219,9 @@ def rates(
         axes.set_xlim(max(0.0, low - room), min(100.0, high + room))
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} %")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, handletextpad=0.5, columnspacing=1.2)
+        axes.legend(
+            loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, handletextpad=0.4, columnspacing=1, fontsize=9.5
+        )
 
     return draw
 

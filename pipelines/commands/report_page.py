@@ -40,6 +40,7 @@ MOST_VERSIONS = 50
 MOST_DROPPED = 60  # examples of dropped documents
 MOST_PLACES = 240  # of a row in the examples
 HEAD_CHARS = 200  # of a dropped document
+SHORT_NAME = 16  # characters of a name that needs no room of its own in a table
 NAME_CHARS = 200  # of a name, a token or a value
 
 STYLE = """
@@ -64,16 +65,18 @@ figure { background: var(--card); border: 1px solid var(--line); border-radius: 
   min-width: 0; }
 figcaption { font-size: .9rem; margin-bottom: .5rem; } figcaption strong { display: block; }
 figcaption span { color: var(--soft); }
-svg { display: block; width: 100%; max-width: 34rem; height: auto; }
+svg { display: block; width: 100%; max-width: 30rem; height: auto; }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 svg text { font-family: system-ui, sans-serif; }
 .note, .warning { border-left: .25rem solid var(--line); padding: .2rem 0 .2rem .75rem; overflow-wrap: anywhere; }
 .warning { border-color: var(--second); }
-th[scope=row] { min-width: 9rem; } td.number, th.number { white-space: nowrap; }
+th.long { min-width: 9rem; } td.number, th.number { white-space: nowrap; }
 td.text { text-align: left; min-width: 8rem; overflow-wrap: anywhere; }
 th { font-weight: 600; } thead th { color: var(--soft); font-weight: 500; }
 tr.here > * { background: var(--card); font-weight: 600; }
 table caption { text-align: left; color: var(--soft); padding: .4rem 0; }
+.dropped { padding: 0; list-style: none; } .dropped li { border-bottom: 1px solid var(--line); padding: .4rem 0; }
+.dropped p { max-width: none; overflow-wrap: anywhere; }
 .row { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .75rem;
   margin: .75rem 0; }
 .row h3 { margin: 0 0 .4rem; } .row p { max-width: none; overflow-wrap: anywhere; }
@@ -84,7 +87,7 @@ mark.other { border: 1px dashed var(--second); } mark.other del { color: var(--s
 mark.same { text-decoration: underline double var(--second); text-underline-offset: .2rem; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; } nav, .skip { display: none; }
-  .charts { grid-template-columns: 1fr 1fr; } figure, .row, tr, .facts div { break-inside: avoid; }
+  .charts { grid-template-columns: 1fr 1fr; } figure.list { grid-column: 1 / -1; } figure, .row, .dropped li, tr, .facts div { break-inside: avoid; }
   h2, h3 { break-after: avoid; } .wide { overflow: visible; } a { color: inherit; text-decoration: none; }
   details:not([open]) { display: none; } * { print-color-adjust: exact; }
 }
@@ -152,7 +155,7 @@ def _header(report: Report, title: str) -> Iterator[str]:
         ("documents kept", f"{documents['kept']:,}"),
         ("documents read", f"{documents['read']:,}"),
         ("bytes read", size(manifest.ledger["bytes"]["read"])),
-        ("rows", f"{rows:,} of {manifest.sequence_length:,}"),
+        (f"rows of {manifest.sequence_length:,}", f"{rows:,}"),
         ("planes", f"{manifest.num_planes:,}, {escaped(str(masks['kind']))}"),
         ("rates", ", ".join(rates[:4]) + (", ..." if len(rates) > 4 else "")),
         ("vocabulary", f"{manifest.vocab_size:,}"),
@@ -180,14 +183,16 @@ def _funnel(report: Report) -> Iterator[str]:
     if repeated := documents.get("repeated"):
         lines.append(("copies, as weights say", repeated, tokens.get("repeated")))
     lines.append(("kept", documents["kept"], tokens["in_rows"]))
+    all_documents = documents["read"] + documents.get("repeated", 0)
     cells: list[Sequence[str]] = [
-        (name, f"{count:,}", percent(count, documents["read"]), "" if part is None else f"{part:,}")
+        (name, f"{count:,}", percent(count, all_documents), "" if part is None else f"{part:,}")
         for name, count, part in lines
     ]
     ledger = _table(
         "Documents and their content tokens, by what became of them",
-        ("", "documents", "of those read", "tokens"),
+        ("", "documents", "share", "tokens"),
         cells,
+        most=len(cells),
     )
     if tokens["truncated"]:
         ledger += _paragraph(f"{tokens['truncated']:,} tokens of kept documents were cut off.")
@@ -232,7 +237,9 @@ def _funnel(report: Report) -> Iterator[str]:
     yield "</div>"
     if not funnel.fates:
         yield _note("This version keeps no counts by input and step.")
-    elif sum(counts[0] for key, counts in funnel.fates.items() if key[2] == KEPT) != documents["kept"]:
+    elif sum(counts[0] for key, counts in funnel.fates.items() if key[2] == KEPT) != documents["kept"] - documents.get(
+        "repeated", 0
+    ):
         yield _note(
             "Steps and inputs are those of the build that this version was made from; the table is this version's."
         )
@@ -465,7 +472,7 @@ def _tokens(report: Report) -> Iterator[str]:
         for rank, token in enumerate(order[:top].tolist())
     ]
     table = _table("The most frequent tokens", ("rank", "token", "id", "occurrences", "share"), cells, text=(1,))
-    yield f"<figure>{table}</figure></div>"
+    yield f'<figure class="list">{table}</figure></div>'
 
 
 def _unknown(report: Report) -> Iterator[str]:
@@ -607,14 +614,16 @@ def _dropped(report: Report) -> Iterator[str]:
     if not examples:
         yield _note("This version keeps no examples of dropped documents.")
         return
-    cells = []
+    yield '<ul class="dropped">'
     for one in examples[:MOST_DROPPED]:
-        kept = f" (kept instead: {one.kept})" if one.kept else ""
-        cells.append((one.reason, one.input, f"{one.source} at {one.offset}{kept}", shown(one.head, HEAD_CHARS)))
-    yield _table(
-        "What each begins with", ("reason", "input", "place", "text"), cells, most=MOST_DROPPED, text=(1, 2, 3),
-        more=len(examples) - len(cells),
-    )  # fmt: skip
+        kept = f"; kept instead: {shown(one.kept, NAME_CHARS)}" if one.kept else ""
+        place = f"{shown(one.input, NAME_CHARS)}: {shown(one.source, NAME_CHARS)} at {one.offset:,}{kept}"
+        yield f'<li><strong>{_broken(escaped(one.reason, NAME_CHARS))}</strong> <span class="where">'
+        yield f"<bdi>{_broken(escaped(place))}</bdi></span>"
+        yield f'<p dir="auto">{escaped(one.head, HEAD_CHARS)}</p></li>'
+    yield "</ul>"
+    if len(examples) > MOST_DROPPED:
+        yield f'<p class="where">and {len(examples) - MOST_DROPPED:,} more: premask funnel --examples shows them</p>'
 
 
 def _configuration(report: Report) -> Iterator[str]:
@@ -739,6 +748,11 @@ def _figure(title: str, told: str, chart: Any, name: str, height: float, table: 
     return f"<figure>{caption}{drawn}{_details('as a table', table)}</figure>"
 
 
+def _broken(text: str) -> str:
+    """An escaped text that may be broken behind marks that join words in names."""
+    return text.replace("_", "_<wbr>").replace(":", ":<wbr>").replace("/", "/<wbr>").replace(".", ".<wbr>")
+
+
 def _table(
     caption: str,
     columns: Sequence[str],
@@ -769,9 +783,12 @@ def _table(
     for number, cells in enumerate(every[:most]):
         parts.append('<tr class="here" aria-current="true">' if number == here else "<tr>")
         for place, cell in enumerate(cells):
-            value = f"<bdi>{escaped(str(cell), NAME_CHARS)}</bdi>"
+            value = escaped(str(cell), NAME_CHARS)
+            if place == 0 or place in text:
+                value = f"<bdi>{_broken(value)}</bdi>"
             if place == 0:
-                parts.append(f'<th scope="row">{value}</th>')
+                kind = ' class="long"' if len(str(cell)) > SHORT_NAME else ""
+                parts.append(f'<th scope="row"{kind}>{value}</th>')
             else:
                 parts.append(f'<td class="{"text" if place in text else "number"}">{value}</td>')
         parts.append("</tr>")
