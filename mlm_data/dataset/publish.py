@@ -15,7 +15,9 @@ from mlm_data.errors import StorageError
 from mlm_data.shards import format as fmt
 from mlm_data.stores.folder import Folder, explain
 
-OURS = frozenset({LATEST, TAGS, "versions", "tokenizer", "work", *fmt.KINDS})  # what a dataset's folder may hold
+OURS = frozenset(
+    {LATEST, TAGS, "README.md", "versions", "tokenizer", "work", *fmt.KINDS}
+)  # what a dataset's folder may hold
 
 
 def publish(

@@ -87,7 +87,8 @@ mark.other { border: 1px dashed var(--second); } mark.other del { color: var(--s
 mark.same { text-decoration: underline double var(--second); text-underline-offset: .2rem; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; } nav, .skip { display: none; }
-  .charts { grid-template-columns: 1fr 1fr; } figure.list { grid-column: 1 / -1; } figure, .row, .dropped li, tr, .facts div { break-inside: avoid; }
+  .charts { grid-template-columns: 1fr 1fr; } figure.list { grid-column: 1 / -1; }
+  figure, .row, .dropped li, tr, .facts div { break-inside: avoid; }
   h2, h3 { break-after: avoid; } .wide { overflow: visible; } a { color: inherit; text-decoration: none; }
   details:not([open]) { display: none; } * { print-color-adjust: exact; }
 }

@@ -1,0 +1,65 @@
+"""`premask card`: README.md of a dataset, with the header that the Hugging Face Hub reads."""
+
+import argparse
+import os
+import re
+
+from mlm_data.command import Command
+from pipelines.commands.options import add_dataset
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_dataset(parser)
+    parser.add_argument("--out", default=None, metavar="README.md", help="where to write it (default: print it)")
+    parser.add_argument("--name", default=None, metavar="NAME", help="the title (default: the configuration's name)")
+    parser.add_argument(
+        "--license", type=_identifier, default=None, metavar="ID", help="as the Hub calls it, such as cc-by-4.0"
+    )
+    parser.add_argument(
+        "--language",
+        type=_languages,
+        default=(),
+        metavar="en,de",
+        help="codes (default: what the build has found, if it has looked)",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    import sys
+
+    from mlm_data.console import Terminal, shown
+    from mlm_data.dataset.card import card
+    from mlm_data.dataset.dataset import Dataset
+    from mlm_data.dataset.manifest import load_side
+    from mlm_data.dataset.names import split_name
+    from mlm_data.stores.folder import Folder
+
+    dataset = Dataset.open(options.dataset)
+    folder_name = split_name(options.dataset)[0].rstrip("/").rpartition("/")[2] or "dataset"
+    name = options.name or load_side(dataset.folder, dataset.manifest).get("name") or folder_name
+    text = card(dataset, name=str(name), license_id=options.license, languages=options.language)
+    if options.out is None:
+        sys.stdout.write(text)
+        return 0
+    out = os.path.abspath(options.out)
+    Folder(os.path.dirname(out)).write(os.path.basename(out), text.encode())
+    Terminal().say(f"{shown(options.out)}: the card of {dataset.digest[:16]}")
+    return 0
+
+
+def _identifier(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,60}", text):
+        raise argparse.ArgumentTypeError(f"must be a name such as cc-by-4.0, in small letters, got {text!r}")
+    return text
+
+
+def _languages(text: str) -> tuple[str, ...]:
+    codes = tuple(dict.fromkeys(text.split(",")))
+    if bad := [code for code in codes if not re.fullmatch(r"[a-z]{2,3}", code)]:
+        raise argparse.ArgumentTypeError(f"must be codes such as en,de, of two or three letters, got {bad[0]!r}")
+    return codes
+
+
+COMMAND = Command(
+    name="card", help="Write README.md of a dataset, with the Hub's header.", arguments=_arguments, run=_run
+)
