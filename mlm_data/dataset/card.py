@@ -23,7 +23,7 @@ from typing import Any
 
 from mlm_data.console import percent, shown, size
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.manifest import Manifest, load_side
+from mlm_data.dataset.manifest import Manifest, load_manifest, load_side
 from mlm_data.dataset.steps import KEPT
 from mlm_data.shards import format as fmt
 
@@ -53,6 +53,23 @@ def card(dataset: Dataset, *, name: str, license_id: str | None = None, language
     lines = ["---", *_yaml(header), "---", "", f"# {plain(name)}", ""]
     lines += _body(dataset)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def name_of(dataset: Dataset) -> str | None:
+    """What the configuration of the build calls the dataset; a version made from another one has its parent's name.
+
+    Raises:
+        FormatError: if a side file is damaged.
+    """
+    manifest, seen = dataset.manifest, set()
+    while manifest.digest not in seen:
+        seen.add(manifest.digest)
+        side = load_side(dataset.folder, manifest)
+        parent = side.get("parent")
+        if side.get("name") or parent is None or not dataset.folder.exists(f"versions/{parent}.json"):
+            return side.get("name") or None
+        manifest = load_manifest(dataset.folder, parent)
+    return None
 
 
 def card_header(

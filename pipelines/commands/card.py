@@ -28,15 +28,14 @@ def _run(options: argparse.Namespace) -> int:
     import sys
 
     from mlm_data.console import Terminal, shown
-    from mlm_data.dataset.card import card
+    from mlm_data.dataset.card import card, name_of
     from mlm_data.dataset.dataset import Dataset
-    from mlm_data.dataset.manifest import load_side
     from mlm_data.dataset.names import split_name
     from mlm_data.stores.folder import Folder
 
     dataset = Dataset.open(options.dataset)
     folder_name = split_name(options.dataset)[0].rstrip("/").rpartition("/")[2] or "dataset"
-    name = options.name or load_side(dataset.folder, dataset.manifest).get("name") or folder_name
+    name = options.name or name_of(dataset) or folder_name
     text = card(dataset, name=str(name), license_id=options.license, languages=options.language)
     if options.out is None:
         sys.stdout.write(text)

@@ -28,6 +28,7 @@ from mlm_data.dataset.steps import KEPT, eaten, idle, steps
 from mlm_data.rows.audit_counts import GROUPS, PlaneCounts
 from mlm_data.rows.audit_kernels import FRACTION_BITS
 from mlm_data.rows.masking import Plane
+from mlm_data.shards.format import SPLITS
 from mlm_data.tokens.reference import Reference
 from pipelines.commands import report_charts as charts
 from pipelines.commands.pages import escaped, head
@@ -358,7 +359,8 @@ def _packing(report: Report) -> Iterator[str]:
 
 
 def _masks(report: Report) -> Iterator[str]:
-    statistics, audit = report.statistics, report.manifest.audit
+    statistics = report.statistics
+    audit = {split: report.manifest.audit[split] for split in SPLITS if split in report.manifest.audit}
     checks = [line for outcome in audit.values() for line in outcome.get("table", ())]
     failed = sum(line["verdict"] == "failed" for line in checks)
     if checks:

@@ -70,6 +70,8 @@ def test_what_needs_no_beam_runs_without_it(tmp_path):
         ["verify", str(tmp_path / "out")],
         ["inspect", str(tmp_path / "out")],
         ["funnel", str(tmp_path / "out")],
+        ["report", str(tmp_path / "out"), "--out", str(tmp_path / "report.html")],
+        ["card", str(tmp_path / "out")],
         ["tag", str(tmp_path / "out"), "v1"],
         ["log", str(tmp_path / "out")],
         ["diff", str(tmp_path / "out"), str(tmp_path / "out@v1")],
