@@ -23,7 +23,7 @@ VOCAB, RATE, NUM_SHARDS, SEGMENTS = 30_000, 0.3, 16, 4
 OURS, PEERS = 32_000_000, 2_000_000  # tokens to measure with
 
 
-def write_large(folder: Folder, length: int, rows_per_shard: int) -> None:
+def write_large(folder: Folder, length: int, rows_per_shard: int, tokenizer: bytes = TOKENIZER) -> None:
     """A dataset of random tokens, drawn by the shard: 4 segments a row, 30 % targets, a fifth of them swaps."""
     rng = np.random.default_rng(0)
     size, shards = length // SEGMENTS, []
@@ -62,14 +62,14 @@ def write_large(folder: Folder, length: int, rows_per_shard: int) -> None:
         shards.append(write_shard(folder, split="train", unit=unit, rows=rows, planes={"0": masks}, documents=table))
     manifest, files = build_manifest(
         config=make_config(length, (RATE,), SEGMENTS, validation=False, seed=0),
-        tokenizer=tokenizer_facts(TOKENIZER, VOCAB, ROLES),
+        tokenizer=tokenizer_facts(tokenizer, VOCAB, ROLES),
         shards=shards,
         ledger=balanced_ledger(shards, ROLES),
         audit={},
         packing={},
         plan={},
     )
-    publish(folder, manifest, files, tokenizer=TOKENIZER, side={})
+    publish(folder, manifest, files, tokenizer=tokenizer, side={})
 
 
 def measure_ours(dataset: Dataset, batch_rows: int) -> list[float]:
