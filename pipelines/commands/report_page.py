@@ -57,7 +57,8 @@ code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere; }
 h2 { border-top: 1px solid var(--line); padding-top: 1.2rem; margin-top: 2.2rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; padding: 0; margin: 1rem 0; list-style: none; }
 nav a { display: inline-block; padding: .25rem 0; }
-.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); gap: .6rem; margin: 1rem 0; }
+.facts { display: grid; grid-template-columns: 1fr 1fr; gap: .6rem; margin: 1rem 0; }
+@media (min-width: 40rem) { .facts { grid-template-columns: repeat(4, 1fr); } }
 .facts div { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .75rem; }
 .facts dt { font-size: .85rem; color: var(--soft); } .facts dd { margin: 0; font-size: 1.2rem; font-weight: 600; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); gap: .9rem;
@@ -151,7 +152,7 @@ def _header(report: Report, title: str) -> Iterator[str]:
     tokens = sum(split["num_tokens"] for split in manifest.splits.values())
     rows = sum(split["num_rows"] for split in manifest.splits.values())
     masks = manifest.config["mask"]
-    rates = sorted({f"{rate:.3g}" for rate in masks["rate"]})
+    rates = list(dict.fromkeys(f"{rate:.3g}" for rate in masks["rate"]))  # in the order of epochs
     facts = [
         ("tokens in rows", f"{tokens:,}"),
         ("documents kept", f"{documents['kept']:,}"),
@@ -373,6 +374,11 @@ def _masks(report: Report) -> Iterator[str]:
     for split, outcome in audit.items():
         for line in outcome.get("warnings", ()):
             yield _warning(f"{split}: {line}")
+    yield _paragraph(
+        "Each row hides its share of tokens, rounded down, so rates lie a little below that of the configuration. What "
+        "is expected of a group follows from what its rows hide. Source groups are sources whose names share a hash: "
+        "masks must not depend on where a text came from. Planes of the same rule as one that is shown are left out."
+    )
     yield '<div class="charts">'
     for split, counts in statistics.audited.items():
         for name, found in counts.planes.items():
