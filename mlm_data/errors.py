@@ -33,6 +33,10 @@ class NewerFormatError(FormatError):
     """A dataset of a format version that this premask doesn't know yet."""
 
 
+class PurgedError(FormatError):
+    """A version that `premask forget --purge` took away; says when, and which one takes its place."""
+
+
 class StorageError(PremaskError):
     """A place that can't be read or written: a full disk, no permission, a folder that holds something else."""
 

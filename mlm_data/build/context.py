@@ -77,8 +77,8 @@ class Context:
         """The hash of a file beside the inputs when the build began: what is kept in memory of it is found by that."""
         return dict(self.assets)[setting]
 
-    def forgotten_ids(self) -> pa.Array:
-        """Ids of the texts that were forgotten, read once per process."""
+    def forgotten_marks(self) -> pa.Array:
+        """Marks of the texts that were forgotten, read once per process."""
         key = (self.config.output, self.forgotten)
         with _lock:
             if key not in _forgotten:

@@ -1,9 +1,10 @@
 """What no version of a dataset needs, and how to be rid of it.
 
-    kept      LATEST, tags/, every version's manifest, side file, file table and attachments
+    kept      LATEST, tags/, every version's manifest, side file, file table and attachments, every tombstone
               what a file table names: rows, masks, documents, signatures
               the tokenizers that manifests name
-    garbage   files in rows/, masks/, documents/, signatures/ that no file table names: of builds that never ended
+    garbage   what purged versions alone needed, where a purge was interrupted
+              files in rows/, masks/, documents/, signatures/ that no file table names: of builds that never ended
               tokenizers that no manifest names
               temporary files
               files in versions/ of a version without a manifest: its publication never ended
@@ -16,17 +17,23 @@ younger than an hour, something may be at work here, and nothing should be delet
 left is no such sign: it is older than LATEST.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from mlm_data.dataset.manifest import LATEST, load_files, load_manifest, load_side, version_names
 from mlm_data.dataset.names import versions
+from mlm_data.dataset.tombstones import is_tombstone, purged_versions
 from mlm_data.errors import FormatError, StorageError
 from mlm_data.shards import format as fmt
 from mlm_data.stores.folder import TEMPORARY, Folder, explain
 
-WORK, TEMPORARY_FILES, SHARDS, TOKENIZERS, VERSIONS = "work", "temporary files", "shards", "tokenizers", "versions"
+WORK, TEMPORARY_FILES, PURGED, SHARDS = "work", "temporary files", "purged", "shards"
+TOKENIZERS, VERSIONS = "tokenizers", "versions"
+ALL_KINDS = (WORK, TEMPORARY_FILES, PURGED, SHARDS, TOKENIZERS, VERSIONS)
 QUIET_SECONDS = 3600  # whoever makes a version writes something more often than that
 
 
@@ -35,7 +42,7 @@ class Garbage:
     """A file that no version needs."""
 
     name: str  # relative to the dataset
-    kind: str  # work, temporary files, shards, tokenizers or versions
+    kind: str  # one of ALL_KINDS
     num_bytes: int
     changed: float  # seconds since the epoch
 
@@ -46,11 +53,11 @@ def find_garbage(folder: Folder) -> list[Garbage]:
     Raises:
         FormatError: if the folder is no dataset, or one of its versions can't be read.
     """
-    needed = needed_files(folder)
+    needed, purged = needed_files(folder), _purged_files(folder)
     return [
         Garbage(name=name, kind=kind, num_bytes=info.size, changed=(info.mtime_ns or 0) / 1e9)
         for name, info in folder.walk()
-        if (kind := _kind(name, needed)) is not None
+        if (kind := _kind(name, needed, purged)) is not None
     ]
 
 
@@ -69,7 +76,7 @@ def check_quiet(folder: Folder, garbage: Sequence[Garbage], *, now: float | None
     published = folder.changed(LATEST)
     for one in garbage:
         is_left_over = one.kind == WORK and (one.changed <= published or one.name == f"{WORK}/last.json")
-        if not is_left_over and now - one.changed < QUIET_SECONDS:
+        if not is_left_over and one.kind != PURGED and now - one.changed < QUIET_SECONDS:
             minutes = max(0, int((now - one.changed) // 60))
             raise StorageError(
                 f"{folder.location}/{one.name}: was written {minutes} minutes ago and belongs to no version: a build "
@@ -109,10 +116,23 @@ def collect(folder: Folder, garbage: Sequence[Garbage]) -> None:
             raise explain(error, f"{folder.location}/{one.name}", "delete") from error
 
 
-def _kind(name: str, needed: set[str]) -> str | None:
+def _purged_files(folder: Folder) -> set[str]:
+    """Names of what purged versions were made of, as far as their file tables are still there."""
+    found: set[str] = set()
+    for digest in purged_versions(folder):
+        table = f"versions/{digest}.files.arrow"
+        found |= {name for name in folder.names("versions") if name.startswith(f"{digest}.")}
+        with contextlib.suppress(pa.ArrowException, OSError, StorageError, KeyError), folder.open(table) as stream:
+            found.update(pa.ipc.open_file(stream).read_all()["name"].to_pylist())
+    return {name if "/" in name else f"versions/{name}" for name in found}
+
+
+def _kind(name: str, needed: set[str], purged: set[str]) -> str | None:
     """What kind of garbage a file is; None if it is none, or nothing that we know."""
-    if name in needed or name == LATEST:
+    if name in needed or name == LATEST or is_tombstone(name):
         return None
+    if name in purged:
+        return PURGED
     top, _, rest = name.partition("/")
     if name.rpartition("/")[2].startswith(TEMPORARY):
         return TEMPORARY_FILES
@@ -129,7 +149,7 @@ def _kind(name: str, needed: set[str]) -> str | None:
 
 def by_kind(garbage: Sequence[Garbage]) -> Iterator[tuple[str, int, int]]:
     """Kind, files and bytes, for each kind that there is."""
-    for kind in (WORK, TEMPORARY_FILES, SHARDS, TOKENIZERS, VERSIONS):
+    for kind in ALL_KINDS:
         mine = [one.num_bytes for one in garbage if one.kind == kind]
         if mine:
             yield kind, len(mine), sum(mine)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mlm_data.dataset.manifest import latest, load_manifest, load_side
 from mlm_data.dataset.names import tags, versions
+from mlm_data.dataset.tombstones import epitaph, purged_versions, read_tombstone
 from mlm_data.errors import FormatError
 from mlm_data.stores.folder import Folder
 
@@ -25,10 +26,11 @@ class Entry:
     num_tokens: int = 0  # in rows, special tokens included
     num_rows: int = 0
     problem: str = ""
+    purged: str = ""  # of a purged version: when, which one takes its place, in a sentence
 
 
 def history(folder: Folder) -> list[Entry]:
-    """All versions, the newest first, a version never below its parent.
+    """All versions, purged ones too, the newest first, a version never below its parent.
 
     Raises:
         FormatError: if the folder is no dataset, or LATEST is damaged.
@@ -41,6 +43,9 @@ def history(folder: Folder) -> list[Entry]:
     for name, digest in tags(folder).items():
         named.setdefault(digest, []).append(name)
     found = {digest: _entry(folder, digest, digest == current, tuple(named.get(digest, ()))) for digest in digests}
+    for digest in purged_versions(folder):
+        found[digest] = _purged(folder, digest, tuple(named.get(digest, ())))
+        digests.append(digest)
     depths = {digest: _depth(digest, found) for digest in digests}
     # Clocks differ and tell seconds only: a child is newer than its parent whatever they say.
     times: dict[str, str] = {}
@@ -70,6 +75,23 @@ def _entry(folder: Folder, digest: str, is_current: bool, names: tuple[str, ...]
         num_documents=total("num_documents"),
         num_tokens=total("num_tokens"),
         num_rows=total("num_rows"),
+    )
+
+
+def _purged(folder: Folder, digest: str, names: tuple[str, ...]) -> Entry:
+    try:
+        stone = read_tombstone(folder, digest)
+    except FormatError as error:
+        return Entry(digest=digest, is_current=False, tags=names, problem=str(error))
+    assert stone is not None, "it was listed"
+    return Entry(
+        digest=digest,
+        is_current=False,
+        tags=names,
+        parent=stone.parent,
+        published=stone.published,
+        made_by=stone.made_by,
+        purged=epitaph(folder, stone),
     )
 
 

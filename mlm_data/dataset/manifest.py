@@ -18,16 +18,18 @@ decimal strings.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
-import rfc8785
 
 from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.ledger import Ledger
+from mlm_data.dataset.seals import MAX_SAFE_INTEGER as MAX_SAFE_INTEGER
+from mlm_data.dataset.seals import canonical, parse_object, unseal
+from mlm_data.dataset.seals import sealed as sealed  # for whoever writes what stands beside a manifest
+from mlm_data.dataset.tombstones import check_not_purged
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError, NewerFormatError
 from mlm_data.shards import format as fmt
@@ -37,7 +39,6 @@ from mlm_data.types import Roles
 
 LATEST = "LATEST"
 ALL = "all"  # the "split" of signatures in the file table
-MAX_SAFE_INTEGER = 2**53 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ class Manifest:
         Raises:
             FormatError: if it is damaged, or of a newer format version.
         """
-        value = _parse(data, where)
+        value = parse_object(data, where)
         version = value.get("format_version")
         if isinstance(version, int) and version > fmt.FORMAT_VERSION:
             raise NewerFormatError(
@@ -131,15 +132,6 @@ class Manifest:
             raise ValueError("a count is not a non-negative integer")
         if len(self.bounds["max_targets"]) != self.num_planes or len(self.config["mask"]["rate"]) != self.num_planes:
             raise ValueError(f"not one bound and one rate for each of {self.num_planes} planes")
-
-
-def canonical(value: Any) -> bytes:
-    """RFC 8785 bytes of plain JSON types; integers that it can't hold become decimal strings.
-
-    >>> canonical({"b": 2**60, "a": 0.30})
-    b'{"a":0.3,"b":"1152921504606846976"}'
-    """
-    return rfc8785.dumps(_plain(value))
 
 
 def compute_digest(config: Mapping[str, Any], tokenizer_sha256: str, tables: Sequence[str]) -> str:
@@ -284,12 +276,14 @@ def load_manifest(folder: Folder, digest: str | None = None) -> Manifest:
 
     Raises:
         FormatError: if there is none, it is damaged, or its format is newer than this premask.
+        PurgedError: if it was purged; says when, and which version takes its place.
     """
     digest = digest or latest(folder)
     if digest is None:
         raise FormatError(f"{folder.location}: no {LATEST} there: not a Premask dataset, or its build never ended")
     name = f"versions/{digest}.json"
     if not folder.exists(name):
+        check_not_purged(folder, digest)
         raise FormatError(f"{folder.location}/{name}: missing: no such version in this dataset")
     manifest = Manifest.from_bytes(folder.read(name), where=f"{folder.location}/{name}")
     if manifest.digest != digest:
@@ -346,45 +340,6 @@ def load_attachment(folder: Folder, manifest: Manifest, name: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha:
         raise FormatError(f"{folder.location}/{path}: a byte was changed: its SHA-256 is another: run premask verify")
     return data
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MAX_SAFE_INTEGER:
-        return str(value)
-    return value
-
-
-def _parse(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise FormatError(f"{where}: damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise FormatError(f"{where}: damaged: not a JSON object")
-    return value
-
-
-def sealed(value: Mapping[str, Any]) -> bytes:
-    """Canonical JSON with a checksum of itself in it."""
-    checksum = hashlib.sha256(canonical(value)).hexdigest()
-    return canonical({**value, "checksum": checksum})
-
-
-def unseal(data: bytes, where: str) -> dict[str, Any]:
-    """The inverse of `sealed`.
-
-    Raises:
-        FormatError: if a byte was changed.
-    """
-    value = _parse(data, where)
-    value.pop("checksum", None)
-    if sealed(value) != data:
-        raise FormatError(f"{where}: its checksum is wrong: a byte was changed")
-    return value
 
 
 def _count_split(shards: Sequence[ShardRecord]) -> dict[str, int]:

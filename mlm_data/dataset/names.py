@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable
 
 from mlm_data.dataset.manifest import Manifest, load_manifest, read_digest
+from mlm_data.dataset.tombstones import purged_versions, read_tombstone
 from mlm_data.errors import ConfigError, FormatError, StorageError
 from mlm_data.stores.folder import Folder
 
@@ -79,12 +80,13 @@ def digest_of(folder: Folder, name: str) -> str:
 
     Raises:
         ConfigError: if none has this name, or several begin so. A whole digest is taken as it is.
-        FormatError: if the tag is damaged, or its version is gone.
+        FormatError: if the tag is damaged, or its version is gone; a purged one is found.
     """
     if len(name) == 64 and looks_like_digest(name):
         return name.lower()  # whether it is there, whoever opens it will see
     if looks_like_digest(name):
-        found = [digest for digest in versions(folder) if digest.startswith(name.lower())]
+        known = {*versions(folder), *purged_versions(folder)}
+        found = sorted(digest for digest in known if digest.startswith(name.lower()))
         if len(found) == 1:
             return found[0]
         if found:
@@ -94,7 +96,7 @@ def digest_of(folder: Folder, name: str) -> str:
         digest = read_digest(
             folder, f"{TAGS}/{name}", remedy=f"set it again: premask tag {folder.location} {name} --force"
         )
-        if not folder.exists(f"versions/{digest}.json"):
+        if not folder.exists(f"versions/{digest}.json") and read_tombstone(folder, digest) is None:
             raise FormatError(
                 f"{folder.location}/{TAGS}/{name}: names version {digest[:16]}, which is not there any more: "
                 f"premask log {folder.location} shows which are"

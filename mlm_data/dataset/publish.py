@@ -9,15 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlm_data.dataset.manifest import LATEST, Manifest, latest, sealed, version_names
+from mlm_data.dataset.manifest import LATEST, Manifest, latest, load_manifest, load_side, sealed, version_names
 from mlm_data.dataset.names import TAGS
 from mlm_data.errors import StorageError
 from mlm_data.shards import format as fmt
 from mlm_data.stores.folder import Folder, explain
 
-OURS = frozenset(
-    {LATEST, TAGS, "README.md", "versions", "tokenizer", "work", *fmt.KINDS}
-)  # what a dataset's folder may hold
+OURS = frozenset({LATEST, TAGS, "versions", "tokenizer", "work", *fmt.KINDS})  # what a dataset's folder may hold
+MADE_OF_OURS = frozenset({"exports", "reports", "report.html"})  # and what people may write there of its documents
+ALLOWED = OURS | MADE_OF_OURS | {"README.md"}
 
 
 def publish(
@@ -95,6 +95,31 @@ def _write(
     folder.write(LATEST, f"{manifest.digest}\n".encode())
 
 
+def replace_attachments(folder: Folder, digest: str, changes: Mapping[str, bytes]) -> None:
+    """Change further files of a version that is there; empty ones are taken away. The rest of the version stays.
+
+    The side file first ceases to vouch for them, then they change, then it vouches again: at any moment the
+    version is sound, and after a crash it lacks them at worst.
+
+    Raises:
+        FormatError: if the version is damaged.
+        StorageError: if the folder can't be written.
+    """
+    manifest = load_manifest(folder, digest)
+    side = load_side(folder, manifest)
+    name, vouched = version_names(manifest)["side"], dict(side.get("attachments", {}))
+    left = {one: sha for one, sha in vouched.items() if one not in changes}
+    folder.write(name, sealed({**side, "attachments": left}))
+    for one, data in changes.items():
+        path = f"versions/{digest}.{one}"
+        if data:
+            folder.write(path, data)
+            left[one] = hashlib.sha256(data).hexdigest()
+        else:
+            folder.delete(path)
+    folder.write(name, sealed({**side, "attachments": left}))
+
+
 @contextlib.contextmanager
 def _alone(folder: Folder) -> Iterator[None]:
     """Wait until no other process publishes here; local disks only. The lock ends with the process that holds it."""
@@ -120,7 +145,7 @@ def check_output(folder: Folder) -> None:
     Raises:
         StorageError: if the folder holds something else, or is a file.
     """
-    strange = [name for name in folder.names() if name not in OURS and not name.startswith(".")]
+    strange = [name for name in folder.names() if name not in ALLOWED and not name.startswith(".")]
     if strange:
         raise StorageError(
             f"{folder.location}: holds {strange[0]!r}, which is no part of a Premask dataset: choose another folder"

@@ -32,7 +32,7 @@ from mlm_data.dataset.manifest import (
     load_side,
     version_names,
 )
-from mlm_data.errors import FormatError, NewerFormatError, PremaskError
+from mlm_data.errors import FormatError, NewerFormatError, PremaskError, PurgedError
 from mlm_data.rows.masking import KINDS, Plane, PlaneMasks
 from mlm_data.rows.row_rules import add_content, document_problems, row_problems
 from mlm_data.shards import format as fmt
@@ -76,11 +76,12 @@ def verify(
     Raises:
         FormatError: if the folder is no dataset: it has neither a LATEST nor versions.
         NewerFormatError: if its format is newer than this premask.
+        PurgedError: if the version was purged.
     """
     try:
         digest = digest or latest(folder)
         manifest = load_manifest(folder, digest)
-    except NewerFormatError:
+    except (NewerFormatError, PurgedError):
         raise
     except FormatError as error:
         if not folder.names("versions"):

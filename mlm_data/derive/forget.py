@@ -6,7 +6,7 @@
     counts      of the audit and the packing: of all shards of a split of which one is new
 
 A document that is chosen by an id goes with every copy of its text, wherever it is; one that is chosen by its source
-goes alone. Examples in `dropped.jsonl` that show a chosen document go, too, and the id of a text of
+goes alone. Examples in `dropped.jsonl` that show a chosen document go, too, and a mark of a text of
 which no copy stays goes to `forgotten.jsonl`.
 
 The parent stays as it is: this makes a version without the documents, it doesn't
@@ -17,7 +17,7 @@ Memory: the documents' ids of one file at a time, and for each thread a shard's 
 
 import fnmatch
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +28,7 @@ from mlm_data.config import PackSettings
 from mlm_data.curation.thresholds import FORGOTTEN
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.documents import OWN_ID, DocumentsFile, documents_files
-from mlm_data.dataset.forgotten import LIST, parse_list, write_list
+from mlm_data.dataset.forgotten import LIST, mark, parse_list, write_list
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest
 from mlm_data.derive.version import (
@@ -209,7 +209,7 @@ def _texts(files: Sequence[DocumentsFile], names: Sequence[str]) -> _Texts:
     if not names:
         return _Texts(texts=set(), missing=[])
     own = pa.array(sorted(set(names)), pa.string())
-    binary = {name: value for name in names if (value := _as_id(name)) is not None}
+    binary = {name: value for name in names if (value := as_id(name)) is not None}
     ids = pa.array(sorted(set(binary.values())), pa.binary(16))
     seen: set[str] = set()
     texts: set[bytes] = set()
@@ -223,7 +223,8 @@ def _texts(files: Sequence[DocumentsFile], names: Sequence[str]) -> _Texts:
     return _Texts(texts=texts, missing=missing)
 
 
-def _as_id(name: str) -> bytes | None:
+def as_id(name: str) -> bytes | None:
+    """A document's id from its 32 hexadecimal digits; None for another name."""
     if len(name) != HEXADECIMAL or not set(name.lower()) <= set("0123456789abcdef"):
         return None
     return bytes.fromhex(name)
@@ -291,20 +292,21 @@ def _signatures(parent: Dataset, lost: frozenset[bytes]) -> list[SignaturesRecor
 def _attachments(parent: Dataset, found: _Found) -> dict[str, bytes]:
     """The parent's, without examples that show what goes, and with its ids in the list."""
     files = attachments_of(parent)
-    listed = parse_list(files.pop(LIST, b""), where=f"{parent.folder.location}: {LIST}") | found.lost_ids
-    ids = {one.hex() for one in found.ids}
+    listed = parse_list(files.pop(LIST, b""), where=f"{parent.folder.location}: {LIST}")
+    listed |= {mark(one) for one in found.lost_ids}
+    ids = frozenset(one.hex() for one in found.ids)
     if "dropped.jsonl" in files:
         lines = files.pop("dropped.jsonl").splitlines(keepends=True)
-        left = [line for line in lines if not _shows(json.loads(line), ids, found.places)]
+        left = [line for line in lines if not shows(json.loads(line), ids, found.places)]
         files |= {"dropped.jsonl": b"".join(left)} if left else {}
     if listed:
         files[LIST] = write_list(listed)
     return dict(sorted(files.items()))
 
 
-def _shows(example: dict[str, object], ids: set[str], places: frozenset[str]) -> bool:
+def shows(example: Mapping[str, object], ids: frozenset[str], places: frozenset[str]) -> bool:
     """Whether an example is a copy or a near duplicate of what goes."""
-    return example["id"] in ids or example.get("kept") in places
+    return example.get("id") in ids or example.get("kept") in places
 
 
 @dataclass(frozen=True, kw_only=True)

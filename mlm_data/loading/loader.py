@@ -21,6 +21,7 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.tombstones import check_not_purged
 from mlm_data.errors import CheckpointError, ConfigError
 from mlm_data.loading.batches import Batch, BatchMaker
 from mlm_data.loading.order import RowOrder
@@ -324,6 +325,7 @@ def _settings(dataset: Dataset, given: Mapping[str, Any], state: Mapping[str, An
         if missing:
             raise CheckpointError(f"the loader's state has no {missing[0]!r}: it is damaged")
         if state["digest"] != given["digest"]:
+            check_not_purged(dataset.folder, state["digest"])
             raise CheckpointError(
                 f"the state belongs to dataset {state['digest'][:16]}, this is {given['digest'][:16]}: "
                 "open that version, or begin a new phase with this one"

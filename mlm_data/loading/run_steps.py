@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.tombstones import check_not_purged
 from mlm_data.errors import CheckpointError, ConfigError
 from mlm_data.loading.loader import WINDOW, Loader
 from mlm_data.loading.order import RowOrder
@@ -160,6 +161,7 @@ def check_run(dataset: Dataset, run: RunSteps) -> None:
         ConfigError: if it has read another.
     """
     if dataset.digest != run.dataset:
+        check_not_purged(dataset.folder, run.dataset)
         raise ConfigError(
             f"{run.folder}: has read version {run.dataset[:16]}, this is {dataset.digest[:16]}: "
             f"name {dataset.folder.location}@{run.dataset[:16]}"

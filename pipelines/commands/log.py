@@ -47,15 +47,17 @@ def show(entries: "list[Entry]", terminal: "Terminal") -> None:
             continue
         when = shown(one.published.replace("T", " ").removesuffix("+00:00"))
         parent = (one.parent or "")[:DIGITS]
-        counts = (f"{one.num_documents:,}", f"{one.num_tokens:,}")
+        counts = ("purged", "") if one.purged else (f"{one.num_documents:,}", f"{one.num_tokens:,}")
         lines.add_row(
             mark, one.digest[:DIGITS], shown(one.made_by), when, shown(parent), *counts, names,
-            style="bold" if one.is_current else None,
+            style="bold" if one.is_current else "dim" if one.purged else None,
         )  # fmt: skip
     terminal.print(lines)
     for one in entries:
         if one.problem:
             terminal.say(shown(one.problem), style="red")
+        elif one.purged:
+            terminal.say(shown(one.purged))
 
 
 COMMAND = Command(

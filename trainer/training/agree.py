@@ -12,6 +12,7 @@ may change, where the steps that are done would have been the same:
 from pathlib import Path
 
 from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.tombstones import Tombstone, read_tombstone
 from mlm_data.errors import CheckpointError, StorageError, TokenizerError
 from mlm_data.tokens.reference import from_roles
 from trainer.config import BudgetSettings, RunSettings
@@ -46,7 +47,7 @@ def agree(folder: Path, settings: RunSettings, dataset: Dataset, *, world: int, 
     if record.dataset is None:
         return _first_dataset(folder, record, fresh, dataset)
     if record.dataset != dataset.digest:
-        record = _take_dataset(folder, record, fresh)
+        record = _take_dataset(folder, record, fresh, read_tombstone(dataset.folder, record.dataset))
     if settings.mix and record.settings.batch_rows != settings.batch_rows:
         raise CheckpointError(
             f"{folder}: batch_rows was {record.settings.batch_rows}, now it is {settings.batch_rows}, and a "
@@ -116,12 +117,23 @@ def _named(budget: BudgetSettings) -> str:
     return ", ".join(f"{value:g} {name}" for name, value in budget.model_dump().items() if value is not None)
 
 
-def _take_dataset(folder: Path, record: RunRecord, fresh: RunRecord) -> RunRecord:
-    """The record of a run that goes on with another dataset, from its beginning, if the settings say so."""
+def _take_dataset(folder: Path, record: RunRecord, fresh: RunRecord, purged: Tombstone | None) -> RunRecord:
+    """The record of a run that goes on with another dataset, from its beginning, if the settings say so.
+
+    Args:
+        purged: the tombstone of the dataset that it was trained on, if it was purged.
+    """
     old, new, data = record.dataset, fresh.dataset, record.settings.data
     assert old is not None, "a run that has a dataset to change"
     assert new is not None, "a run that begins has a dataset"
     if fresh.settings.changed_data != "take":
+        if purged is not None:
+            when = purged.purged.replace("T", " ").removesuffix("+00:00")
+            raise CheckpointError(
+                f"{folder}: was trained on dataset {old[:16]}, which was purged on {when} UTC; "
+                f"{purged.replaced_by[:16]} takes its place: go on with that from its beginning "
+                f"(--set changed_data=take), or begin a phase of its own (--set start={folder} --out ANOTHER)"
+            )
         raise CheckpointError(
             f"{folder}: was trained on dataset {old[:16]}, this is {new[:16]}: go on with the old one "
             f"(--data {pinned(data, old)}), with this one from its beginning (--set changed_data=take), or begin a "
