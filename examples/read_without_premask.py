@@ -1,7 +1,4 @@
-"""Read a dataset with pyarrow and numpy alone, from what docs/reference/format.md says.
-
-python examples/read_without_premask.py DATASET[@TAG]
-"""
+"""Read a dataset with pyarrow and numpy alone, from what docs/reference/format.md says: give DATASET or DATASET@TAG."""
 
 import json
 import sys
