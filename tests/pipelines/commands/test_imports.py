@@ -77,6 +77,7 @@ def test_what_needs_no_beam_runs_without_it(tmp_path):
         ["diff", str(tmp_path / "out"), str(tmp_path / "out@v1")],
         ["audit", str(tmp_path / "out@v1")],
         ["gc", str(tmp_path / "out"), "--dry-run"],
+        ["export", str(tmp_path / "out"), "--to", "jsonl", "--detokenize"],
         ["inspect", str(tmp_path / "out"), "--row", "0"],
         ["forget", str(tmp_path / "out"), "--ids", str(tmp_path / "ids.txt")],
         ["demo-corpus", "--out", str(tmp_path / "corpus.jsonl"), "--megabytes", "0.1"],
