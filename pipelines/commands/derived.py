@@ -15,7 +15,8 @@ def progress_bar(verb: str, what: str = "shards") -> Iterator[Callable[[int, int
     from mlm_data.console import Terminal
 
     columns = TextColumn(verb), BarColumn(), TextColumn("{task.completed} of {task.total} " + what)
-    with Progress(*columns, console=Terminal(stderr=True), transient=True) as bars:
+    terminal = Terminal(stderr=True)
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bars:
         task = bars.add_task("", total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
