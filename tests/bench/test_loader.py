@@ -122,3 +122,35 @@ def test_loader(tmp_path, length, batch_rows):
         f"HF collator {peer / 1e6:.2f} M tokens/s; ratio {ours[0] / peer:.0f} to {max(ours[1:]) / peer:.0f}"
     )
     assert peer > 0
+
+
+def measure_door(folder: str, batch_rows: int) -> list[float]:
+    """Tokens a second of three passes of `ds.torch` in a DataLoader, in this process: int64 tensors of B rows."""
+    from torch.utils.data import DataLoader
+
+    from premask import open_dataset
+
+    ds, speeds = open_dataset(folder), []
+    next(iter(ds.torch(batch_rows=batch_rows)))  # compile
+    stream = ds.torch(layout="padded", batch_rows=batch_rows, epochs=1)
+    for epoch in range(3):
+        stream.set_epoch(epoch)
+        start = time.perf_counter()
+        tokens = sum(batch["labels"].numel() for batch in DataLoader(stream, batch_size=None))
+        speeds.append(tokens / (time.perf_counter() - start))
+    return speeds
+
+
+@pytest.mark.bench
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("length", "batch_rows"), [(128, 32), (512, 32)])
+def test_padded(tmp_path, length, batch_rows):
+    """`ds.torch(layout="padded")` beside HF's collator, each in a DataLoader without workers."""
+    write_large(Folder(tmp_path), length, OURS // length // NUM_SHARDS)
+    ours, peer = measure_door(str(tmp_path), batch_rows), measure_peer(Dataset.open(tmp_path), batch_rows)
+    print(
+        f"\nds.torch padded, L = {length}, {batch_rows} rows a batch, one process: {ours[0] / 1e6:.0f} M tokens/s in "
+        f"the first epoch, {max(ours[1:]) / 1e6:.0f} later; HF collator {peer / 1e6:.2f} M tokens/s; "
+        f"ratio {ours[0] / peer:.0f} to {max(ours[1:]) / peer:.0f}"
+    )
+    assert peer > 0

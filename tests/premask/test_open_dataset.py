@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.shards.reader import Shard
@@ -58,6 +59,24 @@ def test_a_dataset_crosses_to_another_process_without_its_shards(folder, monkeyp
     assert len(stream) < 3000
     assert pickle.loads(data).digest == ds.digest
     pickle.loads(stream)
+
+
+@pytest.mark.slow
+def test_four_workers_read_for_themselves(folder, monkeypatch):
+    """Workers that share no memory with this process get a path and a digest; this process reads no shard."""
+    ds = open_dataset(folder)
+    expected = [batch["labels"].numpy() for batch in ds.torch(batch_rows=4, epochs=1)]
+    workers = DataLoader(
+        ds.torch(batch_rows=4, epochs=1), batch_size=None, num_workers=4, multiprocessing_context="spawn"
+    )
+
+    def refuse(*_args, **_options):
+        raise AssertionError("a shard was read in this process")
+
+    monkeypatch.setattr(Shard, "batches", refuse)
+    found = [batch["labels"].numpy() for batch in workers]
+    assert len(found) == len(expected) == 13
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_importing_the_door_imports_neither_torch_nor_the_library():

@@ -7,6 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+# mosaicml-streaming imports torchvision for its pictures, which nobody reads here.
+IMPORT_STREAMING = """
+import importlib.machinery, sys, types
+import transformers.feature_extraction_utils
+for name in ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
+sys.modules["torchvision.datasets"].VisionDataset = sys.modules["torchvision.datasets"].CIFAR10 = object
+sys.modules["torchvision.transforms.functional"].to_tensor = None
+"""
 TYPES = {np.dtype("uint8"): 1, np.dtype("int32"): 4, np.dtype("int64"): 5, np.dtype("uint16"): 8}
 
 

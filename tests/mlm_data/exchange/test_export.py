@@ -21,6 +21,7 @@ from mlm_data.exchange.fields import TYPES, read_fields
 from mlm_data.exchange.mds import MdsWriter
 from mlm_data.loading.layouts import padded
 from mlm_data.loading.loader import Loader
+from tests.mlm_data.exchange.files import IMPORT_STREAMING
 from tests.synthetic import make_dataset
 
 
@@ -225,17 +226,11 @@ def test_mds_has_the_layout_of_its_head(dataset, tmp_path, monkeypatch):
     assert lines(columns) == wanted(dataset, plane=0)
 
 
-STREAMING = """
-import importlib.machinery, json, sys, types
-import transformers.feature_extraction_utils
-for name in ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional"):
-    sys.modules[name] = types.ModuleType(name)  # of pictures, which nobody reads here
-    sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
-sys.modules["torchvision.datasets"].VisionDataset = sys.modules["torchvision.datasets"].CIFAR10 = object
-sys.modules["torchvision.transforms.functional"].to_tensor = None
+READ = f"""{IMPORT_STREAMING}
+import json
 from streaming import StreamingDataset
 rows = StreamingDataset(local=sys.argv[1], batch_size=1)
-plain = [{name: getattr(value, "tolist", lambda: value)() for name, value in rows[i].items()} for i in range(len(rows))]
+plain = [{{name: value.tolist() for name, value in rows[i].items()}} for i in range(len(rows))]
 print(json.dumps(plain))
 """
 
@@ -248,7 +243,7 @@ def test_mosaicml_streaming_reads_it(dataset, tmp_path):
     folder, _ = export(dataset, tmp_path / "made", to="mds")
     environment = {**os.environ, "PYTHONPATH": place}
     done = subprocess.run(
-        [sys.executable, "-c", STREAMING, str(folder)], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", READ, str(folder)], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout.splitlines()[-1])

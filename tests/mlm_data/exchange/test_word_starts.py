@@ -42,7 +42,7 @@ def test_they_are_those_of_the_text(kind, least):
     encoded = make_engine(reference, "huggingface").encode(pa.array(TEXTS, pa.large_string()))
     starts = find_word_starts(encoded.ids, encoded.offsets, word_marks(reference))
     assert (starts == encoded.word_starts).mean() >= least
-    assert 0.1 < (~encoded.word_starts).mean()  # there is something to be found
+    assert (~encoded.word_starts).mean() > 0.1  # there is something to be found
 
 
 def test_the_trace_of_the_head():
