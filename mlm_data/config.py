@@ -231,14 +231,19 @@ class PackSettings(Settings):
 class MaskSettings(Settings):
     """How each plane hides tokens. Rates count in millionths, so that floor(rate * n) is exact."""
 
-    YOUNGER = frozenset({"seed"})
+    YOUNGER = frozenset({"ngram", "seed"})
 
     planes: int = Field(default=4, ge=1, le=1024)
     """Training masks stored beside the tokens; epoch e reads plane e mod K. Have about as many as you train epochs.
     1,024 at most, as the format has it."""
 
-    kind: Literal["token", "whole_word", "span"] = "token"
-    """What is hidden together: single tokens, whole words, or runs of words as in SpanBERT."""
+    kind: Literal["token", "whole_word", "span", "ngram"] = "token"
+    """What is hidden together: single tokens, whole words, runs of words as in SpanBERT, or runs of exactly `ngram`
+    tokens, for overlapping k-mers of DNA."""
+
+    ngram: int | None = Field(default=None, ge=2, le=512)
+    """Tokens of a run, for `kind: ngram`, and only there: the k of your k-mers. At least 2; a run must fit into a row's
+    share of targets, so 512 is far beyond use."""
 
     rate: float | tuple[float, ...] = 0.30
     """Share of a row's maskable tokens that are targets: one for all planes, or a list with one for each. 0.15 is
@@ -267,6 +272,14 @@ class MaskSettings(Settings):
             if not 0.000_001 <= rate <= 0.95:
                 raise ValueError(f"must be above 0 and at most 0.95, got {rate:g}: 0.15 and 0.30 are usual")
         return value
+
+    @model_validator(mode="after")
+    def _length_of_runs(self) -> "MaskSettings":
+        if self.kind == "ngram" and self.ngram is None:
+            raise ValueError("kind is ngram: say how many tokens a run has, the k of your k-mers: ngram: 6")
+        if self.kind != "ngram" and self.ngram is not None:
+            raise ValueError(f"ngram is {self.ngram}, and kind is {self.kind}: set kind: ngram, or leave ngram out")
+        return self
 
     @model_validator(mode="after")
     def _adds_up(self) -> "MaskSettings":

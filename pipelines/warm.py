@@ -19,7 +19,7 @@ FAMILIES = (
     {"kind": "unigram", "vocab_size": 600},
     {"kind": "characters"},
 )
-KINDS = ("token", "whole_word", "span", "token", "whole_word")
+KINDS = ("token", "whole_word", "span", "token", "ngram")
 DOCUMENTS = ("file", "line", "paragraph", "paragraph", "line")
 
 
@@ -50,7 +50,7 @@ def warm(folder: Path) -> None:
             "tokenizer": {"train": family},
             "clean": {"min_chars": 10},
             "pack": {"sequence_length": 128},
-            "mask": {"planes": 2, "kind": kind, "rate": 0.2},
+            "mask": {"planes": 2, "kind": kind, "rate": 0.2} | ({"ngram": 6} if kind == "ngram" else {}),
             "split": {"validation": 0.2},
         }
         if number == 0:

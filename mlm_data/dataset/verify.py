@@ -297,7 +297,7 @@ class _Check:
         most = Plane(index=0, rate=rate).budget(maskable.sum(1))
         found = masks.num_targets()
         yield from _rows_where("more targets than the rate allows", found > most, None, first)
-        if plane == "evaluation" or not KINDS[self._manifest.config["mask"]["kind"]].by_word:
+        if plane == "evaluation" or KINDS[self._manifest.config["mask"]["kind"]].fills:
             yield from _rows_where("fewer targets than the rate demands", found < most, None, first)
         counts = np.diff(masks.swap_offsets)
         begin, end = masks.swap_offsets[0], masks.swap_offsets[-1]

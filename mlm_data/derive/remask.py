@@ -104,6 +104,8 @@ def change_masks(settings: MaskSettings, changes: Mapping[str, Any]) -> MaskSett
         ConfigError: for a field that does not exist, or values that can't be right.
     """
     values = settings.model_dump() | dict(changes)
+    if changes.get("kind", "ngram") != "ngram" and "ngram" not in changes:
+        values.pop("ngram", None)  # of a parent with runs
     rate = values["rate"]
     if isinstance(rate, tuple | list):
         same = len(set(rate)) == 1 and "rate" not in changes

@@ -11,14 +11,14 @@ probability below 1e-9, whatever its seed, and a difference that is real but har
 
 What is tested, for each plane (see `audit_counts` for the expectations):
 
-* groups by source, segment length, script, word start and token frequency: V <= the expectation. In `span` places are
-  not alike (a segment's first word is covered by fewer spans than its last), so there groups only warn;
-* the shares of [MASK], of other tokens and of unchanged ones. In `span` whole spans share their fate: b is the longest
-  span and V the sum of squares of the runs of targets;
+* groups by source, segment length, script, word start and token frequency: V <= the expectation. In `span` and `ngram`
+  places are not alike (a segment's first word is covered by fewer spans than its last), so there groups only warn;
+* the shares of [MASK], of other tokens and of unchanged ones. In `span` and `ngram` whole runs share their fate: b is
+  the longest run and V the sum of squares of the runs of targets;
 * random tokens over 64 ranges of the vocabulary, and their smallest and largest id: of n draws from N ids all lie below
   m with probability (m / N)^n, so a range that was cut short shows at once;
-* what two planes hide both. Two planes of a large K that are not compared place by place are told apart by a
-  fingerprint.
+* what two planes hide both, of `ngram` the runs that begin at the same place. Two planes of a large K that are not
+  compared place by place are told apart by a fingerprint.
 """
 
 from collections.abc import Iterator, Mapping
@@ -126,7 +126,7 @@ def judge(counts: AuditCounts, planes: Mapping[str, Plane]) -> AuditReport:
     tests = [
         test for name in planes if name in counts.planes for test in _tests(name, counts.planes[name], planes[name])
     ]
-    tests += [_pair(name, pair, counts) for name, pair in counts.pairs.items()]
+    tests += [_pair(name, pair, planes) for name, pair in counts.pairs.items()]
     for test in tests:
         verdict = test.verdict(len(tests))
         if verdict == "failed":
@@ -144,6 +144,8 @@ def _line(plane: str, check: str, observed: int, expected: int, verdict: str) ->
 
 def _exact(counts: PlaneCounts, plane: Plane) -> Iterator[str]:
     """What must hold to the last target."""
+    if counts.ngram != plane.ngram:
+        yield f"counted in runs of {counts.ngram} places, not {plane.ngram}"
     if (counts.kind, counts.millionths) != (plane.kind, plane.millionths):
         yield f"counted as {counts.kind} at {counts.millionths} millionths, not {plane.kind} at {plane.millionths}"
     for fault, number in zip(FAULTS, counts.faults, strict=True):
@@ -159,7 +161,7 @@ def _exact(counts: PlaneCounts, plane: Plane) -> Iterator[str]:
 
 
 def _tests(name: str, counts: PlaneCounts, plane: Plane) -> Iterator[_Test]:
-    in_runs = KINDS[plane.kind].max_words > 1
+    in_runs = KINDS[plane.kind].in_runs
     for group, units, hidden, fixed in zip(GROUPS, counts.units, counts.hidden, counts.expected, strict=True):
         if units:
             expected = fixed / ONE
@@ -184,8 +186,8 @@ def _shares(name: str, counts: PlaneCounts, plane: Plane) -> Iterator[_Test]:
     total = counts.num_targets
     others = total * plane.random_share - lucky
     kept = total * plane.keep_share + lucky
-    max_words = KINDS[plane.kind].max_words
-    spread = counts.runs / total if max_words > 1 and total else 1.0
+    in_runs = KINDS[plane.kind].in_runs
+    spread = counts.runs / total if in_runs and total else 1.0
     for what, observed, expected in (
         ("hold [MASK]", total - counts.num_same - counts.num_other, total - others - kept),
         ("hold another token", counts.num_other, others),
@@ -197,7 +199,7 @@ def _shares(name: str, counts: PlaneCounts, plane: Plane) -> Iterator[_Test]:
             observed=observed,
             expected=expected,
             variance=expected * (1 - expected / total) * spread if total else 0.0,
-            step=max_words * MAX_UNIT if max_words > 1 else 1,
+            step=plane.most_at_once if in_runs else 1,
             effect=EFFECT * expected,
         )
 
@@ -239,12 +241,11 @@ def _random_tokens(name: str, counts: PlaneCounts) -> Iterator[_Test]:
         )
 
 
-def _pair(name: str, pair: PairCounts, counts: AuditCounts) -> _Test:
-    kinds = [KINDS[counts.planes[plane].kind] for plane in name.split("/") if plane in counts.planes]
-    max_words = max((kind.max_words for kind in kinds), default=1)
+def _pair(name: str, pair: PairCounts, planes: Mapping[str, Plane]) -> _Test:
+    both = [planes[plane] for plane in name.split("/") if plane in planes]
     expected = pair.expected / ONE
-    # Units step by their size; spans come in runs, and their places are not alike.
-    step = MAX_UNIT * max_words if any(kind.by_word for kind in kinds) or not kinds else 1
+    # Units step by their size; what comes in runs is not alike at all places.
+    step = max((plane.most_at_once for plane in both), default=MAX_UNIT)
     return _Test(
         plane=name,
         check="hidden by both planes",
@@ -252,7 +253,8 @@ def _pair(name: str, pair: PairCounts, counts: AuditCounts) -> _Test:
         expected=expected,
         variance=expected * step,
         step=step,
-        effect=(SPAN_PAIR_EFFECT if max_words > 1 else PAIR_EFFECT) * (pair.most - expected),
+        effect=(SPAN_PAIR_EFFECT if any(KINDS[plane.kind].in_runs for plane in both) else PAIR_EFFECT)
+        * (pair.most - expected),
     )
 
 

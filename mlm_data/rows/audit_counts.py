@@ -5,7 +5,8 @@ Four kinds of counts for each plane, all plain integers that add up over shards 
 * faults: things that must not be there, such as a target on [CLS] or past the row's end;
 * groups: how many units (tokens, or words) of each group are hidden, and how many were to be expected. Within a row
   units of equal size are alike: if k of the n units of some size are hidden, each of them is hidden with probability
-  k / n. So a group with m of them expects m k / n, exactly, whatever was rounded down in the row's budget;
+  k / n. So a group with m of them expects m k / n, exactly, whatever was rounded down in the row's budget. In `ngram`
+  units are the places where a run may start, and those are alike, or nearly, that lie where as many runs fit;
 * shares: targets that hold [MASK], themselves or another token, and where in the vocabulary the other tokens lie;
 * pairs: units that two planes hide both, beside the expectation k k' / n. A plane that repeats another stands out.
 
@@ -56,6 +57,8 @@ FAULTS = (
     "words hidden in part",
     "swaps that are no target or out of order",
     "swaps to special or unused tokens",
+    "runs of another length",
+    "runs of which only some places hold [MASK]",
 )
 
 
@@ -154,6 +157,7 @@ class PlaneCounts(_Summable):
     runs: int = _summed()  # sum of squares of the lengths of runs of neighbouring targets
     choices: int = _summed()  # at least 2**choices sets of targets were equally likely
     fingerprint: int = _summed(lambda left, right: (left + right) % 2**64)
+    ngram: int = _summed(_same)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +224,8 @@ def count_shard(
         return AuditCounts()
     bands = _check_rows(rows, vocabulary, sources)
     total = AuditCounts()
-    for kind in sorted({plane.kind for plane in planes.values()}):
-        alike = {name: plane for name, plane in planes.items() if plane.kind == kind}
+    for kind in sorted({(plane.kind, plane.ngram) for plane in planes.values()}):
+        alike = {name: plane for name, plane in planes.items() if (plane.kind, plane.ngram) == kind}
         total += _count(rows, masks, alike, vocabulary, sources, bands)
     return total + count_pairs(rows, masks, planes, vocabulary=vocabulary)
 
@@ -243,13 +247,14 @@ def _count(
     sums[:, kernels.LOWEST], sums[:, kernels.HIGHEST] = vocabulary.num_random, -1
     ranges = np.zeros((len(planes), 2, kernels.NUM_RANGES), np.int64)
     fingerprints = np.zeros(len(planes), np.uint64)
-    kind = next(iter(planes.values())).kind
+    kind, ngram = next((plane.kind, plane.ngram) for plane in planes.values())
     arrays = row_arrays(rows)
     kernels.count_targets(
         arrays,
         np.stack([masks[name].targets for name in planes]),
         KINDS[kind].by_word,
-        KINDS[kind].max_words > 1,
+        KINDS[kind].in_runs,
+        ngram,
         np.array([plane.millionths for plane in planes.values()]),
         (vocabulary.roles.cls, vocabulary.roles.sep, vocabulary.roles.pad),
         kernels.Grouping(vocabulary.never, vocabulary.rank >= 0, vocabulary.script, bands, read_only(sources)),
@@ -267,6 +272,8 @@ def _count(
             sums[i],
             ranges[i],
         )
+        if ngram:
+            kernels.count_partly_shown(mask_arrays(mask), ngram, faults[i])
         numbers = sums[i].tolist()
         counts[name] = PlaneCounts(
             kind=plane.kind,
@@ -292,6 +299,7 @@ def _count(
             runs=numbers[kernels.RUNS],
             choices=numbers[kernels.CHOICES],
             fingerprint=int(fingerprints[i]),
+            ngram=plane.ngram,
         )
     return AuditCounts(planes=counts)
 
@@ -307,11 +315,13 @@ def count_pairs(
         return AuditCounts()
     counts = np.zeros((len(pairs), 3), np.int64)
     words = any(KINDS[plane.kind].by_word for plane in planes.values())
+    ngrams = {plane.ngram for plane in planes.values()}
     kernels.count_pairs(
         row_arrays(rows),
         np.stack([masks[name].targets for name in names]),
         np.array(pairs),
         words,
+        ngrams.pop() if len(ngrams) == 1 else 0,
         vocabulary.roles.cls >= 0,
         vocabulary.roles.sep >= 0,
         vocabulary.never,

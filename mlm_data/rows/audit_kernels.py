@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlm_data.kernels import kernel
-from mlm_data.rows.masking import MAX_UNIT, MILLION, find_units
+from mlm_data.rows.masking import MAX_UNIT, MILLION, find_run_starts, find_units, joined, run_is_free
 from mlm_data.rows.unicode_scripts import SCRIPTS
 from mlm_data.seeds import fold, mix
 
@@ -20,8 +20,8 @@ FREQUENCY = WORD + 2
 NUM_GROUPS = FREQUENCY + NUM_FREQUENCIES
 
 # Columns of faults.
-SHAPE, ON_SPECIAL, BESIDE, ON_NEVER, MANY, FEW, PARTLY, SWAP_PLACE, SWAP_TOKEN = range(9)
-NUM_FAULTS = 9
+SHAPE, ON_SPECIAL, BESIDE, ON_NEVER, MANY, FEW, PARTLY, SWAP_PLACE, SWAP_TOKEN, RUN, PARTLY_SHOWN = range(11)
+NUM_FAULTS = 11
 
 # Columns of sums.
 ROWS, CANDIDATES, BUDGET, TARGETS, MOST, DRAWABLE, RUNS, CHOICES, SAME, OTHER, OTHER_FOREIGN, LOWEST, HIGHEST = range(
@@ -62,7 +62,7 @@ class Totals(NamedTuple):
 
 
 @kernel
-def count_targets(rows, targets, words, spans, millionths, specials, grouping, totals):
+def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, grouping, totals):
     """Add the counts of several planes of one kind; targets [planes, rows, length / 8]; specials: cls, sep, pad."""
     tokens, segment_offsets, segment_lengths, segment_documents, _, word_starts = rows
     cls, sep, pad = specials
@@ -78,6 +78,8 @@ def count_targets(rows, targets, words, spans, millionths, specials, grouping, t
     starts = np.arange(length + 2).astype(np.int32)
     hidden = np.empty(length + 1, np.int32)
     codes = np.empty((length + 1, 5), np.uint8)  # groups of each unit
+    alike = np.zeros(length + 1, np.int32)  # class of each unit: its size, or how many runs fit where it lies
+    num_classes = MAX_UNIT if words else 3 if ngram else 1
     units_of = np.zeros((MAX_UNIT, NUM_GROUPS), np.int32)  # by size and group
     hidden_of = np.zeros((MAX_UNIT, NUM_GROUPS), np.int32)
     for row in range(num_rows):
@@ -87,7 +89,14 @@ def count_targets(rows, targets, words, spans, millionths, specials, grouping, t
         fits = _well_shaped(line, first, last, segment_lengths, cls, sep, pad)
         for i in range(num):
             can_be_drawn[i] = drawable[line[place[i]]]
-        units = find_units(word_starts[row], place, segment, num, starts) if words else num
+        if words:
+            units = find_units(word_starts[row], place, segment, num, starts)
+            for u in range(units):
+                alike[u] = starts[u + 1] - starts[u] - 1
+        elif ngram:
+            units = find_run_starts(ngram, place, segment, num, starts, alike)
+        else:
+            units = num
         units_of[:] = 0
         for u in range(units):
             i = starts[u]
@@ -98,7 +107,7 @@ def count_targets(rows, targets, words, spans, millionths, specials, grouping, t
             code[2] = SCRIPT + script[line[p]]
             code[3] = WORD + ((word_starts[row, p >> 3] >> (p & 7)) & 1)
             code[4] = FREQUENCY + frequency[line[p]]
-            counts = units_of[starts[u + 1] - i - 1]
+            counts = units_of[alike[u]]
             for c in range(5):
                 counts[code[c]] += 1
         for plane in range(num_planes):
@@ -125,6 +134,14 @@ def count_targets(rows, targets, words, spans, millionths, specials, grouping, t
                     num_hidden += inside == size
                     if inside < size:
                         smallest_left = min(smallest_left, size)
+            elif ngram:
+                fault[RUN] += _other_runs(ngram, place, segment, hit, num)
+                for u in range(units):
+                    i = starts[u]
+                    hidden[num_hidden] = u
+                    num_hidden += hit[i] and not (i > 0 and hit[i - 1] and joined(place, segment, i - 1, i))
+                    if smallest_left > ngram and run_is_free(ngram, place, segment, num, hit, i):
+                        smallest_left = ngram
             else:
                 for u in range(units):
                     hidden[num_hidden] = u
@@ -133,10 +150,10 @@ def count_targets(rows, targets, words, spans, millionths, specials, grouping, t
             hidden_of[:] = 0
             for h in range(num_hidden):
                 u = hidden[h]
-                counts = hidden_of[starts[u + 1] - starts[u] - 1]
+                counts = hidden_of[alike[u]]
                 for c in range(5):
                     counts[codes[u, c]] += 1
-            for size in range(MAX_UNIT if words else 1):
+            for size in range(num_classes):
                 # Every unit has one length group, so these columns hold each once.
                 n, k = np.int64(0), np.int64(0)
                 for g in range(LENGTHS, LENGTHS + NUM_LENGTHS):
@@ -144,7 +161,8 @@ def count_targets(rows, targets, words, spans, millionths, specials, grouping, t
                     k += np.int64(hidden_of[size, g])
                 if n == 0:
                     continue
-                total_of[CHOICES] += min(k, n - k)
+                # Runs keep apart: two of them may have but one choice.
+                total_of[CHOICES] += (min(k, n - k) + 1) // 2 if ngram else min(k, n - k)
                 each = (k << FRACTION_BITS) // n
                 for g in range(NUM_GROUPS):
                     groups[plane, 0, g] += units_of[size, g]
@@ -161,7 +179,7 @@ def count_targets(rows, targets, words, spans, millionths, specials, grouping, t
             total_of[TARGETS] += on_candidates
             total_of[MOST] = max(total_of[MOST], total)
             total_of[DRAWABLE] += drawn
-            if spans:
+            if in_runs:
                 total_of[RUNS] += _squared_runs(segment, hit, num)
             fingerprints[plane] += _hash_bits(bits, row)
 
@@ -198,7 +216,27 @@ def count_swaps(tokens, masks, rank, num_random, faults, sums, ranges):
 
 
 @kernel
-def count_pairs(rows, targets, pairs, words, has_cls, has_sep, never, counts):
+def count_partly_shown(masks, ngram, faults):
+    """Add how many runs of `ngram` targets hold [MASK] at some of their places, and not at others."""
+    targets, swap_offsets, swap_places, _ = masks
+    num_rows, num_bytes = targets.shape
+    for row in range(num_rows):
+        q, last = swap_offsets[row], swap_offsets[row + 1]
+        seen, swapped = 0, 0
+        for p in range(8 * num_bytes):
+            if (targets[row, p >> 3] >> (p & 7)) & 1 == 0:
+                continue
+            while q < last and swap_places[q] < p:
+                q += 1
+            seen += 1
+            swapped += q < last and swap_places[q] == p
+            if seen == ngram:
+                faults[PARTLY_SHOWN] += 0 < swapped < ngram
+                seen, swapped = 0, 0
+
+
+@kernel
+def count_pairs(rows, targets, pairs, words, ngram, has_cls, has_sep, never, counts):
     """Add (both, expected, most) of every pair of planes; targets [planes, rows, length / 8]."""
     tokens, segment_offsets, segment_lengths, _, _, word_starts = rows
     num_rows, length = tokens.shape
@@ -206,36 +244,53 @@ def count_pairs(rows, targets, pairs, words, has_cls, has_sep, never, counts):
     place = np.empty(length + 1, np.int32)
     segment = np.empty(length + 1, np.int32)
     starts = np.arange(length + 2).astype(np.int32)
-    heads = np.zeros((MAX_UNIT, length // 8), np.uint8)  # first places of the units of each size
+    alike = np.zeros(length + 1, np.int32)
+    heads = np.zeros((MAX_UNIT, length // 8), np.uint8)  # first places of the units of each class
     sizes = np.zeros(MAX_UNIT, np.int64)
     hidden = np.zeros((num_planes, MAX_UNIT), np.int64)
+    begins = np.zeros((num_planes, length // 8), np.uint8)  # targets of the row; of runs only their first places
     for row in range(num_rows):
         first, last = segment_offsets[row], segment_offsets[row + 1]
         num, _ = _candidates(tokens[row], first, last, segment_lengths, has_cls, has_sep, never, place, segment)
-        units = find_units(word_starts[row], place, segment, num, starts) if words else num
+        if words:
+            units = find_units(word_starts[row], place, segment, num, starts)
+            for u in range(units):
+                alike[u] = starts[u + 1] - starts[u] - 1
+        elif ngram:
+            units = find_run_starts(ngram, place, segment, num, starts, alike)
+        else:
+            units = num
         heads[:] = 0
         sizes[:] = 0
         for u in range(units):
-            p, size = place[starts[u]], starts[u + 1] - starts[u]
-            heads[size - 1, p >> 3] |= np.uint8(1) << np.uint8(p & 7)
-            sizes[size - 1] += 1
+            p, size = place[starts[u]], alike[u]
+            heads[size, p >> 3] |= np.uint8(1) << np.uint8(p & 7)
+            sizes[size] += 1
+        for plane in range(num_planes):
+            begins[plane] = targets[plane, row]
+            for u in range(units if ngram else 0):
+                i, p = starts[u], place[starts[u]]
+                if i > 0 and joined(place, segment, i - 1, i):
+                    before = (targets[plane, row, (p - 1) >> 3] >> ((p - 1) & 7)) & 1
+                    begins[plane, p >> 3] &= ~(np.uint8(before) << np.uint8(p & 7))
         for size in range(MAX_UNIT):
             if sizes[size] == 0:
                 continue
+            tokens_of = ngram if ngram else size + 1
             for plane in range(num_planes):
                 k = 0
                 for byte in range(length // 8):
-                    k += POPCOUNT[targets[plane, row, byte] & heads[size, byte]]
+                    k += POPCOUNT[begins[plane, byte] & heads[size, byte]]
                 hidden[plane, size] = k
             for pair in range(len(pairs)):
                 a, b = pairs[pair]
                 both = 0
                 for byte in range(length // 8):
-                    both += POPCOUNT[targets[a, row, byte] & targets[b, row, byte] & heads[size, byte]]
+                    both += POPCOUNT[begins[a, byte] & begins[b, byte] & heads[size, byte]]
                 ka, kb = hidden[a, size], hidden[b, size]
-                counts[pair, 0] += both * (size + 1)
-                counts[pair, 1] += ((ka * kb << FRACTION_BITS) // sizes[size]) * (size + 1)
-                counts[pair, 2] += min(ka, kb) * (size + 1)
+                counts[pair, 0] += both * tokens_of
+                counts[pair, 1] += ((ka * kb << FRACTION_BITS) // sizes[size]) * tokens_of
+                counts[pair, 2] += min(ka, kb) * tokens_of
 
 
 @kernel
@@ -283,6 +338,18 @@ def _blame(bits, line, first, last, segment_lengths, has_cls, has_sep, never, us
         at = end
     for p in range(used, line.size):
         faults[BESIDE] += (bits[p >> 3] >> (p & 7)) & 1
+
+
+@kernel
+def _other_runs(ngram, place, segment, hit, num):
+    """How many runs of neighbouring targets are not `ngram` places long."""
+    others, run = 0, 0
+    for i in range(num):
+        run += hit[i]
+        if run and not (i + 1 < num and hit[i + 1] and joined(place, segment, i, i + 1)):
+            others += run != ngram
+            run = 0
+    return others
 
 
 @kernel

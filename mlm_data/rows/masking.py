@@ -12,19 +12,28 @@ row's budget is floor(rate x candidates) places; a candidate is a content token 
   segment, as many as its length says, drawn from Geo(0.2) truncated at 10, mean 3.8 (Joshi et al. 2020, SpanBERT, sec.
   3.1). A span ends early at a word that no longer fits. SpanBERT may cut a word there and starts spans at random
   tokens; ours keeps words whole and starts at random words.
+* `ngram`: runs of exactly `ngram` neighbouring candidates of a segment. Places where a run may start are taken by
+  rising priority of their first token; one is passed over where its run would meet or touch a run that is there. So at
+  least one visible place is between two runs, and each run is seen for what it is. DNABERT hides k neighbouring k-mers
+  likewise, as a letter stands in k of them (Ji et al. 2021, on pre-training).
 
 Then each target holds [MASK], a random token or itself: a draw keyed in the same way, but with a purpose of its own, so
-that it depends on no other target. In `span` all places of a span share their start's draw (same section).
+that it depends on no other target. In `span` all places of a span share their start's draw (same section), in `ngram`
+all places of a run: one k-mer that is shown as it is would tell most of its neighbours.
 
     row       [CLS] the cat sat [SEP] on it [SEP] [PAD] ...      rate 0.4: floor(0.4 x 5) = 2 targets
     priority        71  12  55        90 33                  ->  cat, it
     targets     0   0   1   0    0    0  1   0     0             bits, least significant first: byte 0 = 0b01000100
 
+    ngram 2   a  b  c  d  e  f  g                                runs ab, bc, ..., fg by the priority of their first
+    priority  50 20 70 31 12 90 --                           ->  ef (12); bc (20); de, ab, cd, fg would meet or touch
+
 Priorities do not depend on packing; the chosen set does, as rows share out their own budget. BERT draws 15 % of each
 sequence and then independently 80/10/10; fixed counts keep batch shapes static.
 
 Cost: `token` two passes over a row and one sort of about 1/256 of it: the lowest priorities are found by counting their
-top bits. `whole_word` and `span` sort the words of a row with the same counting, as far as they are needed.
+top bits. The other kinds sort the words of a row, or the starts of runs, with the same counting, as far as they are
+needed.
 """
 
 from dataclasses import dataclass
@@ -43,7 +52,7 @@ from mlm_data.types import IGNORED, Roles, Rows
 MILLION = 1_000_000
 MAX_UNIT = 8  # tokens: words without spaces (Chinese, Japanese, URLs) would swallow a row's budget whole
 SPAN_P, MAX_SPAN = 0.2, 10  # SpanBERT, sec. 3.1
-TOKEN, WHOLE_WORD, SPAN = range(3)
+TOKEN, WHOLE_WORD, SPAN, NGRAM = range(4)
 
 
 class Kind(NamedTuple):
@@ -51,14 +60,21 @@ class Kind(NamedTuple):
 
     code: int  # for the kernels
     by_word: bool  # a word is hidden whole, or not at all
-    max_words: int  # words that one choice hides at most: above 1, chosen places come in runs
+    max_words: int  # words that one choice hides at most
+    in_runs: bool  # one choice hides several units side by side, and they share what they show
+
+    @property
+    def fills(self) -> bool:
+        """Whether a row always has all the targets that its rate allows."""
+        return not self.by_word and not self.in_runs
 
 
 # The names are those of `MaskSettings.kind`, and `_draw` has a branch for each code.
 KINDS = {
-    "token": Kind(TOKEN, by_word=False, max_words=1),
-    "whole_word": Kind(WHOLE_WORD, by_word=True, max_words=1),
-    "span": Kind(SPAN, by_word=True, max_words=MAX_SPAN),
+    "token": Kind(TOKEN, by_word=False, max_words=1, in_runs=False),
+    "whole_word": Kind(WHOLE_WORD, by_word=True, max_words=1, in_runs=False),
+    "span": Kind(SPAN, by_word=True, max_words=MAX_SPAN, in_runs=True),
+    "ngram": Kind(NGRAM, by_word=False, max_words=1, in_runs=True),
 }
 
 _truncated = 1 - (1 - SPAN_P) ** np.arange(1, MAX_SPAN + 1)
@@ -77,10 +93,13 @@ class Plane:
     random_share: float = 0.1
     keep_share: float = 0.1
     seed: int = 0
+    ngram: int = 0  # places of a run; 0 for the other kinds
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ConfigError(f"mask.kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if (self.ngram > 1) != (self.kind == "ngram"):
+            raise ConfigError(f"mask.ngram must be above 1 for kind ngram, and 0 for others, got {self.ngram}")
         if not 0 < self.rate <= 1:
             raise ConfigError(f"mask.rate must be above 0 and at most 1, got {self.rate:g}: 0.15 and 0.30 are usual")
         shares = (self.mask_share, self.random_share, self.keep_share)
@@ -91,6 +110,11 @@ class Plane:
     def millionths(self) -> int:
         """The rate in millionths, so that floor(rate * n) is exact everywhere."""
         return round(self.rate * MILLION)
+
+    @property
+    def most_at_once(self) -> int:
+        """Places that one choice hides at most."""
+        return self.ngram or (MAX_UNIT * KINDS[self.kind].max_words if KINDS[self.kind].by_word else 1)
 
     def budget(self, candidates: Any) -> Any:
         """Most targets in a row of so many candidates: an int, or an integer array.
@@ -112,6 +136,7 @@ def training_planes(settings: MaskSettings, seed: int) -> tuple[Plane, ...]:
             random_share=settings.random_share,
             keep_share=settings.keep_share,
             seed=seed,
+            ngram=settings.ngram or 0,
         )
         for index, rate in enumerate(settings.rates)
     )
@@ -218,6 +243,7 @@ def draw_plane(
         read_only(copies),
         _Draw(
             kind=KINDS[plane.kind].code,
+            ngram=plane.ngram,
             millionths=plane.millionths,
             seed=np.uint64(plane.seed),
             number=np.uint64(plane.index),
@@ -283,6 +309,7 @@ class _Draw(NamedTuple):
     """A plane as `_draw` takes it."""
 
     kind: int  # a code of KINDS
+    ngram: int  # places of a run, for `ngram`
     millionths: int  # the rate
     seed: np.uint64
     number: np.uint64  # of the plane
@@ -294,7 +321,7 @@ class _Draw(NamedTuple):
 def _draw(rows, ids, copies, plane, has_cls, has_sep, never, random_ids, masks):
     """Fill the targets (already 0) and the swaps of `masks`; returns the number of swaps."""
     tokens, segment_offsets, segment_lengths, segment_documents, segment_starts, word_starts = rows
-    kind, millionths, seed, index, mask_limit, random_limit = plane
+    kind, ngram, millionths, seed, index, mask_limit, random_limit = plane
     targets, swap_offsets, swap_places, swap_tokens = masks
     num_rows, length = tokens.shape
     # Candidates of the row, in order: place in the row, place in the document, segment, priority.
@@ -334,6 +361,8 @@ def _draw(rows, ids, copies, plane, has_cls, has_sep, never, random_ids, masks):
         budget = num * millionths // MILLION
         if kind == TOKEN:
             count = _lowest(priority, num, budget, chosen, scratch[0], counts, shift)
+        elif kind == NGRAM:
+            count = _hide_runs(ngram, place, segment, priority, num, budget, chosen, fate, scratch, counts, shift)
         elif kind != WHOLE_WORD and kind != SPAN:
             raise ValueError("a kind of mask that nobody draws")
         else:
@@ -527,6 +556,71 @@ def _hide_words(
             for i in range(starts[u], starts[u + 1]):
                 chosen[count] = i
                 count += 1
+    return count
+
+
+@kernel
+def joined(place, segment, i, j):
+    """Whether candidates i and j = i + 1 are neighbours in a segment."""
+    return segment[j] == segment[i] and place[j] == place[i] + 1
+
+
+@kernel
+def find_run_starts(ngram, place, segment, num, starts, classes):
+    """Candidates at which a run of `ngram` neighbouring places of a segment may start; returns how many there are.
+
+    `classes` tells which starts are alike: 0 where just this one run fits between what is visible, 1 where one of
+    several, 2 where more than one run may fit.
+    """
+    found, begin = 0, 0
+    for i in range(num):
+        if i + 1 < num and joined(place, segment, i, i + 1):
+            continue
+        fitting = i + 1 - begin - ngram + 1
+        for start in range(begin, begin + fitting):
+            starts[found] = start
+            classes[found] = 0 if fitting == 1 else 1 if fitting <= ngram + 1 else 2
+            found += 1
+        begin = i + 1
+    return found
+
+
+@kernel
+def run_is_free(ngram, place, segment, num, hidden, start):
+    """Whether a run from candidate `start` on would meet and touch no run of the same length."""
+    end = start + ngram
+    if hidden[start] or hidden[end - 1]:
+        return False
+    if start > 0 and hidden[start - 1] and joined(place, segment, start - 1, start):
+        return False
+    return not (end < num and hidden[end] and joined(place, segment, end - 1, end))
+
+
+@kernel
+def _hide_runs(ngram, place, segment, priority, num, budget, chosen, fate, scratch, counts, shift):
+    """Write the candidates that runs hide to `chosen`, in order, and whose draw decides to `fate`."""
+    starts, order, hidden, classes = scratch[0], scratch[1], scratch[2], scratch[3]
+    found = find_run_starts(ngram, place, segment, num, starts, classes)
+    _by_priority(starts, found, priority, order, counts, shift)
+    hidden[:num] = 0
+    left, bucket, sorted_to = budget, 0, 0
+    for rank in range(found):
+        if left < ngram:
+            break
+        while rank == sorted_to:
+            _sort(order, rank, counts[bucket], priority)
+            sorted_to = counts[bucket]
+            bucket += 1
+        start = order[rank]
+        if run_is_free(ngram, place, segment, num, hidden, start):
+            hidden[start : start + ngram] = 1
+            fate[start : start + ngram] = start
+            left -= ngram
+    count = 0
+    for i in range(num):
+        if hidden[i]:
+            chosen[count] = i
+            count += 1
     return count
 
 

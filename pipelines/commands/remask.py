@@ -14,6 +14,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--kind", default=None, metavar="KIND", help="what is hidden together, as mask.kind")
     parser.add_argument("--planes", type=int, default=None, metavar="K", help="how many masks to store")
+    parser.add_argument("--ngram", type=int, default=None, metavar="K", help="tokens of a run, with --kind ngram")
     for name, what in (("mask", "the mask token"), ("random", "a random token"), ("keep", "the token itself")):
         parser.add_argument(f"--{name}-share", type=float, default=None, metavar="S", help=f"targets that show {what}")
     parser.add_argument("--seed", type=int, default=None, metavar="N", help="of the masks: others of the same kind")
@@ -26,7 +27,7 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.derive.remask import remask
     from pipelines.commands.derived import progress_bar, say_version
 
-    names = ("rate", "kind", "planes", "mask_share", "random_share", "keep_share", "seed")
+    names = ("rate", "kind", "ngram", "planes", "mask_share", "random_share", "keep_share", "seed")
     changes: dict[str, Any] = {name: value for name in names if (value := getattr(options, name)) is not None}
     parent = Dataset.open(options.dataset)
     with progress_bar("masking") as progress:

@@ -54,7 +54,7 @@ pack:
 
 mask:
   planes: 4                         # epoch e reads plane e mod 4
-  kind: token                       # token | whole_word | span
+  kind: token                       # token | whole_word | span | ngram (with ngram: 6, tokens of a run, for k-mers)
   rate: 0.30                        # of the tokens that may be hidden
   mask_share: 0.8                   # of the targets: shown as [MASK],
   random_share: 0.1                 #   as a random token,

@@ -63,6 +63,11 @@ def test_defaults():
     ("values", "message"),
     [
         ({"mask": {"rate": 0}}, "mask.rate: must be above 0 and at most 0.95, got 0: 0.15 and 0.30 are usual"),
+        (
+            {"mask": {"kind": "ngram"}},
+            "mask: kind is ngram: say how many tokens a run has, the k of your k-mers: ngram: 6",
+        ),
+        ({"mask": {"ngram": 6}}, "mask: ngram is 6, and kind is token: set kind: ngram, or leave ngram out"),
         ({"mask": {"rate": 1.5}}, "mask.rate: must be above 0 and at most 0.95, got 1.5: 0.15 and 0.30 are usual"),
         ({"mask": {"rate": [0.1, 0.2]}}, "mask: rate has 2 values for 4 planes: give one for each"),
         ({"mask": {"mask_share": 0.9}}, "mask: mask_share + random_share + keep_share must be 1, got 1.1"),

@@ -84,9 +84,10 @@ def test_the_parents_own_settings_give_the_parents_digest(parent):
         {"planes": 3, "rate": 0.15, "kind": "whole_word"},
         {"planes": 4, "rate": [0.3, 0.3, 0.15, 0.05]},
         {"planes": 1, "kind": "span", "rate": 0.2, "mask_share": 1.0, "random_share": 0.0, "keep_share": 0.0},
+        {"planes": 2, "kind": "ngram", "ngram": 4, "rate": 0.2},
         {"planes": 2, "seed": 12},
     ],
-    ids=["whole_word", "annealed", "span", "seed"],
+    ids=["whole_word", "annealed", "span", "ngram", "seed"],
 )
 def test_the_masks_are_those_of_a_build(corpus, parent, tmp_path, mask):
     (tmp_path / "in").symlink_to(corpus / "in")
@@ -102,14 +103,15 @@ def test_the_masks_are_those_of_a_build(corpus, parent, tmp_path, mask):
 @given(
     rate=st.floats(0.05, 0.9),
     planes=st.integers(1, 3),
-    kind=st.sampled_from(["token", "whole_word", "span"]),
+    kind=st.sampled_from(["token", "whole_word", "span", "ngram"]),
     workers=st.integers(1, 3),
 )
 def test_there_and_back_is_the_parent(corpus, built, rate, planes, kind, workers):
     (corpus / "out/LATEST").write_text(built + "\n")
     parent = Dataset.open(corpus / "out")
     own = parent.manifest.config["mask"]
-    remask(parent, {"rate": round(rate, 3), "planes": planes, "kind": kind}, workers=workers)
+    runs = {"ngram": 3} if kind == "ngram" else {}
+    remask(parent, {"rate": round(rate, 3), "planes": planes, "kind": kind} | runs, workers=workers)
     back = remask(Dataset.open(corpus / "out"), {"rate": tuple(own["rate"]), "kind": own["kind"]}, workers=workers)
     assert back.digest == built
 
@@ -118,6 +120,14 @@ def test_a_list_of_rates_says_how_many_planes_there_are():
     settings = MaskSettings(planes=2, rate=(0.3, 0.3))
     assert change_masks(settings, {"planes": 8}).rates == (0.3,) * 8
     assert change_masks(settings, {"rate": (0.3, 0.15, 0.05)}).planes == 3
+    runs = change_masks(settings, {"kind": "ngram", "ngram": 6})
+    assert (runs.kind, runs.ngram) == ("ngram", 6)
+    assert change_masks(runs, {"kind": "token"}).ngram is None
+    assert change_masks(runs, {"rate": 0.15}).ngram == 6
+    with pytest.raises(ConfigError, match="kind is ngram: say how many tokens a run has"):
+        change_masks(settings, {"kind": "ngram"})
+    with pytest.raises(ConfigError, match="ngram is 6, and kind is token"):
+        change_masks(settings, {"ngram": 6})
     with pytest.raises(ConfigError, match="2 values for 3 planes"):
         change_masks(MaskSettings(planes=2, rate=(0.3, 0.15)), {"planes": 3})
     with pytest.raises(ConfigError, match="unknown field 'rat': did you mean 'rate'"):

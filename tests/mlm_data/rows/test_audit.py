@@ -49,6 +49,7 @@ class Build:
         sequence_length=64,
         planes=3,
         kind="token",
+        ngram=3,
         rate=0.3,
         shares=(0.8, 0.1, 0.1),
         seed=0,
@@ -82,7 +83,14 @@ class Build:
         mask, random, keep = shares
         self.planes = {
             str(i): Plane(
-                index=i, kind=kind, rate=rate, mask_share=mask, random_share=random, keep_share=keep, seed=seed
+                index=i,
+                kind=kind,
+                ngram=ngram if kind == "ngram" else 0,
+                rate=rate,
+                mask_share=mask,
+                random_share=random,
+                keep_share=keep,
+                seed=seed,
             )
             for i in range(planes)
         }
@@ -201,6 +209,56 @@ def test_too_few_whole_words(kind):
     r, p = np.argwhere(places(build))[0].tolist()
     build.hide("0", r, p, hidden=False)
     assert any("1 rows with too few targets" in line for line in build.failures())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [("longer", "1 runs of another length"), ("shorter", "1 runs of another length"), ("moved", "2 runs of another")],
+)
+def test_runs_of_another_length(spoil, message):
+    """A run that lost a place, gained one, or gave one to another that was not beside it."""
+    build = Build(documents=200, kind="ngram", ngram=4, unknown_share=0)
+    hidden, candidate = places(build), build.rows.tokens >= 10
+    r = int(np.argmax(hidden.sum(axis=1) >= 12))
+    ends = np.flatnonzero(hidden[r, :-1] & ~hidden[r, 1:]).tolist()
+    free = [p + 1 for p in ends if candidate[r, p + 1] and not hidden[r, p + 2]]
+    if spoil in ("shorter", "moved"):
+        build.hide("0", r, next(p for p in ends if p + 1 != free[0]), hidden=False)
+    if spoil in ("longer", "moved"):
+        build.hide("0", r, free[0])
+    assert any(message in line for line in build.failures())
+
+
+def test_a_run_missing_and_runs_that_were_drawn_for_another_k():
+    build = Build(documents=200, kind="ngram", ngram=4, unknown_share=0)
+    targets, hidden = build.masks["0"].targets.copy(), places(build)
+    r = int(np.argmax(hidden.sum(axis=1) >= 4))
+    p = int(np.argmax(hidden[r]))
+    for place in range(p, p + 4):
+        targets[r, place // 8] &= ~np.uint8(1 << place % 8)
+    build.spoil("0", targets=targets)
+    failures = build.failures()
+    assert any("1 rows with too few targets" in line for line in failures)
+    assert not any("runs of another length" in line for line in failures)
+    build.masks["0"] = build.draw(replace(build.planes["0"], ngram=5))
+    assert any("runs of another length" in line for line in build.failures())
+    wanted = {name: replace(plane, ngram=5) for name, plane in build.planes.items()}
+    assert any("counted in runs of 4 places, not 5" in line for line in judge(build.count(), wanted).failures)
+
+
+def test_runs_whose_places_do_not_share_what_they_show():
+    """A k-mer that is shown beside hidden ones tells them."""
+    build = Build(documents=300, kind="ngram", ngram=6, planes=1, unknown_share=0)
+    masks = build.masks["0"]
+    first = int(masks.swap_places[0])
+    build.spoil(
+        "0",
+        swap_places=masks.swap_places[1:].copy(),
+        swap_tokens=masks.swap_tokens[1:].copy(),
+        swap_offsets=np.maximum(masks.swap_offsets - 1, 0),
+    )
+    assert first not in build.masks["0"].swap_places[: build.masks["0"].swap_offsets[1]]
+    assert any("runs of which only some places hold [MASK]" in line for line in build.failures())
 
 
 def test_random_ids_from_zero_to_the_largest_in_the_batch(build):
@@ -420,6 +478,7 @@ def test_source_groups_come_from_source_groups(build):
     st.sampled_from([16, 64, 128]),
     st.integers(1, 5),
     st.sampled_from(sorted(KINDS)),
+    st.sampled_from([2, 3, 6, 20]),
     st.sampled_from([0.01, 0.15, 0.3, 0.5, 0.95]),
     st.sampled_from([(0.8, 0.1, 0.1), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.5, 0.5, 0.0)]),
     st.sampled_from([0.0, 0.2, 0.7, 1.0]),
@@ -429,7 +488,7 @@ def test_source_groups_come_from_source_groups(build):
 )
 @settings(max_examples=400, deadline=None)
 def test_honest_builds_of_any_kind_pass(
-    documents, mean, length, planes, kind, rate, shares, word_share, unknown_share, vocab, seed
+    documents, mean, length, planes, kind, ngram, rate, shares, word_share, unknown_share, vocab, seed
 ):
     build = Build(
         documents=documents,
@@ -437,6 +496,7 @@ def test_honest_builds_of_any_kind_pass(
         sequence_length=length,
         planes=planes,
         kind=kind,
+        ngram=ngram,
         rate=rate,
         shares=shares,
         word_share=word_share,
@@ -475,6 +535,7 @@ def test_ten_thousand_builds_never_fail(kind):
             sequence_length=int(rng.choice([16, 32, 64, 128, 256])),
             planes=int(rng.integers(1, 6)),
             kind=kind,
+            ngram=int(rng.choice([2, 3, 6, 20])),
             rate=round(float(rng.uniform(0.01, 0.95)), 6),
             shares=(mask, random, 1 - mask - random),
             word_share=float(rng.random()),
@@ -515,7 +576,7 @@ def test_text_in_many_scripts_passes(corpora, tokenizer):
     )
     keys = np.stack([np.arange(len(texts), dtype=np.uint64)] * 2, axis=1)
     for kind in KINDS:
-        planes = {str(i): Plane(index=i, kind=kind) for i in range(3)}
+        planes = {str(i): Plane(index=i, kind=kind, ngram=4 if kind == "ngram" else 0) for i in range(3)}
         masks = {
             name: draw_plane(
                 rows,
@@ -540,6 +601,10 @@ def test_text_in_many_scripts_passes(corpora, tokenizer):
 # ---------------------------------------------------------------- counts
 
 
+def flatten(lists):
+    return (item for one in lists for item in one)
+
+
 def plain_counts(build, name):
     """Faultless builds only: units, hidden and expected by group, and the shares, with dictionaries."""
     rows, plane = build.rows, build.planes[name]
@@ -556,22 +621,34 @@ def plain_counts(build, name):
                 begins |= bool(words[r, p])
                 if rows.tokens[r, p] < 5:
                     continue
-                if plane.kind == "token" or begins or len(runs[-1]) == MAX_UNIT:
+                if plane.kind in ("token", "ngram") or begins or len(runs[-1]) == MAX_UNIT:
                     runs.append([])
                 runs[-1].append(p)
                 begins = False
-            for run in runs:
-                token = int(rows.tokens[r, run[0]])
+            if plane.kind == "ngram":  # where a run may start, and how many of its likes there are
+                stretches = np.split(list(flatten(runs)), np.flatnonzero(np.diff(list(flatten(runs))) > 1) + 1)
+                runs = []
+                for stretch in stretches:
+                    fitting = len(stretch) - plane.ngram + 1
+                    alike = 0 if fitting == 1 else 1 if fitting <= plane.ngram + 1 else 2
+                    runs += [(p, alike) for p in stretch[: max(0, fitting)].tolist()]
+            else:
+                runs = [(run[0], len(run)) for run in runs]
+            for start, alike in runs:
+                token = int(rows.tokens[r, start])
                 share = frequency[token] / total
                 band = sum(share < limit for limit in (0.01, 0.001, 0.0001, 0.00001))
                 groups = (
                     f"source group {build.sources[rows.segment_documents[s]]}",
                     f"segment length up to {(length - 1) * 8 // rows.sequence_length + 1}/8 row",
                     f"script {['Latin', 'Cyrillic', 'Han', 'digits', 'digits'][token % 5]}",
-                    "start of a word" if words[r, run[0]] else "inside a word",
+                    "start of a word" if words[r, start] else "inside a word",
                     f"token frequency at least {('1 %', '0.1 %', '0.01 %', '0.001 %', '0 %')[band]}",
                 )
-                row_units.append((len(run), bool(hidden[r, run].all()), groups))
+                begins = hidden[r, start]
+                if plane.kind == "ngram":
+                    begins &= not hidden[r, start - 1]
+                row_units.append((alike, bool(begins), groups))
             at += length
         for size in {unit[0] for unit in row_units}:
             alike = [unit for unit in row_units if unit[0] == size]

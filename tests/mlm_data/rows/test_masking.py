@@ -54,6 +54,11 @@ def draw(rows, keys, copies, plane, roles=ROLES):
     return draw_plane(rows, keys, copies, plane, roles=roles, vocab_size=VOCAB, never_targets=NEVER, random_ids=RANDOM)
 
 
+def how(kind, ngram=3):
+    """A kind as `Plane` takes it."""
+    return {"kind": kind, "ngram": ngram if kind == "ngram" else 0}
+
+
 def bits(masks, length):
     return np.unpackbits(masks.targets, axis=1, count=length, bitorder="little").astype(bool)
 
@@ -84,6 +89,8 @@ def plain_row(rows, r, keys, copies, plane, roles):
     """Targets and swaps of one row, by the rules in words."""
     tokens = rows.tokens[r].tolist()
     word_bits = np.unpackbits(rows.word_starts[r], bitorder="little")
+    if plane.kind == "ngram":
+        return plain_runs(rows, r, keys, copies, plane, roles)
     units, at, candidates = [], 0, 0  # a unit: (segment, places, place in the document of the first)
     for s in range(rows.segment_offsets[r], rows.segment_offsets[r + 1]):
         first, end = at + (roles.cls >= 0), at + rows.segment_lengths[s] - (roles.sep >= 0)
@@ -137,9 +144,46 @@ def plain_row(rows, r, keys, copies, plane, roles):
     return targets, swapped
 
 
+def plain_runs(rows, r, keys, copies, plane, roles):
+    """The same for `ngram`: a set of places, and a loop over all places where a run may start."""
+    tokens, documents, k = rows.tokens[r].tolist(), rows.segment_documents, plane.ngram
+    priorities, inside, at = [], {}, 0  # inside: place -> its segment's keys and its place in the document
+    for s in range(rows.segment_offsets[r], rows.segment_offsets[r + 1]):
+        first, end = at + (roles.cls >= 0), at + rows.segment_lengths[s] - (roles.sep >= 0)
+        streams = {
+            purpose: key(plane, purpose, keys, copies, documents[s])
+            for purpose in (seeds.PRIORITY, seeds.CORRUPTION, seeds.RANDOM_TOKEN)
+        }
+        for p in range(first, end):
+            if tokens[p] not in NEVER:
+                inside[p] = (s, streams, rows.segment_starts[s] + p - first)
+        at += rows.segment_lengths[s]
+    for p, (s, streams, source) in inside.items():
+        if all(p + i in inside and inside[p + i][0] == s for i in range(k)):
+            priorities.append((int(seeds.draw(streams[seeds.PRIORITY], source)), p))
+    budget = len(inside) * round(plane.rate * 1_000_000) // 1_000_000
+    start_of = {}
+    for _, p in sorted(priorities):
+        around = [q for q in range(p - 1, p + k + 1) if q in inside and inside[q][0] == inside[p][0]]
+        if budget >= k and not any(q in start_of for q in around):
+            start_of |= dict.fromkeys(range(p, p + k), p)
+            budget -= k
+    swapped = {}
+    for p in sorted(start_of):
+        _, streams, own = inside[p]
+        x = int(seeds.draw(streams[seeds.CORRUPTION], inside[start_of[p]][2])) / 2**64
+        if plane.mask_share <= x < plane.mask_share + plane.random_share:
+            lucky = seeds.draw(streams[seeds.RANDOM_TOKEN], own)
+            swapped[p] = int(RANDOM[int(seeds.below(np.uint64(lucky), RANDOM.size))])
+        elif x >= plane.mask_share:
+            swapped[p] = tokens[p]
+    return sorted(start_of), swapped
+
+
 @given(
     st.lists(st.integers(0, 150), min_size=1, max_size=8),
     st.sampled_from(sorted(KINDS)),
+    st.sampled_from([2, 3, 6, 17]),
     st.sampled_from([0.05, 0.15, 0.3, 0.95, 1.0]),
     st.sampled_from([(0.8, 0.1, 0.1), (1, 0, 0), (0, 1, 0), (0.5, 0, 0.5)]),
     st.sampled_from([0.0, 0.1, 0.7, 1.0]),
@@ -147,13 +191,19 @@ def plain_row(rows, r, keys, copies, plane, roles):
     st.integers(0, 2**63 - 1),
 )
 @settings(max_examples=150, deadline=None)
-def test_masks_match_the_rules_in_words(lengths, kind, rate, shares, word_share, specials, seed):
+def test_masks_match_the_rules_in_words(lengths, kind, ngram, rate, shares, word_share, specials, seed):
     roles = ROLES if specials else NO_SPECIALS
     rows, keys, copies = corpus(lengths, seed % 1000, word_share=word_share, roles=roles)
     copies[:] = seed % 3
     mask, random, keep = shares
     plane = Plane(
-        index=seed % 7, kind=kind, rate=rate, mask_share=mask, random_share=random, keep_share=keep, seed=seed
+        index=seed % 7,
+        **how(kind, ngram),
+        rate=rate,
+        mask_share=mask,
+        random_share=random,
+        keep_share=keep,
+        seed=seed,
     )
     masks = draw(rows, keys, copies, plane, roles)
     hidden = bits(masks, rows.sequence_length)
@@ -201,7 +251,7 @@ def test_ties_are_broken_by_place():
 @pytest.mark.parametrize("rate", [0.15, 0.3, 0.7])
 def test_counts_are_exact_and_specials_never_targets(kind, rate):
     rows, keys, copies = corpus([5, 90, 33, 8, 300, 1, 60] * 40)
-    masks = draw(rows, keys, copies, Plane(index=0, kind=kind, rate=rate))
+    masks = draw(rows, keys, copies, Plane(index=0, **how(kind), rate=rate))
     hidden = bits(masks, rows.sequence_length)
     candidate = ~np.isin(rows.tokens, NEVER)
     budget = candidate.sum(axis=1) * round(rate * 1e6) // 1_000_000
@@ -209,7 +259,8 @@ def test_counts_are_exact_and_specials_never_targets(kind, rate):
     assert (hidden.sum(axis=1) <= budget).all()
     if kind == "token":
         assert np.array_equal(hidden.sum(axis=1), budget)
-    assert hidden.sum() > 0.95 * budget.sum()
+    # Runs of 3 with a visible place between them fill about six tenths of a row.
+    assert hidden.sum() > (0.7 if kind == "ngram" else 0.95) * budget.sum()
     assert masks.max_targets == hidden.sum(axis=1).max()
     assert np.array_equal(masks.num_targets(), hidden.sum(axis=1))
     assert np.isin(masks.swap_tokens, np.union1d(RANDOM, rows.tokens)).all()
@@ -252,7 +303,7 @@ def take(rows, order):
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_batches_and_the_order_of_rows_do_not_matter(kind):
     rows, keys, copies = corpus([5, 90, 33, 8, 300, 1, 60] * 10)
-    plane = Plane(index=2, kind=kind, seed=5)
+    plane = Plane(index=2, **how(kind), seed=5)
     whole = draw(rows, keys, copies, plane)
     order = np.random.default_rng(0).permutation(len(rows))
     shuffled = draw(take(rows, order), keys, copies, plane)
@@ -332,6 +383,36 @@ def test_spans_have_the_lengths_of_spanbert():
     assert mixed < 0.03 * len(lengths)  # two spans side by side
 
 
+@pytest.mark.parametrize(("ngram", "rate"), [(2, 0.15), (3, 0.3), (6, 0.3), (6, 0.5), (12, 0.15)])
+def test_runs_are_exactly_as_long_and_reach_the_rate(ngram, rate):
+    """Each run is k places of one segment with something visible around it, and shares what it shows."""
+    rows, keys, copies = corpus([700] * 60, sequence_length=512, unknown_share=0.01)
+    plane = Plane(index=0, kind="ngram", ngram=ngram, rate=rate)
+    masks = draw(rows, keys, copies, plane)
+    hidden, most = bits(masks, 512), plane.budget((~np.isin(rows.tokens, NEVER)).sum(axis=1))
+    for r in range(len(rows)):
+        places, changed = np.flatnonzero(hidden[r]), swaps(masks, r)
+        for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1):
+            assert len(run) == ngram
+            assert len({p in changed for p in run.tolist()}) == 1
+    assert (hidden.sum(axis=1) <= most).all()
+    full = rows.used() > 400
+    assert (hidden.sum(axis=1)[full] > most[full] - ngram).all()
+
+
+def test_runs_that_do_not_fit_are_not_drawn():
+    """Segments and stretches shorter than a run have no target; a row without room for a run has none at all."""
+    rows, keys, copies = corpus([5, 5, 5, 40], sequence_length=64, unknown_share=0)
+    masks = draw(rows, keys, copies, Plane(index=0, kind="ngram", ngram=6, rate=0.5))
+    hidden, at = bits(masks, 64)[0], 0
+    for s in range(rows.segment_offsets[0], rows.segment_offsets[1]):
+        length = int(rows.segment_lengths[s])
+        assert hidden[at : at + length].any() == (length > 8)
+        at += length
+    assert not draw(rows, keys, copies, Plane(index=0, kind="ngram", ngram=6, rate=0.1)).targets.any()
+    assert masks.num_targets().tolist() == [24]
+
+
 def test_apply_gives_inputs_and_labels():
     rows, keys, copies = corpus([60, 20, 200])
     masks = draw(rows, keys, copies, Plane(index=0))
@@ -357,7 +438,7 @@ def test_no_rows_and_no_candidates():
     assert masks.max_targets == 0
     for kind in KINDS:
         rows, keys, copies = corpus([30, 2], unknown_share=1)
-        masks = draw(rows, keys, copies, Plane(index=0, kind=kind))
+        masks = draw(rows, keys, copies, Plane(index=0, **how(kind)))
         assert not masks.targets.any()
         assert not masks.swap_offsets.any()
 
@@ -381,6 +462,7 @@ def test_read_only_memory_and_wide_ids():
         ("token", "528e0603", {4: 13, 6: 15, 17: 290, 18: 33, 25: 40}),
         ("whole_word", "168f0403", {4: 13, 8: 259, 18: 33, 25: 40}),
         ("span", "1e8e0302", {25: 40}),
+        ("ngram", "0e0e0e00", {17: 290, 18: 243, 19: 232}),
     ],
 )
 def test_known_masks(kind, targets, swapped):
@@ -398,7 +480,7 @@ def test_known_masks(kind, targets, swapped):
         word_starts=np.packbits(words, axis=1, bitorder="little"),
     )
     keys, copies = np.array([[1, 2], [3, 4]], np.uint64), np.array([0, 1], np.int16)
-    plane = Plane(index=1, kind=kind, seed=42, rate=0.5, mask_share=0.4, random_share=0.3, keep_share=0.3)
+    plane = Plane(index=1, **how(kind), seed=42, rate=0.5, mask_share=0.4, random_share=0.3, keep_share=0.3)
     masks = draw(rows, keys, copies, plane)
     assert masks.targets.tobytes().hex() == targets
     assert swaps(masks, 0) == swapped
@@ -423,7 +505,10 @@ def test_planes_of_a_configuration():
     [
         ({"rate": 0}, "mask.rate must be above 0"),
         ({"rate": 1.5}, "mask.rate must be above 0"),
-        ({"kind": "words"}, "mask.kind must be one of token, whole_word, span"),
+        ({"kind": "words"}, "mask.kind must be one of token, whole_word, span, ngram"),
+        ({"kind": "ngram"}, "mask.ngram must be above 1"),
+        ({"kind": "ngram", "ngram": 1}, "mask.ngram must be above 1"),
+        ({"kind": "token", "ngram": 6}, "and 0 for others"),
         ({"mask_share": 0.5}, "must be 1, got 0.7"),
         ({"mask_share": 1.1, "random_share": -0.2}, "must be 1"),
     ],
