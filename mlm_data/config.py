@@ -21,7 +21,7 @@ Compression = Literal["none", "zstd", "lz4"]
 class InputSettings(Settings):
     """Files to read. `path` may be a glob (`**` crosses folders); it is relative to the configuration's folder."""
 
-    YOUNGER: ClassVar[frozenset[str]] = frozenset({"delimiter", "extract", "quality", "weight"})
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"delimiter", "extract", "quality", "weight", "word_field"})
 
     path: str
     """A file, or a pattern of files (`*`, `?`, `[ab]`; `**` crosses folders). Relative to the configuration's folder;
@@ -51,6 +51,11 @@ class InputSettings(Settings):
 
     keep_fields: tuple[str, ...] = ()
     """Further fields to keep beside each document, such as a date or a licence. One of them may decide the split."""
+
+    word_field: str | None = None
+    """The field that holds the words of the text, a list of strings in order, such as a Chinese segmenter makes. They
+    decide what `mask.kind: whole_word` and `span` hide together. Joined they must be the text, white space aside. None:
+    the tokenizer says where words begin."""
 
     delimiter: str | None = None
     """What stands between the fields of a CSV or TSV file: one ASCII character. None: a comma, in TSV a tab."""
@@ -392,6 +397,18 @@ class BuildConfig(Settings):
         kept = {field for item in self.inputs for field in item.keep_fields}
         if self.split.by not in {"document", "source"} | kept:
             raise ValueError(f"split.by: {self.split.by!r} is neither document, source nor one of keep_fields")
+        return self
+
+    @model_validator(mode="after")
+    def _words_of_edited_texts(self) -> "BuildConfig":
+        edits = [f"clean.{name}" for name in ("fix_encoding", "privacy", "lines") if getattr(self.clean, name)]
+        edits += ["deduplicate.lines"] if self.deduplicate.lines is not None else []
+        for number, item in enumerate(self.inputs):
+            if item.word_field is not None and edits:
+                raise ValueError(
+                    f"inputs.{number}.word_field: {edits[0]} edits texts, and then their words no longer fit: leave "
+                    "one of them out, or clean first (premask clean) and segment the result"
+                )
         return self
 
     @model_validator(mode="after")

@@ -45,4 +45,5 @@ def _wanted(settings: InputSettings) -> Sequence[tuple[str, str]]:
     """(role, name) of each field of an input."""
     wanted = [("text_field", name) for name in settings.text_fields]
     wanted += [("id_field", settings.id_field)] if settings.id_field is not None else []
+    wanted += [("word_field", settings.word_field)] if settings.word_field is not None else []
     return [*wanted, *(("keep_fields", name) for name in settings.keep_fields)]

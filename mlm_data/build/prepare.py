@@ -27,7 +27,9 @@ from mlm_data.hashing import ids_from_arrow, ids_to_arrow
 from mlm_data.rows.unicode_scripts import text_scripts
 from mlm_data.shards.format import token_type
 from mlm_data.text import normalize, reading
+from mlm_data.text.batches import WORDS
 from mlm_data.tokens.engine import ALGORITHM_VERSION as TOKENS_VERSION
+from mlm_data.tokens.huggingface import HuggingFaceEngine
 from mlm_data.types import Documents, Encoded, FieldCounts, Quarantined, Unit
 
 PREPARED_VERSION = 4  # of this file's layout and of the order of its steps
@@ -276,13 +278,16 @@ def prepare_documents(
         ignored: runs of evaluations not to cut.
     """
     curated = curate(documents, number, context, cuts, ignored)
-    columns = _columns(curated, schema, context, documents.source)
+    words = documents.table.column(WORDS) if WORDS in documents.table.schema.names else None
+    columns = _columns(curated, schema, context, documents.source, words)
     columns["source"] = pa.array(np.full(len(curated.texts), place, np.int32))
     return _batch(columns, documents, schema), curated
 
 
-def _columns(curated: Curated, schema: pa.Schema, context: Context, source: str) -> dict[str, pa.Array]:
-    """What is made of the texts, by the name of the column."""
+def _columns(
+    curated: Curated, schema: pa.Schema, context: Context, source: str, words: pa.LargeListArray | None
+) -> dict[str, pa.Array]:
+    """What is made of the texts, by the name of the column; `words` are the user's, as places in the texts."""
     texts = curated.texts
     columns = {
         "id": ids_to_arrow(curated.ids),
@@ -293,7 +298,10 @@ def _columns(curated: Curated, schema: pa.Schema, context: Context, source: str)
     if not context.has_tokens:
         return columns | {"text": texts}
     reference = context.reference()
-    encoded = context.engine().encode(texts)
+    if words is None:
+        encoded = context.engine().encode(texts)
+    else:  # HF says where in a text its tokens lie; our word table does not
+        encoded = HuggingFaceEngine(reference).encode_words(texts, words)
     # What no raw text may become: a few ids, each costs 0.1 ns an id.
     for token in np.setdiff1d(reference.special_ids, [reference.roles.unk]):
         if (encoded.ids == token).any():

@@ -9,16 +9,21 @@ from jaxtyping import Int64
 from mlm_data.config import InputSettings
 from mlm_data.types import Documents, FieldCounts, Quarantined, Slice
 
+WORDS = "words"  # the column of `word_field`
+
 
 def other_fields(settings: InputSettings) -> tuple[str, ...]:
-    """The fields to keep beside the text: the user's id first, then `keep_fields`."""
-    return (*([settings.id_field] if settings.id_field is not None else []), *settings.keep_fields)
+    """The fields to read beside the text: the user's id first, then `keep_fields`, then the words."""
+    own_id = [settings.id_field] if settings.id_field is not None else []
+    words = [settings.word_field] if settings.word_field is not None else []
+    return (*own_id, *settings.keep_fields, *words)
 
 
 def other_columns(settings: InputSettings) -> tuple[str, ...]:
     """The names of their columns in a batch."""
     names = [f"keep.{field}" for field in settings.keep_fields]
-    return (*(["id_field"] if settings.id_field is not None else []), *names)
+    words = [WORDS] if settings.word_field is not None else []
+    return (*(["id_field"] if settings.id_field is not None else []), *names, *words)
 
 
 def large_strings(values: object, offsets: Int64[np.ndarray, " documents+1"]) -> pa.LargeStringArray:

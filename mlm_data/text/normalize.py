@@ -66,7 +66,7 @@ def _notable() -> UInt8[np.ndarray, " code_points"]:
     """1 for each code point that some rule looks at; a text of others needs nothing."""
     table = (tables().marks != 0).astype(np.uint8)
     for code in range(0x10000):
-        table[code] |= _is_space.py_func(code) or _is_break.py_func(code) or _is_removed.py_func(code)
+        table[code] |= is_space.py_func(code) or is_break.py_func(code) or _is_removed.py_func(code)
     return table
 
 
@@ -79,7 +79,8 @@ def _is_plain(word):
 
 
 @kernel
-def _is_space(code):
+def is_space(code):
+    """Whether a code point is white space, as above; line ends are not."""
     if code < 0x1680:
         return code == 32 or code == 9 or code == 0xA0
     if code < 0x3000:
@@ -89,14 +90,15 @@ def _is_space(code):
 
 
 @kernel
-def _is_break(code):
+def is_break(code):
+    """Whether a code point ends a line, as above."""
     return 10 <= code <= 13 or code == 0x85
 
 
 @kernel
 def _is_removed(code):
     if code < 0x20:
-        return code != 9 and not _is_break(code)
+        return code != 9 and not is_break(code)
     return (0x7F <= code <= 0x9F and code != 0x85) or code == 0xFEFF
 
 
@@ -132,8 +134,8 @@ def _scan_one(data, first, end, notable, marks, may_compose):
             mark_before = np.uint8(0)
         else:
             is_removed = _is_removed(code)
-            was_space = _is_space(code)
-            if (was_space and i == first) or is_removed or _is_break(code):
+            was_space = is_space(code)
+            if (was_space and i == first) or is_removed or is_break(code):
                 needs |= DIRTY
             was_break = was_two_breaks = False
             if may_compose and not is_removed:
@@ -180,13 +182,13 @@ def _rewrite_one(data, i, end, notable, out, base):
                 out[at] = data[i + k]
                 at += 1
             kept = at
-        elif _is_break(code):
+        elif is_break(code):
             if code == 13 and i + 1 < end and data[i + 1] == 10:
                 width = 2
             breaks += 1
             at = kept
         elif not _is_removed(code):
-            is_space = _is_space(code)
+            space = is_space(code)
             if kept > base:
                 if breaks > 0 and at == kept:
                     for _ in range(min(breaks, 2)):
@@ -194,11 +196,11 @@ def _rewrite_one(data, i, end, notable, out, base):
                         at += 1
             else:
                 at = base
-            if not (is_space and kept == base):
+            if not (space and kept == base):
                 for k in range(width):
                     out[at] = data[i + k]
                     at += 1
-            if not is_space:
+            if not space:
                 kept = at
                 breaks = 0
         i += width

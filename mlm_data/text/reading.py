@@ -47,4 +47,11 @@ def read_slice(piece: Slice, config: BuildConfig, *, batch_bytes: int = BATCH_BY
 
         settings = with_found_encoding(piece, settings)
     replace = config.clean.bad_bytes == "replace"
-    yield from FORMATS[piece.format].read(piece, settings, batch_bytes=batch_bytes, replace=replace)
+    found = FORMATS[piece.format].read(piece, settings, batch_bytes=batch_bytes, replace=replace)
+    if settings.word_field is None:
+        yield from found
+        return
+    from mlm_data.text.word_borders import with_borders
+
+    for documents in found:
+        yield with_borders(documents, settings.word_field, config.clean)

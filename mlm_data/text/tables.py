@@ -70,6 +70,7 @@ def check_columns(schema: pa.Schema, settings: InputSettings, path: str) -> None
             raise InputError(f"{path}: column {name!r} is {kind}, not text: {known}. Set text_field")
     roles = dict.fromkeys(settings.keep_fields, "keep_fields")
     roles |= {settings.id_field: "id_field"} if settings.id_field is not None else {}
+    roles |= {settings.word_field: "word_field"} if settings.word_field is not None else {}
     for name, role in roles.items():
         _check_column(schema, name, role, path)
         if not _top_level(schema, name):

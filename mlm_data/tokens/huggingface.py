@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64, Integer
 from tokenizers import Encoding, Tokenizer
 
 from mlm_data.errors import TokenizerError
@@ -57,16 +57,35 @@ class HuggingFaceEngine:
                 )
         return self._asked_all(texts)
 
-    def _asked_all(self, texts: pa.LargeStringArray) -> Encoded:
-        ids, starts, counts = [], [], []
+    def encode_words(self, texts: pa.LargeStringArray, words: pa.LargeListArray) -> Encoded:
+        """Ids of each text, and words where the caller has them.
+
+        A token begins a word if a word begins in it: it is the first token that reaches behind the word's first
+        character. So a token over a border begins a word, and of the bytes of one character the first one does. The
+        first token of a text always begins one.
+
+        Args:
+            texts: what to encode.
+            words: of each text the characters at which its words begin, rising.
+        """
+        return self._asked_all(texts, words)
+
+    def _asked_all(self, texts: pa.LargeStringArray, words: pa.LargeListArray | None = None) -> Encoded:
+        ids: list[np.ndarray] = []
+        starts: list[np.ndarray] = []
+        counts: list[int] = []
         for chunk in _chunks(texts):
             for encoding in self._asked(chunk):
                 piece = np.array(encoding.ids, np.int64)
                 piece = piece if self._renumber is None else self._renumber[piece]
-                words = np.array(encoding.word_ids, np.int64)
-                begins = np.diff(words, prepend=-1) != 0
+                if words is None:
+                    begins = np.diff(np.array(encoding.word_ids, np.int64), prepend=-1) != 0
+                    begins = begins if self._marks is None else begins | self._marks[piece]
+                else:
+                    ends = np.array([end for _, end in encoding.offsets], np.int64)
+                    begins = _begin_words(ends, words[len(counts)].values.to_numpy())
                 ids.append(piece.astype(self._dtype))
-                starts.append(begins if self._marks is None else begins | self._marks[piece])
+                starts.append(begins)
                 counts.append(len(piece))
         return Encoded(
             ids=np.concatenate(ids) if ids else np.empty(0, self._dtype),
@@ -82,6 +101,16 @@ class HuggingFaceEngine:
                 f"{self._where}: HF tokenizers has no ids for a text: {str(error)[:200]}: "
                 "give its model an unknown token that stands for such characters"
             ) from error
+
+
+def _begin_words(
+    ends: Int64[np.ndarray, " tokens"], words: Integer[np.ndarray, " words"]
+) -> Bool[np.ndarray, " tokens"]:
+    """Which tokens begin a word: those that end first behind a word's first character."""
+    begins = np.zeros(len(ends) + 1, np.bool_)
+    begins[np.searchsorted(np.maximum.accumulate(ends), words, side="right")] = True
+    begins[0] = True
+    return begins[:-1]
 
 
 def _splits_at_spaces(tokenizer: Tokenizer) -> bool:

@@ -59,7 +59,7 @@ def json_batch(
 FORMAT = Format(
     name="jsonl",
     extensions=("jsonl", "ndjson", "jl", "jsonlines"),
-    settings=frozenset({"text_field", "id_field", "keep_fields", "encoding"}),
+    settings=frozenset({"text_field", "id_field", "keep_fields", "word_field", "encoding"}),
     splits_at_lines=lambda settings: True,
     read=_read,
 )
