@@ -1,26 +1,33 @@
 """Files by path or URI, and the one way in which this project makes a file appear.
 
-A folder is a local path or a URI that Arrow knows (gs://, s3://, file://). Nothing half-written is ever visible
-under its final name: bytes go to a unique temporary name beside it, are flushed to the disk, then renamed. Writing
-a name that is already there is a success: names are content hashes or cache keys.
+A folder is a local path or a URI (see `places`). Nothing half-written is ever visible under its final name. On a disk
+bytes go to a unique temporary name beside it, are flushed, then renamed. In a bucket an object appears whole, and a
+rename would be a copy: bytes are gathered first, on a local disk where they are many, and put under the final name at
+once; to do that again changes nothing. Writing a name that is already there is a success: names are content hashes or
+cache keys.
 """
 
 import ctypes
 import errno
 import hashlib
 import os
+import re
+import tempfile
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs
 
 from mlm_data.errors import InputError, StorageError
+from mlm_data.stores.places import hidden, parse
 
 TEMPORARY = ".tmp-"  # every temporary name starts so; a crash may leave one, and nobody reads it
+HELD_BYTES = 64 << 20  # of a file for a bucket in memory, before it goes to the bucket; more go by a local disk
+AT_ONCE = 64 << 20  # an input in a bucket of at most this size is read by one request
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Written:
 class HashingSink:
     """A binary sink that counts what passes through and, unless told not to, hashes it."""
 
-    def __init__(self, stream: pa.NativeFile, *, hashed: bool = True) -> None:
+    def __init__(self, stream: Any, *, hashed: bool = True) -> None:
         self._stream = stream
         self._hash = hashlib.sha256() if hashed else None
         self.num_bytes = 0
@@ -77,13 +84,8 @@ class Folder:
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         self.location = os.fspath(location)
-        try:
-            if "://" in self.location:
-                self._fs, self._root = pyarrow.fs.FileSystem.from_uri(self.location)
-            else:
-                self._fs, self._root = pyarrow.fs.LocalFileSystem(), os.path.abspath(self.location)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StorageError(f"{self.location}: not a path or a URI that can be opened: {error}") from error
+        self._place = parse(self.location)
+        self._fs, self._root = self._place.open(), self._place.path.rstrip("/") or "/"
 
     @property
     def is_local(self) -> bool:
@@ -97,7 +99,9 @@ class Folder:
         return f"{self._root}/{name}" if name else self._root
 
     def join(self, name: str) -> "Folder":
-        return Folder(f"{self.location.rstrip('/')}/{name}")
+        if not self._place.scheme:
+            return Folder(f"{self.location.rstrip('/')}/{name}")
+        return Folder(str(self._place.join(name)))
 
     def exists(self, name: str = "") -> bool:
         """Whether there is a file or a folder of this name.
@@ -198,13 +202,15 @@ class Folder:
         Raises:
             StorageError: if the disk is full or the place may not be written; no trace is left.
         """
+        if not self.is_local:
+            return self._put(fill, name, hashed=hashed)
         temporary = f"{TEMPORARY}{uuid.uuid4().hex}"
         try:
             self._fs.create_dir(self._root, recursive=True)
             with self._fs.open_output_stream(self.path(temporary)) as stream:
                 sink = HashingSink(stream, hashed=hashed)
                 fill(sink)
-            if durable and self.is_local:
+            if durable:
                 _flush_to_disk(self.path(temporary))
             final = name(sink.sha256)
             if "/" in final:
@@ -218,6 +224,21 @@ class Folder:
                     self._fs.delete_file(self.path(temporary))
         return Written(name=final, num_bytes=sink.num_bytes, sha256=sink.sha256)
 
+    def _put(self, fill: Callable[[HashingSink], object], name: Callable[[str], str], *, hashed: bool) -> Written:
+        """`create` in a bucket: one request for a small file, the parts of a large one; then it is there, whole."""
+        try:
+            with tempfile.SpooledTemporaryFile(HELD_BYTES) as held:
+                sink = HashingSink(held, hashed=hashed)
+                fill(sink)
+                final = name(sink.sha256)
+                held.seek(0)
+                with self._fs.open_output_stream(self.path(final)) as stream:
+                    while data := held.read(HELD_BYTES):
+                        stream.write(data)
+        except OSError as error:
+            raise explain(error, self.location, "write") from error
+        return Written(name=final, num_bytes=sink.num_bytes, sha256=sink.sha256)
+
     def flush(self) -> None:
         """Make all that was written here survive a loss of power: once for many files, before they are named."""
         if self.is_local and self.exists():
@@ -225,31 +246,44 @@ class Folder:
 
     def delete(self, name: str) -> None:
         """Remove a file; an absent one is a success."""
-        with suppress(FileNotFoundError):
-            self._fs.delete_file(self.path(name))
+        try:
+            with suppress(FileNotFoundError):
+                self._fs.delete_file(self.path(name))
+        except OSError as error:
+            raise explain(error, f"{self.location}/{name}", "delete") from error
 
     def _move(self, source: str, target: str) -> None:
         try:
-            if self.is_local:
-                os.replace(self.path(source), self.path(target))
-            else:
-                self._fs.move(self.path(source), self.path(target))
+            os.replace(self.path(source), self.path(target))
         except FileNotFoundError:
-            # A retried rename: the first attempt did it.
+            # A retried rename, as on a network's disk: the first attempt did it.
             if not self.exists(target):
                 raise
 
 
-def open_input(path: str) -> BinaryIO | pa.NativeFile:
-    """Open one input file, by path or URI, for reading from any place."""
+def open_input(path: str, *, whole: bool = False) -> BinaryIO | pa.NativeFile:
+    """Open one input file, by path or URI, for reading from any place.
+
+    Args:
+        path: or URI.
+        whole: all of it will be read: in a bucket a file of at most `AT_ONCE` bytes is fetched by one request.
+
+    Raises:
+        InputError: it can't be opened.
+    """
     try:
         if "://" in path:
-            fs, inner = pyarrow.fs.FileSystem.from_uri(path)
-            return fs.open_input_file(inner)
+            place = parse(path)
+            stream = place.open().open_input_file(place.path)
+            if whole and not isinstance(stream, pa.MemoryMappedFile) and stream.size() <= AT_ONCE:
+                with stream:
+                    return pa.BufferReader(stream.read_buffer())
+            return stream
         return pa.OSFile(path, "rb")
-    except (OSError, pa.ArrowInvalid) as error:
-        problem = explain(error, path, "read") if isinstance(error, OSError) else error
-        raise InputError(str(problem)) from error
+    except OSError as error:
+        raise InputError(str(explain(error, path, "read"))) from error
+    except StorageError as error:
+        raise InputError(str(error)) from error
 
 
 def read_input(path: str) -> bytes:
@@ -272,13 +306,12 @@ def file_info(path: str) -> pyarrow.fs.FileInfo:
         InputError: if the place can't be looked at.
     """
     try:
-        if "://" in path:
-            fs, inner = pyarrow.fs.FileSystem.from_uri(path)
-            return fs.get_file_info(inner)
-        return pyarrow.fs.LocalFileSystem().get_file_info(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        problem = explain(error, path, "read") if isinstance(error, OSError) else error
-        raise InputError(str(problem)) from error
+        place = parse(path)
+        return place.open().get_file_info(place.path)
+    except OSError as error:
+        raise InputError(str(explain(error, path, "read"))) from error
+    except StorageError as error:
+        raise InputError(str(error)) from error
 
 
 def stat_identity(info: pyarrow.fs.FileInfo) -> str:
@@ -299,11 +332,43 @@ def explain(error: OSError, place: str, verb: str) -> StorageError:
         errno.ENOENT: "no such file or folder",
         errno.ENOTDIR: "a part of the path is a file, not a folder: choose another",
     }.get(number or 0)
-    if reason is None:
-        said = " ".join(str(error).split())
-        is_denied = any(word in said.upper().replace(" ", "_") for word in ("ACCESS_DENIED", "PERMISSION_DENIED"))
-        reason = f"access denied: check the credentials and the bucket's policy ({said})" if is_denied else said
-    return StorageError(f"{place}: can't {verb}: {reason}")
+    said = " ".join(str(error).split())
+    if _IN_A_BUCKET.search(place):
+        reason = next((told for words, told in _TOLD if re.search(words, said, re.IGNORECASE)), reason)
+    reason = reason or said
+    if reason in _SHOW_WHY:
+        reason = f"{reason} ({said})"
+    return StorageError(hidden(f"{place}: can't {verb}: {reason}"))
+
+
+_IN_A_BUCKET = re.compile(r"\b(?:s3|gs|gcs|abfss?|hdfs)://")
+
+# What the clients of buckets say, and what to do about it.
+_TOLD = (
+    (
+        r"NO_SUCH_BUCKET|bucket .*(does not|doesn't) exist|bucket.*not found",
+        "no such bucket: make it, or mend its name",
+    ),
+    (
+        r"INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|InvalidAccessKeyId|SignatureDoesNotMatch|EXPIRED_TOKEN|ExpiredToken"
+        r"|UNAUTHENTICATED|UNRECOGNIZED_CLIENT",
+        "the credentials are not valid: check them, or sign in again",
+    ),
+    (
+        r"ACCESS.?DENIED|PERMISSION.?DENIED|HTTP.*\b403\b|Forbidden",
+        "access denied: check the credentials and the bucket's policy",
+    ),
+    (r"REQUEST_TIME_TOO_SKEWED", "this machine's clock is wrong: set it"),
+    (r"301|PermanentRedirect|AuthorizationHeaderMalformed", "the bucket is in another region: set AWS_REGION"),
+    (
+        r"NETWORK_CONNECTION|curlCode|Couldn't connect|Could not connect|Failed to connect|Couldn't resolve|UNAVAILABLE"
+        r"|timed out|Timeout was reached|Retry policy exhausted|Deadline exceeded",
+        "the store does not answer, after several attempts: check the network and the endpoint",
+    ),
+    (r"SLOW_DOWN|THROTTL|TOO_MANY_REQUESTS|\b429\b", "the store asks for fewer requests, after several attempts: wait"),
+    (r"INTERNAL_FAILURE|SERVICE_UNAVAILABLE|\b50[0-4]\b", "the store fails, after several attempts: try again later"),
+)
+_SHOW_WHY = frozenset(told for _, told in _TOLD)
 
 
 def _flush_file_system(path: str) -> None:

@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.fs
 
-from mlm_data.errors import InputError
+from mlm_data.errors import InputError, StorageError
 from mlm_data.stores.folder import explain
+from mlm_data.stores.places import parse
 
 _TOKEN = re.compile(r"\*+|\?|\[!?[^/]+?\]|.", re.DOTALL)  # of one part of a glob
 MAX_WARNINGS = 20  # for one input
@@ -46,14 +46,11 @@ def expand(pattern: str, setting: str) -> tuple[list[Found], list[str]]:
     place = f"{setting}: {pattern}"
     warnings: list[str] = []
     try:
-        scheme, separator, name = pattern.rpartition("://")
-        if separator:
-            fs, _ = pyarrow.fs.FileSystem.from_uri(f"{scheme}://{quote(_static_root(name) or name)}")
-        else:
-            fs, name = pyarrow.fs.LocalFileSystem(), os.path.abspath(pattern)
+        where = parse(pattern, is_quoted=False)
+        fs, name, scheme = where.open(), where.path, where.scheme
         info = fs.get_file_info(name)
         if info.type == pyarrow.fs.FileType.File:
-            return [Found(info.base_name, f"{scheme}://{quote(name)}" if scheme else name, info)], []
+            return [Found(info.base_name, str(where), info)], []
         if info.type == pyarrow.fs.FileType.Directory:
             raise InputError(f"{place} is a folder: write {pattern.rstrip('/')}/** for all files in it")
         if not _WILD.search(name):
@@ -66,10 +63,11 @@ def expand(pattern: str, setting: str) -> tuple[list[Found], list[str]]:
         for item in _walk(fs, root or "/", below.split("/"), warnings):
             relative = item.path[len(root) :].lstrip("/")
             if matches(relative):
-                path = f"{scheme}://{quote(item.path)}" if scheme else item.path
-                found.append(Found(relative, path, item))
+                found.append(Found(relative, str(where.at(item.path)), item))
     except UnicodeDecodeError as error:
         raise InputError(f"{place}: a name in that folder is not UTF-8: rename it, or write a narrower glob") from error
+    except StorageError as error:
+        raise InputError(f"{setting}: {error}") from error
     except (OSError, pa.ArrowInvalid) as error:
         reason = explain(error, place, "list") if isinstance(error, OSError) else f"{place}: {error}"
         raise InputError(str(reason)) from error
@@ -88,12 +86,6 @@ def _written_root(fs: pyarrow.fs.FileSystem, path: str) -> str:
         if _WILD.search(part) and fs.get_file_info(folder).type != pyarrow.fs.FileType.Directory:
             return "/".join(parts[:i])
     return "/".join(parts[:-1])
-
-
-def _static_root(path: str) -> str:
-    """The folder that holds everything a glob can match."""
-    wild = _WILD.search(path)
-    return path[: path.rfind("/", 0, wild.start())] if wild else os.path.dirname(path)
 
 
 def _glob_pattern(glob: str) -> re.Pattern[str]:

@@ -43,7 +43,7 @@ class ByteStream:
         self.broken_at = start  # where the first document begins that the damage took; set by who cuts documents
         self._path = piece.path
         self._ahead = b""
-        self._file = open_input(piece.path)
+        self._file = open_input(piece.path, whole=True)
         self._decoder = (
             _Decoder(piece.compression, self._read_raw, self._seek, piece.end) if piece.compression else None
         )

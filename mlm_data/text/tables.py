@@ -46,7 +46,7 @@ def read_table(
         InputError: the file is damaged, or has no column of strings for the text.
     """
     try:
-        with open_input(piece.path) as stream:
+        with open_input(piece.path, whole=True) as stream:
             for first_row, rows in read(stream, piece, settings, batch_bytes):
                 for start, part, text in _cut(rows, _text(rows, settings), batch_bytes):
                     yield _documents(piece, settings, first_row + start, part, text, replace)

@@ -21,7 +21,7 @@ import pyarrow.fs
 
 from mlm_data.config import SpecialTokens
 from mlm_data.errors import TokenizerError
-from mlm_data.stores.folder import file_info, open_input
+from mlm_data.stores.folder import Folder, file_info, open_input
 from mlm_data.tokens.byte_level import from_vocab_and_merges
 from mlm_data.tokens.sentencepiece import from_model
 from mlm_data.tokens.vocabulary import from_vocabulary
@@ -139,9 +139,7 @@ def _exists(path: str) -> bool:
 
 
 def _names(folder: str, ending: str) -> list[str]:
-    fs, inner = pyarrow.fs.FileSystem.from_uri(folder) if "://" in folder else (pyarrow.fs.LocalFileSystem(), folder)
-    found = fs.get_file_info(pyarrow.fs.FileSelector(inner))
-    return sorted(info.base_name for info in found if info.base_name.endswith(ending))
+    return [name for name in Folder(folder).names() if name.endswith(ending)]
 
 
 def _read(path: str) -> bytes:
