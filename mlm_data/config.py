@@ -403,6 +403,7 @@ class BuildConfig(Settings):
     def _words_of_edited_texts(self) -> "BuildConfig":
         edits = [f"clean.{name}" for name in ("fix_encoding", "privacy", "lines") if getattr(self.clean, name)]
         edits += ["deduplicate.lines"] if self.deduplicate.lines is not None else []
+        edits += ["decontaminate.action: cut"] if self.cuts_evaluations else []
         for number, item in enumerate(self.inputs):
             if item.word_field is not None and edits:
                 raise ValueError(
