@@ -127,6 +127,7 @@ def test_what_does_not_fit_is_quarantined_and_the_rest_stays():
         ({"clean": {"lines": ["refinedweb"]}}, "clean.lines edits texts"),
         ({"clean": {"fix_encoding": True}}, "clean.fix_encoding edits texts"),
         ({"deduplicate": {"lines": {}}}, "deduplicate.lines edits texts"),
+        ({"decontaminate": {"against": "x", "action": "cut"}}, "decontaminate.action: cut edits texts"),
     ],
 )
 def test_edits_of_texts_are_refused_beside_words(tmp_path, changes, message):
