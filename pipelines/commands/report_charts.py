@@ -181,6 +181,9 @@ def histogram(
         places = [edge - shift for edge in edges]
         axes.bar(places[:-1], counts, width=widths, align="edge", color=BAR, edgecolor=PAPER, linewidth=0.6)
         axes.set_xlim(places[0], places[-1])
+        if not log:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.get_major_locator().set_params(integer=True)
         axes.grid(visible=False, axis="x")
         _counts(axes, "y")
         _counts(axes, "x")

@@ -72,7 +72,8 @@ svg * { stroke-linejoin: round; stroke-linecap: butt; }
 svg text { font-family: system-ui, sans-serif; }
 .note, .warning { border-left: .25rem solid var(--line); padding: .2rem 0 .2rem .75rem; overflow-wrap: anywhere; }
 .warning { border-color: var(--second); }
-th.long { min-width: 9rem; } td.number, th.number { white-space: nowrap; }
+th.long { min-width: 9rem; } th:first-child:not(.long) { overflow-wrap: normal; white-space: nowrap; }
+td.number, th.number { white-space: nowrap; }
 td.text { text-align: left; min-width: 8rem; overflow-wrap: anywhere; }
 th { font-weight: 600; } thead th { color: var(--soft); font-weight: 500; }
 tr.here > * { background: var(--card); font-weight: 600; }
@@ -90,6 +91,7 @@ mark.same { text-decoration: underline double var(--second); text-underline-offs
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; } nav, .skip { display: none; }
   .charts { grid-template-columns: 1fr 1fr; } figure.list { grid-column: 1 / -1; }
+  td.text, th.long { min-width: 0; } td, th { padding-right: .5rem; }
   figure, .row, .dropped li, tr, .facts div { break-inside: avoid; }
   h2, h3 { break-after: avoid; } .wide { overflow: visible; } a { color: inherit; text-decoration: none; }
   details:not([open]) { display: none; } * { print-color-adjust: exact; }

@@ -84,6 +84,15 @@ def test_it_fits_a_phone(visit):
     assert min(sizes) > 7.5  # CSS pixels
 
 
+def test_short_names_in_tables_stay_on_one_line(visit):
+    page = visit("phone")
+    heights = page.eval_on_selector_all(
+        "#packing > .wide tbody th, #tokens figure.list tbody th", "all => all.map(one => one.clientHeight)"
+    )
+    assert len(heights) > 30
+    assert max(heights) < 45  # of two lines
+
+
 def test_light_and_dark_are_two_pages_of_the_same_text(visit):
     light, dark = visit(scheme="light"), visit(scheme="dark")
     colours = (
