@@ -182,8 +182,8 @@ def histogram(
         axes.bar(places[:-1], counts, width=widths, align="edge", color=BAR, edgecolor=PAPER, linewidth=0.6)
         axes.set_xlim(places[0], places[-1])
         if not log:
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+            axes.locator_params("x", integer=True)
+        axes.locator_params("y", integer=True)
         axes.grid(visible=False, axis="x")
         _counts(axes, "y")
         _counts(axes, "x")
