@@ -41,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
     files = manifest["files"]
     noun = "file" if len(files) == 1 else "files"
     num_bytes = sum(file["bytes"] for file in files)
-    terminal.say(f"{shown(str(folder))}", style="bold")
+    terminal.say(shown(options.out or str(folder)), style="bold")
     terminal.say(
         f"{manifest['num_rows']:,} {manifest['split']} rows of {manifest['sequence_length']}, "
         f"plane {manifest['plane']}, of version {dataset.digest[:16]}: {len(files)} {noun}, {size(num_bytes)}"

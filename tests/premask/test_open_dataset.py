@@ -62,6 +62,7 @@ def test_a_dataset_crosses_to_another_process_without_its_shards(folder, monkeyp
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_four_workers_read_for_themselves(folder, monkeypatch):
     """Workers that share no memory with this process get a path and a digest; this process reads no shard."""
     ds = open_dataset(folder)
