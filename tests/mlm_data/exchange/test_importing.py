@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -99,6 +101,39 @@ def test_documents_are_there_id_for_id(documents, tokenizer, tmp_path, kind):
 )
 def test_mds_with_tokens(documents, tokenizer, tmp_path, encoding, dtype, said):
     files.write_mds(tmp_path / "in", documents, encoding=encoding, dtype=dtype)
+    run(tmp_path / "in", tokenizer, tmp_path / "out", kind="mds", dtype=said)
+    assert sorted(ids for _, _, ids in found(tmp_path / "out")) == sorted(documents)
+
+
+WRITE = f"""{files.IMPORT_STREAMING}
+import json
+import numpy as np
+from streaming import MDSWriter
+out, encoding, dtype, compression = sys.argv[2:]
+columns = {{"tokens": encoding, "number": "int", "note": "str"}}
+with MDSWriter(out=out, columns=columns, compression=compression or None, size_limit=8000) as writer:
+    for number, ids in enumerate(json.load(open(sys.argv[1]))):
+        array = np.array(ids, dtype)
+        tokens = array.tobytes() if encoding == "bytes" else array
+        writer.write({{"tokens": tokens, "number": number, "note": "x" * number}})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("encoding", "dtype", "compression"),
+    [("bytes", "int64", ""), ("ndarray:int32", "int32", "zstd:3"), ("ndarray", "uint16", "gz")],
+)
+def test_mds_that_mosaicml_streaming_wrote(documents, tokenizer, tmp_path, encoding, dtype, compression):
+    """With the library itself, in a process of its own: it wants older libraries than we have."""
+    place = os.environ.get("PREMASK_STREAMING", "")
+    if not place:
+        pytest.skip("set PREMASK_STREAMING to a folder with mosaicml-streaming: see docs/contributing.md")
+    (tmp_path / "documents.json").write_text(json.dumps(documents))
+    words = [str(tmp_path / "documents.json"), str(tmp_path / "in"), encoding, dtype, compression]
+    environment = {**os.environ, "PYTHONPATH": place}
+    subprocess.run([sys.executable, "-c", WRITE, *words], env=environment, check=True, timeout=120)
+    said = dtype if encoding == "bytes" else None
     run(tmp_path / "in", tokenizer, tmp_path / "out", kind="mds", dtype=said)
     assert sorted(ids for _, _, ids in found(tmp_path / "out")) == sorted(documents)
 
