@@ -99,27 +99,33 @@ def _record_batches(path: Path, column: str | None) -> Iterator[pa.RecordBatch]:
         magic = file.read(6)
     if magic[:4] == b"PAR1":
         with pq.ParquetFile(path) as parquet:
-            wanted = _wanted(parquet.schema_arrow.names, column, str(path))
+            wanted = _wanted(parquet.schema_arrow, column, str(path))
             for batch in parquet.iter_batches(BATCH_ROWS, columns=wanted):
                 yield batch.select(wanted)
         return
     with pa.memory_map(str(path)) as stream:
         if magic == b"ARROW1":
             reader = pa.ipc.open_file(stream)
-            wanted = _wanted(reader.schema.names, column, str(path))
+            wanted = _wanted(reader.schema, column, str(path))
             parts = map(reader.get_batch, range(reader.num_record_batches))
         else:
             reader = pa.ipc.open_stream(stream)
-            wanted = _wanted(reader.schema.names, column, str(path))
+            wanted = _wanted(reader.schema, column, str(path))
             parts = iter(reader)
         for part in parts:
             for begin in range(0, part.num_rows, BATCH_ROWS):
                 yield part.select(wanted).slice(begin, BATCH_ROWS)
 
 
-def _wanted(names: list[str], column: str | None, where: str) -> list[str]:
-    ids = pick_column(names, column, where)
-    return [ids, LABELS] if LABELS in names and ids != LABELS else [ids]
+def _wanted(schema: pa.Schema, column: str | None, where: str) -> list[str]:
+    ids = pick_column(schema.names, column, where)
+    has_labels = LABELS in schema.names and ids != LABELS and _holds_lists(schema.field(LABELS).type)
+    return [ids, LABELS] if has_labels else [ids]
+
+
+def _holds_lists(kind: pa.DataType) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return is_list and pa.types.is_integer(kind.value_type)
 
 
 def _lists(
@@ -131,10 +137,8 @@ def _lists(
         InputError: if it holds something else than lists of integers.
     """
     array = batch.column(name)
-    kind = array.type
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not is_list or not pa.types.is_integer(kind.value_type):
-        raise InputError(f"{where}: column {name} holds {kind}, and not lists of integers")
+    if not _holds_lists(array.type):
+        raise InputError(f"{where}: column {name} holds {array.type}, and not lists of integers")
     flat = array.flatten()
     if array.null_count or flat.null_count:
         raise InputError(f"{where}: column {name} holds nulls")

@@ -7,6 +7,7 @@ header tells: `--dtype` says it. Where there is a column `labels`, what a mask h
 
 import bz2
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,10 +23,11 @@ from mlm_data.exchange.mds import INDEX, VERSION
 from mlm_data.exchange.read_hf import LABELS, pick_column, restore
 from mlm_data.exchange.tokens import TokenBatch, TokenFile, batches
 
-CODECS: Mapping[str, Callable[[bytes], bytes]] = {
-    "zstd": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
-    "gz": gzip.decompress,
-    "bz2": bz2.decompress,
+# From bytes and the most that may come of them: what says that it is small, and is not, fills no memory.
+CODECS: Mapping[str, Callable[[bytes, int], bytes]] = {
+    "zstd": lambda data, most: zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read(most),
+    "gz": lambda data, most: gzip.GzipFile(fileobj=io.BytesIO(data)).read(most),
+    "bz2": lambda data, most: bz2.BZ2File(io.BytesIO(data)).read(most),
 }
 # By the byte that stands before an array whose type its encoding leaves open; and of the numbers in its shape.
 VALUE_TYPES = {8: "u1", 9: "i1", 16: "<u2", 17: "<i2", 32: "<u4", 33: "<i4", 64: "<u8", 65: "<i8"}
@@ -67,10 +69,14 @@ def _open(folder: Path, facts: Mapping[str, Any], column: str | None, dtype: str
     where = str(folder / name)
     names, encodings = list(facts["column_names"]), list(facts["column_encodings"])
     wanted = [pick_column(names, column, where)]
-    if LABELS in names and wanted[0] != LABELS:
+    if LABELS in names and wanted[0] != LABELS and encodings[names.index(LABELS)].startswith("ndarray"):
         wanted.append(LABELS)
     decoders = [_decoder(encodings[names.index(one)], one, dtype, where) for one in wanted]
-    count, sizes = int(facts["samples"]), list(facts["column_sizes"])
+    count, sizes = facts["samples"], list(facts["column_sizes"])
+    if not all(isinstance(one, int) and one >= 0 for one in (count, num_bytes, *(size or 0 for size in sizes))):
+        raise ValueError(f"a size or a count of {name} is no whole number")
+    if not len(names) == len(encodings) == len(sizes):
+        raise ValueError(f"{name} has {len(names)} columns, {len(encodings)} encodings and {len(sizes)} sizes")
 
     def read() -> Iterator[TokenBatch]:
         data = _shard_bytes(folder, facts, num_bytes)
@@ -111,7 +117,7 @@ def _shard_bytes(folder: Path, facts: Mapping[str, Any], num_bytes: int) -> byte
             codec = str(compression).partition(":")[0]
             if codec not in CODECS:
                 raise InputError(f"{path}: compressed with {codec}, while {', '.join(CODECS)} are read: decompress it")
-            data = CODECS[codec]((folder / Path(facts["zip_data"]["basename"]).name).read_bytes())
+            data = CODECS[codec]((folder / Path(facts["zip_data"]["basename"]).name).read_bytes(), num_bytes + 1)
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise InputError(f"{path}: can't be read: {error}") from error
     if len(data) != num_bytes:

@@ -1,5 +1,7 @@
 """Imports: what another tool tokenized is in the version, id for id; and each way in which its files may be bad."""
 
+import bz2
+import gzip
 import json
 import os
 import subprocess
@@ -9,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.ledger import Ledger
@@ -276,6 +279,7 @@ def as_it_is(_folder):
     pass
 
 
+LONG = list(range(10, 40))
 GOOD = [[10, 11, 12], [20, 21], [30]]
 BAD = {
     "no folder": ("datatrove", None, as_it_is, "no such file or folder"),
@@ -362,6 +366,58 @@ def test_options_that_can_not_be(documents, tokenizer, tmp_path):
     with pytest.raises(InputError, match="holds several splits: name the folder of one: train"):
         run(tmp_path / "several", tokenizer, tmp_path / "out", kind="hf")
     assert not os.path.exists(tmp_path / "out/LATEST")
+
+
+def spoil_index(folder, name, value):
+    index = json.loads((folder / "index.json").read_text())
+    index["shards"][0][name] = value
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("samples", "3", "no whole number"),
+        ("column_sizes", [None, -8], "no whole number"),
+        ("column_sizes", [None], "2 columns, 2 encodings and 1 sizes"),
+        ("format", "json", "of format json, while mds is read"),
+        ("raw_data", {"basename": "../shard.00000.mds", "bytes": 10}, "may hold no folder"),
+        ("column_encodings", ["str", "str"], "column tokens is str, while ndarray"),
+    ],
+)
+def test_an_index_of_mds_that_lies(tokenizer, tmp_path, name, value, message):
+    files.write_mds(tmp_path / "in", GOOD, encoding="ndarray")
+    spoil_index(tmp_path / "in", name, value)
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "in", tokenizer, tmp_path / "out", kind="mds")
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gz", "bz2", "snappy"])
+def test_compressed_shards(documents, tokenizer, tmp_path, codec):
+    """One that is larger than the index says is not unpacked beyond that."""
+    pack = {"zstd": zstandard.ZstdCompressor().compress, "gz": gzip.compress, "bz2": bz2.compress}.get(codec, bytes)
+    files.write_mds(tmp_path / "in", [LONG], encoding="ndarray")
+    path = tmp_path / "in/shard.00000.mds"
+    data = path.read_bytes()
+    path.unlink()
+    spoil_index(tmp_path / "in", "compression", f"{codec}:3")
+    spoil_index(tmp_path / "in", "zip_data", {"basename": f"shard.{codec}"})
+    for more, message in ((b"", None), (b"\0" * 10**7, f"has {len(data) + 1:,} bytes"), (None, "cut off|read")):
+        packed = pack(data + (more or b""))
+        (tmp_path / f"in/shard.{codec}").write_bytes(packed if more is not None else packed[:-20])
+        if codec == "snappy" or message:
+            with pytest.raises(InputError, match="compressed with snappy" if codec == "snappy" else message):
+                run(tmp_path / "in", tokenizer, tmp_path / "bad", kind="mds")
+        else:
+            run(tmp_path / "in", tokenizer, tmp_path / "out", kind="mds", overrides=["split.validation=0"])
+            assert [ids for _, _, ids in found(tmp_path / "out")] == [LONG]
+
+
+def test_labels_of_a_class_are_no_labels_of_tokens(tokenizer, tmp_path):
+    table = pa.table({"input_ids": [LONG, [12]], "labels": [0, 1]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    run(tmp_path / "in.parquet", tokenizer, tmp_path / "out", kind="hf", overrides=["split.validation=0"])
+    assert [ids for _, _, ids in found(tmp_path / "out")] == [LONG, [12]]
 
 
 def test_no_pickle_is_read(tokenizer, tmp_path):
