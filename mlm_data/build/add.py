@@ -17,7 +17,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -60,12 +60,12 @@ from mlm_data.dataset.unknown import Unknown
 from mlm_data.duplicates import clusters, exact, lines
 from mlm_data.duplicates.decontaminate import decide
 from mlm_data.errors import BuildError, ConfigError
+from mlm_data.hashing import ids_to_arrow
 from mlm_data.rows.packing import PackingStatistics
 from mlm_data.text.inputs import some
 from mlm_data.types import Unit
 
 A = TypeVar("A")
-B = TypeVar("B")
 Progress = Callable[[int, int], None]  # (steps done, all steps)
 
 
@@ -97,10 +97,11 @@ class _Work:
 
 @dataclass(frozen=True, kw_only=True)
 class _Assembled:
+    """What the new units have become, and what was found by looking at all of them."""
+
     units: tuple[AssembledUnit, ...]
     account: Account  # all is in one process: there is nothing between steps, but every document was compared
-    reports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    examples: Callable[[Funnel], Funnel] = lambda funnel: funnel
+    reports: dict[str, list[dict[str, Any]]]
 
 
 def add(parent: Dataset, request: Request, *, workers: int = 1, progress: Progress | None = None) -> Added:
@@ -305,17 +306,11 @@ def _counted_on(work: _Work, unit: PreparedUnit, found: Found, weights: dict[str
     held = work.known.copies(ids)
     if not held:
         return found
-    places = pa.compute.index_in(_binary(ids), value_set=pa.array(list(held), pa.binary(16))).fill_null(len(held))
+    places = pa.compute.index_in(ids_to_arrow(ids), value_set=pa.array(list(held), pa.binary(16))).fill_null(len(held))
     before = np.array([*held.values(), 0]) // most_copies(work.context.config, weights)
     copies = found.copies.copy()
     copies["copy"] += before[places.to_numpy()].astype(np.int32)
     return replace(found, copies=copies)
-
-
-def _binary(ids: np.ndarray) -> pa.Array:
-    from mlm_data.hashing import ids_to_arrow
-
-    return ids_to_arrow(ids)
 
 
 def _near(work: _Work, prepared: Sequence[PreparedUnit], pool: ThreadPoolExecutor) -> dict[int, clusters.Edges]:
