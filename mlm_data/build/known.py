@@ -137,7 +137,9 @@ class _Filter:
         """Whether each is among the wanted."""
         found = self._table[hashes & self._mask]
         some: Int64[np.ndarray, " some"] = np.flatnonzero(found)
-        found[some] = np.isin(hashes[some], self._wanted)
+        if some.size:
+            nearest = np.minimum(np.searchsorted(self._wanted, hashes[some]), len(self._wanted) - 1)
+            found[some] = self._wanted[nearest] == hashes[some]
         return found
 
 

@@ -20,7 +20,7 @@ from tests.bench.report import show
 
 pytestmark = [pytest.mark.bench, pytest.mark.corpora]
 
-MEGABYTES = int(os.environ.get("PREMASK_BENCH_MB", "600"))
+MEGABYTES = int(os.environ.get("PREMASK_BENCH_MB", "1800"))
 FILE_BYTES = 6_000_000
 DOCUMENT_BYTES = 4_000
 PLACES = ("en_classic_books_md/**/*.md", "en_dc_law/*", "en_peps/**/*.rst", "en_rust_rfcs/**/*.md")
