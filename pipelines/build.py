@@ -21,7 +21,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mlm_data import errors
-from mlm_data.build import cache
+from mlm_data.build import cache, status
 from mlm_data.build.account import PUBLISH, REMEDY, Kind
 from mlm_data.build.clean_texts import CLEANED, Output, check_folders
 from mlm_data.build.context import Context
@@ -168,7 +168,11 @@ def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions, out
     """Run the pipeline; an error that a worker raised comes out as what it was."""
     pipeline = beam.Pipeline(options=options)
     construct(pipeline, units, context, output)
-    with _workers_quiet() if is_local(options) else contextlib.nullcontext(), _few_collections():
+    with (
+        _followed(units, context, options),
+        _workers_quiet() if is_local(options) else contextlib.nullcontext(),
+        _few_collections(),
+    ):
         try:
             result = pipeline.run()
             if not runs_nothing(options):
@@ -177,6 +181,22 @@ def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions, out
             raise type(error)(_without_step(str(error))) from error
         except Exception as error:
             raise _original(error) from error
+
+
+def _followed(
+    units: tuple[Unit, ...], context: Context, options: PipelineOptions
+) -> contextlib.AbstractContextManager[None]:
+    """Let `premask status` see the build, unless nobody waits for its end."""
+    if runs_nothing(options):
+        return contextlib.nullcontext()
+    named = options.get_all_options()
+    return status.followed(
+        context,
+        units=len(units),
+        num_bytes=sum(unit.num_bytes for unit in units),
+        runner="local" if is_local(options) else str(named.get("runner")),
+        workers=int(named.get("direct_num_workers") or 0),
+    )
 
 
 def _last(context: Context) -> dict[str, Any]:

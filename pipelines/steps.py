@@ -18,7 +18,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from mlm_data.build import account, select
+from mlm_data.build import account, select, status
 from mlm_data.build.account import Kind, Part, Step, balance, kind_of, receiver_of, unit_messages
 from mlm_data.build.assemble import Found, assemble_unit, count_groups, matches_that_stay
 from mlm_data.build.clean_texts import CleanedUnit, Output, finish, write_texts
@@ -242,6 +242,8 @@ class _Prepare(_Work):
             part.notes = {"reused": int(prepared.reused), "remade": int(prepared.remade)}
             metrics.count("prepare", documents_read=prepared.documents_read, units=1, **part.notes)
             metrics.advance("prepare", unit.num_bytes)
+            read = {"read": prepared.documents_read, "reused": int(prepared.reused)}
+            status.note(self.context, status.PREPARE, unit.index, unit.num_bytes, documents=read)
             yield part.send(Kind.PREPARED, unit.index, prepared.to_bytes())
 
 
@@ -370,6 +372,7 @@ class _Assemble(_Work):
             prepared, found = _prepared(data), _found(inbox)
             if self._output is not None:
                 cleaned = write_texts(prepared, found, self.context, self._output, weights=weights)
+                ledger = cleaned.ledger
                 yield part.send(Kind.RESULT, 0, cleaned.to_bytes())
             else:
                 assembled = assemble_unit(prepared, found, self.context, weights=weights)
@@ -378,6 +381,14 @@ class _Assemble(_Work):
                 metrics.count("assemble", documents_kept=ledger.documents_kept, documents_dropped=dropped)
                 yield part.send(Kind.RESULT, 0, assembled.to_bytes())
             metrics.advance("assemble", prepared.num_bytes)
+            status.note(
+                self.context,
+                status.ASSEMBLE,
+                prepared.unit,
+                prepared.num_bytes,
+                documents={"kept": ledger.documents_kept},
+                dropped={**ledger.documents_dropped, **ledger.documents_quarantined},
+            )
 
 
 class _Publish(_Work):

@@ -67,6 +67,7 @@ def test_what_needs_no_beam_runs_without_it(tmp_path):
         ["thresholds", str(config), "--html", str(tmp_path / "page.html")],
         ["try", str(config), str(tmp_path / "in/a.jsonl")],
         ["tokenizer", "train", str(config), "--out", str(tmp_path / "tokenizer.json")],
+        ["status", str(tmp_path / "out")],
         ["verify", str(tmp_path / "out")],
         ["inspect", str(tmp_path / "out")],
         ["funnel", str(tmp_path / "out")],

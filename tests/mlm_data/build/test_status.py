@@ -1,0 +1,189 @@
+"""What is said of a build from outside: how far it is, whether it still runs, and that saying so never hurts it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from mlm_data.build import status
+from mlm_data.build.context import Context
+from mlm_data.build.status import ASSEMBLE, BUILD, PREPARE, Done, Status, Worker, followed, note, read_status
+from mlm_data.config import BuildConfig
+from mlm_data.dataset.manifest import sealed, unseal
+from mlm_data.errors import BuildError
+from mlm_data.settings import parse_settings
+from mlm_data.stores.folder import Folder
+
+
+def context(tmp_path, run: str = "run1") -> Context:
+    values = {"inputs": [{"path": "x.txt"}], "output": str(tmp_path), "tokenizer": {"path": "none"}}
+    config = parse_settings(BuildConfig, values, where="test")
+    return Context(
+        config=config,
+        tokenizer_sha256="",
+        num_partitions=4,
+        unit_bytes=1,
+        group_modulus=1,
+        versions=(),
+        run=run,
+    )
+
+
+def follow(tmp_path, **changes):
+    facts = {"units": 4, "num_bytes": 400, "runner": "local", "workers": 2}
+    return followed(context(tmp_path, **changes), **facts)
+
+
+def rewrite(tmp_path, **changes) -> None:
+    """Change what `build.json` says."""
+    path = tmp_path / "work" / BUILD
+    path.write_bytes(sealed(unseal(path.read_bytes(), "test") | changes))
+
+
+def test_a_build_that_runs_is_seen_with_its_workers(tmp_path):
+    with follow(tmp_path):
+        note(context(tmp_path), PREPARE, 0, 100, documents={"read": 10, "reused": 1})
+        found = read_status(Folder(tmp_path))
+    assert (found.state, found.units, found.num_bytes, found.num_workers) == ("running", 4, 400, 2)
+    assert (found.host, found.pid) == (socket.gethostname(), os.getpid())
+    assert [(one.host, one.pid) for one in found.workers] == [(socket.gethostname(), os.getpid())]
+    assert found.step(PREPARE).units == 1
+    assert found.step(PREPARE).num_bytes == 100
+    assert found.documents == {"read": 10, "reused": 1}
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "line"),
+    [(None, "done", ""), (BuildError("one\ntwo"), "failed", "one"), (KeyboardInterrupt(), "interrupted", "")],
+)
+def test_how_it_ended_is_said(tmp_path, error, state, line):
+    def run() -> None:
+        with follow(tmp_path):
+            note(context(tmp_path), PREPARE, 0, 100)
+            note(context(tmp_path), ASSEMBLE, 0, 100, documents={"kept": 3}, dropped={"too_short": 2})
+            if error:
+                raise error
+
+    if error:
+        with pytest.raises(type(error)):
+            run()
+    else:
+        run()
+    found = read_status(Folder(tmp_path))
+    assert (found.state, found.error) == (state, line)
+    if error:  # what was noted last is not lost
+        assert found.dropped == {"too_short": 2}
+
+
+def test_a_unit_that_is_done_again_counts_once(tmp_path):
+    def fail() -> None:
+        with follow(tmp_path):
+            for _ in range(3):
+                note(context(tmp_path), PREPARE, 2, 100, documents={"read": 1})
+            raise BuildError("stop")
+
+    with pytest.raises(BuildError):
+        fail()
+    found = read_status(Folder(tmp_path))
+    assert found.step(PREPARE).units == 1
+    assert found.documents == {"read": 1}
+
+
+def test_two_workers_never_add_up_to_more_than_is_planned():
+    done = {PREPARE: Done(units=3, num_bytes=300, first=1.0, last=9.0)}
+    workers = tuple(Worker(host="h", pid=pid, since=0, updated=0, steps=done) for pid in (1, 2))
+    found = known(workers=workers)
+    assert (found.step(PREPARE).units, found.step(PREPARE).num_bytes) == (4, 400)
+    assert found.seconds_left(PREPARE) == 0.0
+
+
+def known(**changes) -> Status:
+    facts = {"state": "running", "run": "r", "host": "h", "pid": 1, "runner": "local", "num_workers": 2}
+    return Status(**{**facts, "started": 10.0, "updated": 20.0, "units": 4, "num_bytes": 400, **changes})
+
+
+def test_speed_and_time_left_are_of_each_step_alone():
+    steps = {
+        PREPARE: Done(units=4, num_bytes=400, first=11.0, last=14.0),
+        ASSEMBLE: Done(units=1, num_bytes=100, first=16.0, last=16.0),
+    }
+    found = known(workers=(Worker(host="h", pid=1, since=10, updated=16, steps=steps),))
+    assert found.speed(PREPARE) == 100.0  # 400 bytes from 10 to 14
+    assert found.speed(ASSEMBLE) == 50.0  # 100 bytes from 14 to 16
+    assert found.seconds_left(ASSEMBLE) == 6.0
+    assert known().seconds_left(PREPARE) is None
+
+
+def test_a_process_that_is_gone_is_a_build_that_stopped(tmp_path):
+    with follow(tmp_path):
+        pass
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    rewrite(tmp_path, state="running", pid=gone.pid)
+    assert read_status(Folder(tmp_path), wait=pytest.fail).state == "stopped"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="when a process began is told by Linux's /proc alone")
+def test_a_number_that_another_process_has_now_is_a_build_that_stopped(tmp_path):
+    with follow(tmp_path):
+        rewrite(tmp_path, process="1")
+        assert read_status(Folder(tmp_path), wait=pytest.fail).state == "stopped"
+
+
+def test_on_another_machine_beats_decide_and_not_its_clock(tmp_path):
+    with follow(tmp_path):
+        pass
+    far = {"state": "running", "host": "elsewhere", "every": 2.0}
+    rewrite(tmp_path, **far, updated=1.0, beats=7)
+    assert read_status(Folder(tmp_path), wait=lambda _: None).state == "stopped"
+    assert read_status(Folder(tmp_path), wait=lambda _: rewrite(tmp_path, beats=8)).state == "running"
+    rewrite(tmp_path, **far, updated=4e9)  # its clock is ahead
+    assert read_status(Folder(tmp_path), wait=lambda _: None).state == "stopped"
+
+
+def test_files_of_earlier_builds_and_damaged_ones_are_left_out(tmp_path):
+    folder = tmp_path / "work" / "status"
+    with follow(tmp_path, run="old"):
+        note(context(tmp_path, run="old"), PREPARE, 0, 100)
+        name = next(path.name for path in folder.iterdir() if path.name != "build.json")
+        old = (folder / name).read_bytes()
+    with follow(tmp_path, run="new"):
+        assert [path.name for path in folder.iterdir()] == ["build.json"]
+        (folder / "late-1.json").write_bytes(old)  # a worker that nobody could stop
+        (folder / "broken-1.json").write_bytes(old[:-9])
+        (folder / "future-1.json").write_bytes(sealed({"version": 2, "run": "new"}))
+        assert read_status(Folder(tmp_path)).workers == ()
+
+
+def test_no_build_is_one_line(tmp_path):
+    with pytest.raises(BuildError, match="no build has been here"):
+        read_status(Folder(tmp_path))
+
+
+def test_a_place_that_cannot_be_written_is_no_reason_to_fail(tmp_path):
+    (tmp_path / "work").write_text("a file where the folder should be")
+    with follow(tmp_path):
+        note(context(tmp_path), PREPARE, 0, 100)
+
+
+def test_a_build_without_a_name_is_not_followed(tmp_path):
+    with follow(tmp_path, run=""):
+        note(context(tmp_path, run=""), PREPARE, 0, 100)
+    assert not (tmp_path / "work").exists()
+
+
+def test_beats_go_on_while_the_build_does_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(status, "LOCAL_SECONDS", 0.01)
+    path = tmp_path / "work" / BUILD
+    with follow(tmp_path):
+        first = seen = unseal(path.read_bytes(), "test")["beats"]
+        for _ in range(1000):
+            seen = unseal(path.read_bytes(), "test")["beats"]
+            if seen >= first + 3:
+                break
+            status.time.sleep(0.01)
+    assert seen >= first + 3

@@ -1,0 +1,74 @@
+"""`premask status`, as a person in another terminal sees it."""
+
+import json
+import sys
+
+import pytest
+
+from mlm_data.build import status
+from pipelines.commands.cli import main
+from tests.pipelines.small_corpus import kill_midway, settings, write_jsonl
+
+
+@pytest.fixture
+def config(tmp_path):
+    for number in range(6):
+        write_jsonl(tmp_path / f"in/{number}.jsonl", range(number * 40, number * 40 + 60))
+    path = tmp_path / "premask.yaml"
+    path.write_text(json.dumps(settings(tmp_path)))
+    return path
+
+
+def asked(config, capsys, *words: str) -> tuple[int, str]:
+    capsys.readouterr()
+    code = main(["status", str(config.parent / "out"), *words])
+    return code, capsys.readouterr().out
+
+
+def test_before_while_and_after(config, capsys, monkeypatch):
+    assert main(["status", str(config.parent / "out")]) == 2
+    assert "no build has been here" in capsys.readouterr().err
+    seen = []
+    real = status.note
+
+    def look(*args, **kwargs):
+        real(*args, **kwargs)
+        seen.append(status.read_status(args[0].folder))
+
+    monkeypatch.setattr("pipelines.steps.status.note", look)
+    assert main(["build", str(config), "--workers", "1"]) == 0
+    assert {one.state for one in seen} == {"running"}
+    assert seen[0].step("prepare").units == 1
+    code, said = asked(config, capsys)
+    assert code == 0
+    assert said.startswith("done at ")
+    assert "premask verify" in said
+    code, said = asked(config, capsys, "--json")
+    value = json.loads(said)
+    assert (code, value["state"]) == (0, "done")
+    assert value["runner"] == "local"
+
+
+def test_a_build_that_failed_says_why(config, capsys):
+    bad = config.parent / "in/9.jsonl"
+    bad.write_text("not json\n" * 50)
+    assert main(["build", str(config), "--workers", "1"]) == 2
+    line = capsys.readouterr().err.strip().removeprefix("premask: ")
+    code, said = asked(config, capsys)
+    assert code == 1
+    assert f"the reason: {line}"[:80] in said
+    assert "start the same build again" in said
+    value = json.loads(asked(config, capsys, "--json")[1])
+    assert value["dropped"]["bad_json"] == 50
+    assert value["documents"]["read"] == 6 * 60 + 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="that a process is gone is told by Linux's /proc")
+def test_a_build_that_was_killed_is_stopped(config, capsys):
+    kill_midway(config, prepared=1, workers=1)
+    code, said = asked(config, capsys)
+    assert code == 1
+    assert said.startswith("stopped at ")
+    assert "goes on from the" in said
+    assert main(["build", str(config), "--workers", "1"]) == 0
+    assert asked(config, capsys)[0] == 0
