@@ -9,16 +9,17 @@ of files, signatures and lists of documents or lines cross between the steps; ne
 
 import contextlib
 import gc
-import io
 import logging
+import os
 import re
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from mlm_data import errors
 from mlm_data.build import cache, status
@@ -34,8 +35,12 @@ from mlm_data.stores.folder import Folder
 from mlm_data.tokens.engine import Reference
 from mlm_data.types import Unit
 from pipelines import metrics
-from pipelines.runners import is_local, pipeline_options, runs_nothing
+from pipelines.runners import Chosen, check, choose, explain, look_at_workers
 from pipelines.steps import Assemble, Deduplicate, NearDuplicates, Prepare, Publish, Units
+
+STANDARD_ERROR = 2
+CANCEL_SECONDS = 20  # that a runner has to answer
+LOOKED_AT = 8  # inputs that workers are asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +99,8 @@ def build(
 
     Args:
         config: what to build.
-        workers: threads or processes of the local runner.
-        beam_args: options that go to Beam.
+        workers: threads or processes on this machine.
+        beam_args: the runner and its options: see `runners`.
         sample: below 1, build about this share of the bytes into `<output>-sample`.
         watcher: told how far it is.
 
@@ -105,20 +110,22 @@ def build(
     Raises:
         PremaskError: for whatever a user can mend; nothing is published then.
     """
-    options = pipeline_options(beam_args, workers=workers)
+    chosen = choose(beam_args, workers=workers)
     whole_bytes = make_plan(config).num_bytes if sample < 1 else 0
     if sample < 1:
         config = config.model_copy(update={"output": config.output.rstrip("/") + "-sample"})
     check_output(Folder(config.output))
+    check(chosen, config, [config.output])
     plan = make_plan(config, sample=sample)
     watcher.planned(plan)
-    reference = find_tokenizer(config, plan)
-    watcher.found_tokenizer(reference, tokenizer_warnings(config, plan, reference))
-    context = make_context(config, plan, reference)
-    metrics.reset()
-    watcher.running(plan)
-    run(plan.units, context, options)
-    if runs_nothing(options):
+    with _allowed(config, plan, chosen) as name:
+        reference = find_tokenizer(config, plan)
+        watcher.found_tokenizer(reference, tokenizer_warnings(config, plan, reference))
+        context = make_context(config, plan, reference, run=name)
+        metrics.reset()
+        watcher.running(plan)
+        run(plan.units, context, chosen)
+    if chosen.runs_nothing:
         return None
     last = _last(context)
     num_bytes = sum(unit.num_bytes for unit in plan.units)
@@ -150,52 +157,92 @@ def clean(
     Raises:
         PremaskError: for whatever a user can mend.
     """
-    options = pipeline_options(beam_args, workers=workers)
+    chosen = choose(beam_args, workers=workers)
     check_folders(config.output, output.dropped)
+    check(chosen, config, filter(None, (config.output, output.dropped)))
     plan = make_plan(config, sample=sample)
     watcher.planned(plan)
-    context = make_context(config, plan, None)
-    metrics.reset()
-    watcher.running(plan)
-    run(plan.units, context, options, output)
-    if runs_nothing(options):
+    with _allowed(config, plan, chosen) as name:
+        context = make_context(config, plan, None, run=name)
+        metrics.reset()
+        watcher.running(plan)
+        run(plan.units, context, chosen, output)
+    if chosen.runs_nothing:
         return None
     _last(context)
     return unseal(context.folder.read(CLEANED), f"{config.output}/{CLEANED}")
 
 
-def run(units: tuple[Unit, ...], context: Context, options: PipelineOptions, output: Output | None = None) -> None:
-    """Run the pipeline; an error that a worker raised comes out as what it was."""
-    pipeline = beam.Pipeline(options=options)
+def run(units: tuple[Unit, ...], context: Context, chosen: Chosen, output: Output | None = None) -> None:
+    """Run the pipeline; an error that a worker raised comes out as what it was, on every runner.
+
+    Raises:
+        PremaskError: for whatever a user can mend.
+        KeyboardInterrupt: at Ctrl-C; the job is cancelled, and may no longer publish.
+    """
+    pipeline = beam.Pipeline(options=chosen.options)
     construct(pipeline, units, context, output)
-    with (
-        _followed(units, context, options),
-        _workers_quiet() if is_local(options) else contextlib.nullcontext(),
-        _few_collections(),
-    ):
+    result = None
+    with _followed(units, context, chosen), _workers_quiet(), _few_collections():
         try:
             result = pipeline.run()
-            if not runs_nothing(options):
+            if not chosen.runs_nothing:
                 result.wait_until_finish()
         except errors.PremaskError as error:
             raise type(error)(_without_step(str(error))) from error
+        except KeyboardInterrupt:
+            _cancel(result, context)
+            raise
         except Exception as error:
-            raise _original(error) from error
+            raise explain(chosen, error) or _original(error) from error
 
 
-def _followed(
-    units: tuple[Unit, ...], context: Context, options: PipelineOptions
-) -> contextlib.AbstractContextManager[None]:
+def _cancel(result: Any, context: Context) -> None:
+    """End a job somewhere else, or at least keep it from publishing; a runner that doesn't answer is not waited for."""
+    with contextlib.suppress(errors.PremaskError, OSError):
+        cache.end(context.work, context.run)
+
+    def cancel() -> None:
+        with contextlib.suppress(Exception):
+            result.cancel()
+
+    if result is not None:
+        thread = threading.Thread(target=cancel, daemon=True)
+        thread.start()
+        thread.join(CANCEL_SECONDS)
+
+
+@contextlib.contextmanager
+def _allowed(config: BuildConfig, plan: Plan, chosen: Chosen) -> Iterator[str]:
+    """A name under which the build may publish until this ends; workers have been asked whether they see it.
+
+    "" where nobody waits for the job: it may publish whenever it runs.
+    """
+    if chosen.runs_nothing:
+        yield ""
+        return
+    work = Folder(config.output).join("work")
+    name = cache.begin(work)
+    try:
+        step = max(1, len(plan.units) // LOOKED_AT)
+        paths = [unit.slices[0].path for unit in plan.units[::step]]
+        look_at_workers(chosen, config.output, f"work/{cache.sign(name)}", paths)
+        yield name
+    finally:
+        with contextlib.suppress(errors.PremaskError, OSError):
+            cache.end(work, name)
+
+
+def _followed(units: tuple[Unit, ...], context: Context, chosen: Chosen) -> contextlib.AbstractContextManager[None]:
     """Let `premask status` see the build, unless nobody waits for its end."""
-    if runs_nothing(options):
+    if chosen.runs_nothing:
         return contextlib.nullcontext()
-    named = options.get_all_options()
     return status.followed(
         context,
         units=len(units),
         num_bytes=sum(unit.num_bytes for unit in units),
-        runner="local" if is_local(options) else str(named.get("runner")),
-        workers=int(named.get("direct_num_workers") or 0),
+        runner=chosen.runner.name,
+        workers=int(chosen.options.get_all_options().get("direct_num_workers") or 0),
     )
 
 
@@ -226,23 +273,39 @@ def _few_collections() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _workers_quiet() -> Iterator[None]:
-    """Keep the tracebacks that Beam's local workers print from hiding the one line that matters.
+    """Keep what workers and engines print on standard error from hiding the one line that matters.
 
-    What they wrote is shown after all if the error is none that a user can mend.
+    Threads write to Python's `sys.stderr`, processes that we start to the file behind it. What they wrote is shown
+    after all if the error is none that a user can mend.
     """
-    logger = logging.getLogger("apache_beam")
-    level, written = logger.level, io.StringIO()
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stderr(written):
-            yield
-    except errors.PremaskError:
-        raise
-    except Exception:
-        sys.stderr.write(written.getvalue())
-        raise
-    finally:
-        logger.setLevel(level)
+    loggers = [logging.getLogger(name) for name in ("apache_beam", "distributed", "py4j")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    sys.stderr.flush()
+    real = os.dup(STANDARD_ERROR)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), STANDARD_ERROR)
+        is_told = False
+        try:
+            with (
+                open(os.dup(written.fileno()), "w", buffering=1, errors="replace") as text,
+                contextlib.redirect_stderr(text),
+            ):
+                yield
+        except (errors.PremaskError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            is_told = True
+            raise
+        finally:
+            os.dup2(real, STANDARD_ERROR)
+            os.close(real)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+            if is_told:
+                written.seek(0)
+                sys.stderr.write(written.read().decode(errors="replace"))
 
 
 def _original(error: Exception) -> Exception:

@@ -1,64 +1,337 @@
-"""What is passed on to Beam: the runner, the workers, and every option that `premask` itself doesn't know."""
+"""Where a pipeline runs: a table of runners, what is right for us on each, and what is checked before anything moves.
+
+    premask build premask.yaml --workers 8                               local: threads of this process
+    ... --runner dask --scheduler tcp://host:8786                        a Dask cluster; without --scheduler a local one
+    ... --runner flink --flink_master host:8081                          through Beam's job server, which is Java
+    ... --runner spark --spark_master_url spark://host:7077              PySpark
+    ... --runner portable --job_endpoint host:8099                       any job server of Beam's
+    ... --runner dataflow --project P --region R --temp_location gs://bucket/tmp
+
+What `premask` itself doesn't know is an option of Beam's. Two options are ours: `--scheduler`, and `--shared_disk`,
+which says that all workers see the same folders as this machine.
+"""
 
 import argparse
+import contextlib
 import difflib
-from collections.abc import Sequence
+import importlib
+import importlib.util
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 
-from mlm_data.errors import ConfigError
+from mlm_data.config import BuildConfig
+from mlm_data.errors import ConfigError, PremaskError
 
 # Named in full: `DirectRunner` would try to download another runner first.
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+CONNECT_SECONDS = 5
+_HERE = ("localhost", "127.0.0.1", "::1", "[::1]")
+
+Given = Mapping[str, str]  # options as they were given, by name, without the dashes
 
 
-def pipeline_options(beam_args: Sequence[str], *, workers: int) -> PipelineOptions:
-    """Options of a pipeline: the local runner with threads, unless `beam_args` name another.
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """A place where pipelines run, and what it offers."""
 
-    Threads share one word table, and all that is slow releases the GIL.
+    name: str
+    beam: str  # Beam's name of it, or a class in full
+    help: str  # a line
+    also: tuple[str, ...] = ()  # what others call it
+    defaults: Callable[[Given, int], Given] = lambda given, workers: {}  # options that are not given
+    needs: tuple[str, ...] = ()  # options without which it can't start
+    endpoint: str = ""  # the option that names a host and a port, which must answer
+    modules: tuple[str, ...] = ()  # what it imports
+    extra: str = "build"  # of premask, which installs them
+    program: str = ""  # what must be in PATH
+    is_local: bool = False  # its workers are threads of this process, or end with it
+    has_metrics: bool = False  # hands counters back
+    is_live: bool = False  # progress can be seen while it runs
+    can_cancel: bool = False  # Ctrl-C ends the job; where it can't, the job may no longer publish
+    shares_disk: Callable[[Given], bool] = lambda given: False  # workers surely see this machine's folders
+
+
+def _local_defaults(given: Given, workers: int) -> Given:
+    return {
+        "direct_num_workers": str(workers),
+        # Threads share one word table, and all that is slow releases the GIL.
+        "direct_running_mode": "multi_threading" if workers > 1 else "in_memory",
+    }
+
+
+def _portable_defaults(given: Given, workers: int) -> Given:
+    """Workers in this process, where the job server runs on this machine; one process a core elsewhere."""
+    is_here = _host(given.get("job_endpoint", "")) in _HERE
+    return {"environment_type": "LOOPBACK"} if is_here and "environment_config" not in given else {}
+
+
+def _flink_defaults(given: Given, workers: int) -> Given:
+    # Threads of one worker share a word table; Flink's slots run in parallel.
+    own = {"parallelism": str(workers), "flink_master": "[local]"}
+    is_own = given.get("flink_master", "[local]") in ("[local]", "[auto]")
+    return own | ({"environment_type": "LOOPBACK"} if is_own else {})
+
+
+def _dask_defaults(given: Given, workers: int) -> Given:
+    return {"dask_workers": str(workers)}
+
+
+def _dataflow_defaults(given: Given, workers: int) -> Given:
+    # One process a worker: threads share one word table. Python's SDK would start one for each core.
+    return {"experiments": "use_runner_v2,no_use_multiple_sdk_containers"}
+
+
+def _loops_back(given: Given) -> bool:
+    return given.get("environment_type", "").upper() == "LOOPBACK"
+
+
+RUNNERS = (
+    Runner(
+        name="local",
+        beam=LOCAL_RUNNER,
+        also=("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", LOCAL_RUNNER),
+        help="threads of this process; --direct_running_mode=multi_processing for processes",
+        defaults=_local_defaults,
+        is_local=True,
+        has_metrics=True,
+        is_live=True,
+        can_cancel=True,
+        shares_disk=lambda given: True,
+    ),
+    Runner(
+        name="dask",
+        beam="pipelines.dask_runner.DaskRunner",
+        also=("DaskRunner",),
+        help="a Dask cluster; without --scheduler a local one of --workers processes",
+        defaults=_dask_defaults,
+        endpoint="dask_client_address",
+        modules=("dask", "distributed"),
+        extra="dask",
+        can_cancel=True,
+        shares_disk=lambda given: True,  # it is looked: every worker is asked whether it sees the files
+    ),
+    Runner(
+        name="spark",
+        beam="beam_pyspark_runner.pyspark_runner.PySparkRunner",
+        also=("PySparkRunner",),
+        help="Apache Spark through PySpark",
+        modules=("pyspark", "beam_pyspark_runner"),
+        extra="spark",
+        program="java",
+        shares_disk=lambda given: given.get("spark_master_url", "local").startswith("local"),
+    ),
+    Runner(
+        name="flink",
+        beam="FlinkRunner",
+        also=("FlinkRunner",),
+        help="Apache Flink through Beam's job server; without --flink_master a local one",
+        defaults=_flink_defaults,
+        endpoint="flink_master",
+        program="java",
+        has_metrics=True,
+        can_cancel=True,
+        shares_disk=_loops_back,
+    ),
+    Runner(
+        name="portable",
+        beam="PortableRunner",
+        also=("PortableRunner",),
+        help="any job server of Beam's, such as those of Flink and Spark",
+        defaults=_portable_defaults,
+        needs=("job_endpoint",),
+        endpoint="job_endpoint",
+        has_metrics=True,
+        can_cancel=True,
+        shares_disk=_loops_back,
+    ),
+    Runner(
+        name="dataflow",
+        beam="DataflowRunner",
+        also=("DataflowRunner",),
+        help="Google Cloud Dataflow",
+        defaults=_dataflow_defaults,
+        needs=("project", "region", "temp_location"),
+        modules=("apitools",),
+        extra="gcp",
+        has_metrics=True,
+        can_cancel=True,
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A runner with its options."""
+
+    runner: Runner
+    given: Given  # all options, defaults of ours among them
+    options: PipelineOptions
+    says_shared: bool  # --shared_disk
+
+    @property
+    def runs_nothing(self) -> bool:
+        """Whether it was told only to check the pipeline (`--dry_run`) or to store it (`--template_location`)."""
+        found = self.options.get_all_options(drop_default=True)
+        return bool(found.get("dry_run") or found.get("template_location"))
+
+
+def choose(beam_args: Sequence[str], *, workers: int) -> Chosen:
+    """The runner that options name, `local` if none, with all of its options.
+
+    Args:
+        beam_args: what the command itself doesn't know.
+        workers: threads or processes, where they are on this machine.
 
     Raises:
-        ConfigError: for an option that neither premask nor Beam knows.
+        ConfigError: an unknown runner or option, or a value that an option can't have.
     """
-    check_beam_args(beam_args)
-    args = list(beam_args)
-    if not any(item == "--runner" or item.startswith("--runner=") for item in args):
-        args.append(f"--runner={LOCAL_RUNNER}")
-    named = {item.partition("=")[0] for item in args}
-    if "--direct_num_workers" not in named:
-        args.append(f"--direct_num_workers={workers}")
-    if "--direct_running_mode" not in named:
-        args.append(f"--direct_running_mode={'multi_threading' if workers > 1 else 'in_memory'}")
-    return PipelineOptions(args)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    own.add_argument("--runner", default="local")
+    own.add_argument("--scheduler")
+    own.add_argument("--shared_disk", "--shared-disk", action="store_true")
+    try:
+        mine, rest = own.parse_known_args(list(beam_args))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
+    runner = find_runner(mine.runner)
+    if mine.scheduler is not None:
+        if runner.name != "dask":
+            raise ConfigError(f"--scheduler {mine.scheduler}: only --runner dask has one")
+        rest.append(f"--dask_client_address={mine.scheduler}")
+    if runner.modules and not all(importlib.util.find_spec(name) for name in runner.modules):
+        (missing, *_) = [name for name in runner.modules if not importlib.util.find_spec(name)]
+        raise ConfigError(f"--runner {runner.name}: {missing} is not installed: pip install 'premask[{runner.extra}]'")
+    if runner.modules and "." in runner.beam:
+        importlib.import_module(runner.beam.rpartition(".")[0])  # declares its options
+    given = _given(rest)
+    defaults = {name: value for name, value in runner.defaults(given, workers).items() if name not in given}
+    args = [f"--runner={runner.beam}", *rest, *(f"--{name}={value}" for name, value in defaults.items())]
+    check_beam_args(args)
+    return Chosen(
+        runner=runner,
+        given={**given, **defaults},
+        options=PipelineOptions(args),
+        says_shared=mine.shared_disk,
+    )
 
 
-def is_local(options: PipelineOptions) -> bool:
-    """Whether the pipeline's workers live on this machine and under this process."""
-    return options.view_as(StandardOptions).runner == LOCAL_RUNNER
+def find_runner(name: str) -> Runner:
+    """The runner of this name, ours or Beam's, in any case.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for runner in RUNNERS:
+        if name.lower() in {known.lower() for known in (runner.name, *runner.also)}:
+            return runner
+    known = [runner.name for runner in RUNNERS]
+    nearest = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
+    raise ConfigError(f"--runner {name}: no such runner: {hint}")
 
 
-def runs_nothing(options: PipelineOptions) -> bool:
-    """Whether the runner was told only to check the pipeline (`--dry_run`) or to store it (`--template_location`)."""
-    given = options.get_all_options(drop_default=True)
-    return bool(given.get("dry_run") or given.get("template_location"))
+def check(chosen: Chosen, config: BuildConfig, outputs: Iterable[str]) -> None:
+    """Refuse what can't work, before the first file is read.
+
+    Args:
+        chosen: the runner.
+        config: the build.
+        outputs: folders that workers write to.
+
+    Raises:
+        ConfigError: a missing option or program, an endpoint where nobody answers, or a place that workers can't reach.
+    """
+    runner, given = chosen.runner, chosen.given
+    if missing := [f"--{name}" for name in runner.needs if name not in given]:
+        raise ConfigError(f"--runner {runner.name} needs {', '.join(missing)}")
+    if runner.program and shutil.which(runner.program) is None:
+        raise ConfigError(
+            f"--runner {runner.name}: no {runner.program} in PATH: install it, e.g. openjdk-17-jre-headless"
+        )
+    if not chosen.runs_nothing and (endpoint := given.get(runner.endpoint, "")):
+        _answers(f"--{_ours(runner.endpoint)}", endpoint)
+    if runner.shares_disk(given) or (chosen.says_shared and runner.name != "dataflow"):
+        return
+    advice = "use a bucket (gs://, s3://)"
+    if runner.name != "dataflow":
+        advice += ", or say --shared_disk if every worker sees this machine's folders"
+    for output in outputs:
+        if is_local_path(output):
+            raise ConfigError(
+                f"output {output}: workers of --runner {runner.name} can't reach a folder of this machine: {advice}"
+            )
+    for where, path in _read_by_workers(config):
+        if is_local_path(path):
+            raise ConfigError(
+                f"{where} {path}: workers of --runner {runner.name} can't read a file of this machine: {advice}"
+            )
+    if runner.name in ("flink", "portable") and "environment_type" not in given and "environment_config" not in given:
+        raise ConfigError(
+            f"--runner {runner.name}: workers need an image with premask: name it with --environment_config, "
+            "or say how they start with --environment_type"
+        )
+
+
+def look_at_workers(chosen: Chosen, output: str, sign: str, inputs: Sequence[str]) -> None:
+    """Ask the workers themselves whether they can do the build, where a runner lets us.
+
+    Args:
+        chosen: the runner.
+        output: the dataset's folder.
+        sign: a file that is there now.
+        inputs: some of the files to read.
+
+    Raises:
+        ConfigError: they can't.
+    """
+    address = chosen.given.get("dask_client_address")
+    if chosen.runner.name == "dask" and address is not None:
+        from pipelines import dask_runner
+
+        dask_runner.look(address, output, sign, list(inputs))
+
+
+def explain(chosen: Chosen, error: Exception) -> PremaskError | None:
+    """An error of the runner itself as what a user can mend; None for another."""
+    if chosen.runner.name == "dask":
+        from pipelines import dask_runner
+
+        return dask_runner.explain(error)
+    return None
+
+
+def is_local_path(location: str) -> bool:
+    """Whether a path or URI is of this machine's disk."""
+    return "://" not in location or location.startswith("file://")
 
 
 def check_beam_args(beam_args: Sequence[str]) -> None:
-    """Refuse options that nobody knows, instead of a warning that is easily missed."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    """Refuse options that nobody knows, instead of a warning that is easily missed.
+
+    Raises:
+        ConfigError: names the nearest known one, or the value that an option can't have.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for kind in _all_subclasses(PipelineOptions):
         # Some classes declare the same option twice; argparse objects, and the first declaration is enough.
-        try:
+        with contextlib.suppress(argparse.ArgumentError):
             kind._add_argparse_args(parser)
-        except argparse.ArgumentError:
-            continue
-    _, unknown = parser.parse_known_args(list(beam_args))
+    try:
+        _, unknown = parser.parse_known_args(list(beam_args))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
     for item in unknown:
         name = item.partition("=")[0]
         if name.startswith("-"):
             known = [option for action in parser._actions for option in action.option_strings]
-            nearest = difflib.get_close_matches(name, [*known, "--workers", "--sample", "--set"], n=1)
+            ours = ["--workers", "--sample", "--set", "--scheduler", "--shared_disk"]
+            nearest = difflib.get_close_matches(name, [*known, *ours], n=1)
             hint = f": did you mean {nearest[0]}?" if nearest else ""
             raise ConfigError(f"{name}: neither premask nor Beam has this option{hint}")
     if unknown:
@@ -70,3 +343,44 @@ def _all_subclasses(kind: Any) -> list[Any]:
     for child in kind.__subclasses__():
         found += _all_subclasses(child)
     return found
+
+
+def _given(args: Sequence[str]) -> dict[str, str]:
+    """Options by name; `--name value` and `--name=value` are one, and a flag is "true"."""
+    found: dict[str, str] = {}
+    for place, item in enumerate(args):
+        if item.startswith("--"):
+            name, equals, value = item[2:].partition("=")
+            following = args[place + 1] if place + 1 < len(args) else "--"
+            found[name] = value if equals else ("true" if following.startswith("--") else following)
+    return found
+
+
+def _ours(option: str) -> str:
+    return "scheduler" if option == "dask_client_address" else option
+
+
+def _read_by_workers(config: BuildConfig) -> list[tuple[str, str]]:
+    """(setting, path or pattern) of what workers read."""
+    return [(f"inputs.{number}.path", item.path) for number, item in enumerate(config.inputs)]
+
+
+def _host(endpoint: str) -> str:
+    return re.sub(r"^[a-z+]+://", "", endpoint).rpartition(":")[0]
+
+
+def _answers(option: str, endpoint: str) -> None:
+    """Make sure that somebody listens there.
+
+    Raises:
+        ConfigError: nobody does, or it is no host and port.
+    """
+    if endpoint.startswith("["):  # Flink's [local] and [auto]
+        return
+    host, port = _host(endpoint), endpoint.rpartition(":")[2].rstrip("/")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"{option} {endpoint}: must be HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"{option} {endpoint}: nobody answers there: {error}") from error

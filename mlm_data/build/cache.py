@@ -9,10 +9,12 @@ never changes a dataset.
                             Arrow file, and a checksum of itself
     tokenizers/<key>.json   a trained tokenizer and its alphabet, with a checksum
     signatures/<sha>.bin    named by its own SHA-256
+    runs/<run>              a build that may publish: see `begin`
     last.json               what the last build has reused, made and made again
 """
 
 import hashlib
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,7 +29,7 @@ from mlm_data.tokens.train import Trained
 
 Facts = dict[str, Any]
 
-PREPARED, TOKENIZERS, SIGNATURES, LAST = "prepared", "tokenizers", "signatures", "last.json"
+PREPARED, TOKENIZERS, SIGNATURES, RUNS, LAST = "prepared", "tokenizers", "signatures", "runs", "last.json"
 
 
 def write_unit(work: Folder, key: str, fill: Callable[[Any], object], facts: Callable[[], Facts]) -> Facts:
@@ -116,6 +118,36 @@ def load_payload(work: Folder, name: str) -> bytes:
     if f"{SIGNATURES}/{hashlib.sha256(data).hexdigest()}.bin" != name:
         raise BuildError(f"{work.location}/{name}: a byte was changed, while the build ran: start it again")
     return data
+
+
+def begin(work: Folder) -> str:
+    """A name for a build, which may publish as long as the file `sign` of that name is there.
+
+    So a job that a runner can't cancel is kept from publishing by `end`.
+    """
+    run = uuid.uuid4().hex
+    work.write(sign(run), b"may publish\n")
+    return run
+
+
+def sign(run: str) -> str:
+    """The file that says that a build may publish."""
+    return f"{RUNS}/{run}"
+
+
+def end(work: Folder, run: str) -> None:
+    """Whatever still works for this build must not publish any more."""
+    work.delete(sign(run))
+
+
+def check_sign(work: Folder, run: str) -> None:
+    """Make sure that a build may publish; "" is one that nobody waits for, such as a job from a template.
+
+    Raises:
+        BuildError: it was interrupted, or `work/` was deleted.
+    """
+    if run and not work.exists(sign(run)):
+        raise BuildError(f"{work.location}: this build was interrupted, so it doesn't publish: start it again to go on")
 
 
 def write_last(work: Folder, facts: Mapping[str, Any]) -> None:

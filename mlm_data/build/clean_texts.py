@@ -165,6 +165,7 @@ def finish(results: Sequence[CleanedUnit], context: Context, output: Output, acc
     """
     results = sorted(results, key=lambda item: item.unit)
     ledger, _ = add_up(results, context, account)
+    cache.check_sign(context.work, context.run)
     funnel = with_places(sum((item.funnel for item in results), Funnel()), results, context)
     files = [file for item in results for file in item.files]
     for folder in filter(None, (context.config.output, output.dropped)):

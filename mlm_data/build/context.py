@@ -50,7 +50,7 @@ class Context:
     assets: tuple[tuple[str, str], ...] = ()  # of `find_assets`
     forgotten: str = ""  # name of the list of texts that were forgotten; "": none were
     planned: Tally = Tally()  # the plan's units, as PLAN sends them
-    run: str = ""  # names this build among others: what it has made itself is not reused
+    run: str = ""  # of `cache.begin`: what this build has made itself is not reused, and while it stands it may publish
 
     @property
     def folder(self) -> Folder:

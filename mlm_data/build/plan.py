@@ -1,7 +1,6 @@
 """PLAN: what would be read, in which units, with which tokenizer. And TRAIN, if the tokenizer is to be trained."""
 
 import hashlib
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -70,8 +69,15 @@ def signature_partitions(plan: Plan) -> int:
     return min(MAX_PARTITIONS, max(4, 1 << (wanted - 1).bit_length()))
 
 
-def make_context(config: BuildConfig, plan: Plan, reference: Reference | None) -> Context:
-    """What the workers need to know, from what the plan has found; without a tokenizer documents stay texts."""
+def make_context(config: BuildConfig, plan: Plan, reference: Reference | None, *, run: str = "") -> Context:
+    """What the workers need to know, from what the plan has found; without a tokenizer documents stay texts.
+
+    Args:
+        config: the build.
+        plan: its units.
+        reference: its tokenizer.
+        run: what `cache.begin` has given; "": no name, and no sign is asked for when it publishes.
+    """
     context = Context(
         config=config,
         tokenizer_sha256=reference.sha256 if reference else "",
@@ -82,7 +88,7 @@ def make_context(config: BuildConfig, plan: Plan, reference: Reference | None) -
         assets=find_assets(config),
         forgotten=current_list(Folder(config.output)),
         planned=tally(unit_messages(plan.units)),
-        run=uuid.uuid4().hex,
+        run=run,
     )
     if reference:
         context.remember(reference)

@@ -69,6 +69,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context, account:
         reports=_reports(account),
         plan={"unit_bytes": context.unit_bytes, "group_modulus": context.group_modulus},
     )
+    cache.check_sign(context.work, context.run)
     publish(
         context.folder,
         manifest,

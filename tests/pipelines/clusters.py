@@ -1,0 +1,115 @@
+"""Clusters for tests: real schedulers, workers and job servers, each a process of its own."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+PYTHON = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "mlm_data/face")]), "NUMBA_NUM_THREADS": "1"}
+
+
+def free_port() -> int:
+    """A port where nobody listens now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def wait_for(is_so: Callable[[], bool], *, seconds: float = 120) -> None:
+    """Wait until it is so.
+
+    Raises:
+        AssertionError: it never was.
+    """
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def listens(port: int) -> bool:
+    """Whether somebody does at this port."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+@dataclass
+class Processes:
+    """Processes that end with the test, and what they wrote."""
+
+    folder: Path
+    started: list[subprocess.Popen] = field(default_factory=list)
+
+    def start(self, *words: str) -> subprocess.Popen:
+        """`python` with these words, in a process group of its own."""
+        log = (self.folder / f"{len(self.started)}.log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, **PYTHON},
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def log(self, process: subprocess.Popen) -> str:
+        """What a process has written so far."""
+        return (self.folder / f"{self.started.index(process)}.log").read_text(errors="replace")
+
+    def kill(self, process: subprocess.Popen) -> None:
+        """SIGKILL to it and all that it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def processes(folder: Path) -> Iterator[Processes]:
+    """All of them are killed at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = Processes(folder)
+    try:
+        yield found
+    finally:
+        for process in found.started:
+            found.kill(process)
+
+
+@dataclass(frozen=True)
+class DaskCluster:
+    """A scheduler and its workers."""
+
+    address: str
+    scheduler: subprocess.Popen
+    workers: Sequence[subprocess.Popen]
+    processes: Processes
+
+    @property
+    def args(self) -> list[str]:
+        return ["--runner", "dask", "--scheduler", self.address]
+
+
+@contextlib.contextmanager
+def dask_cluster(folder: Path, *, workers: int = 2) -> Iterator[DaskCluster]:
+    """`dask scheduler` and so many `dask worker`s, as their manual starts them."""
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    with processes(folder) as group:
+        scheduler = group.start("-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+        wait_for(lambda: listens(port))
+        started = [
+            group.start("-m", "dask", "worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny")
+            for _ in range(workers)
+        ]
+        wait_for(lambda: all("Registered to" in group.log(worker) for worker in started))
+        yield DaskCluster(address, scheduler, started, group)

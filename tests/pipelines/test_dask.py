@@ -1,0 +1,136 @@
+"""On a real Dask cluster: the local digest, whoever is killed; and one line for whatever goes wrong."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mlm_data.config import BuildConfig
+from mlm_data.errors import BuildError, ConfigError
+from mlm_data.settings import parse_settings
+from pipelines.build import build
+from tests.conftest import ROOT
+from tests.pipelines.clusters import PYTHON, dask_cluster, wait_for
+from tests.pipelines.small_corpus import prepared_units, settings, write_jsonl
+
+pytest.importorskip("distributed", reason="premask[dask] is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+
+def corpus(folder, documents=160):
+    """Files with copies in each other: 226 copies of 563 were lost where signatures travelled at a bundle's end."""
+    write_jsonl(folder / "in/a.jsonl", range(documents))
+    write_jsonl(folder / "in/b.jsonl", range(documents // 2, documents * 2))
+    return parse_settings(BuildConfig, settings(folder), where="test")
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The digest of the local runner."""
+    built = build(corpus(tmp_path_factory.mktemp("local")))
+    assert built.manifest.ledger["documents"]["dropped"] == {"exact_duplicate": 80}
+    return built.manifest.digest
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with dask_cluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
+
+
+def start(config, folder, cluster):
+    """`premask build` on the cluster, as a process."""
+    (folder / "premask.yaml").write_text(json.dumps(settings(folder)))
+    command = [sys.executable, "-m", "pipelines", "build", str(folder / "premask.yaml"), *cluster.args]
+    return subprocess.Popen(command, cwd=ROOT, env=PYTHON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_digest_is_the_local_one(cluster, local, tmp_path):
+    config = corpus(tmp_path)
+    built = build(config, beam_args=cluster.args)
+    assert built.manifest.digest == local
+    assert built.num_reused == 0
+    assert not list((tmp_path / "out/work/runs").iterdir())
+    again = build(config, beam_args=cluster.args)
+    assert (again.manifest.digest, again.num_reused) == (local, again.num_units)
+
+
+def test_a_mistake_on_a_worker_is_what_it_was(cluster, tmp_path):
+    config = corpus(tmp_path)
+    with (tmp_path / "in/a.jsonl").open("ab") as file:
+        file.write(b"{no json\n" * 100)
+    with pytest.raises(BuildError, match=r"can't be read \(bad_json 100\), more than max_quarantined") as error:
+        build(config, beam_args=cluster.args)
+    assert "\n" not in str(error.value)
+    assert "while running" not in str(error.value)
+
+
+def test_workers_are_asked_what_they_see(cluster, tmp_path, monkeypatch):
+    from pipelines import dask_runner
+
+    config = corpus(tmp_path)
+    real = dask_runner.facts
+    sign, inputs = "premask.yaml", [str(tmp_path / "in/a.jsonl")]
+    (tmp_path / sign).write_text("")
+    dask_runner.look(cluster.address, str(tmp_path), sign, inputs)
+    with pytest.raises(
+        ConfigError, match=r"worker tcp://.* doesn't see what is written to output .*elsewhere: choose a"
+    ):
+        dask_runner.look(cluster.address, str(tmp_path / "elsewhere"), sign, inputs)
+    with pytest.raises(ConfigError, match=r"worker tcp://.* can't read the input .*none\.jsonl: put it on a disk"):
+        dask_runner.look(cluster.address, str(tmp_path), sign, [*inputs, str(tmp_path / "none.jsonl")])
+    monkeypatch.setattr(dask_runner, "library_versions", lambda: (("numpy", "1.0"),))
+    mine = real(str(tmp_path), sign, inputs)
+    assert mine["versions"]["numpy"] == "1.0"
+    with pytest.raises(
+        ConfigError, match=r"has numpy 2\.\d+\.\d+, this machine 1\.0: install the same version on both"
+    ):
+        dask_runner.look(cluster.address, str(tmp_path), sign, inputs)
+    assert config.output
+
+
+def test_a_scheduler_without_workers(tmp_path):
+    config = corpus(tmp_path)
+    with (
+        dask_cluster(tmp_path / "logs", workers=0) as alone,
+        pytest.raises(ConfigError, match="it has no workers: start"),
+    ):
+        build(config, beam_args=alone.args)
+
+
+@pytest.mark.slow
+def test_a_local_cluster_of_processes(local, tmp_path):
+    assert build(corpus(tmp_path), workers=2, beam_args=["--runner", "dask"]).manifest.digest == local
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_time_and_nothing_else(local, tmp_path):
+    """SIGKILL in the middle: its tasks are done by the other one."""
+    config = corpus(tmp_path)
+    with dask_cluster(tmp_path / "logs") as cluster:
+        process = start(config, tmp_path, cluster)
+        wait_for(lambda: len(prepared_units(tmp_path)) >= 3)
+        cluster.processes.kill(cluster.workers[0])
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert f"digest {local}" in out
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed_is_one_line_and_the_next_start_goes_on(local, tmp_path):
+    config = corpus(tmp_path)
+    with dask_cluster(tmp_path / "logs") as cluster:
+        process = start(config, tmp_path, cluster)
+        wait_for(lambda: len(prepared_units(tmp_path)) >= 5)
+        cluster.processes.kill(cluster.scheduler)
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 2, err
+    (line,) = [line for line in err.splitlines() if line.startswith("premask: ")]
+    assert line == err.strip()
+    assert re.search("the Dask scheduler is gone: start the build again: it goes on from the units that are", line)
+    assert not (tmp_path / "out/LATEST").exists()
+    again = build(config)
+    assert again.num_reused >= 5
+    assert again.manifest.digest == local

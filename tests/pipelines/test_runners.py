@@ -1,0 +1,135 @@
+"""Every runner has its row, and what can't work is refused in one line before the first file is read."""
+
+import socket
+
+import pytest
+
+from mlm_data.config import BuildConfig
+from mlm_data.errors import ConfigError
+from mlm_data.settings import parse_settings
+from pipelines import runners
+from pipelines.commands.cli import main
+from tests.pipelines.small_corpus import settings, write_jsonl
+from tests.pipelines.test_bad_input import refused, write_config
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_jsonl(tmp_path / "in/a.jsonl", range(40))
+    return tmp_path
+
+
+def config_of(folder, **changes):
+    return parse_settings(BuildConfig, settings(folder, **changes), where="test")
+
+
+@pytest.fixture
+def endpoint():
+    """A port of this machine where somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_names_of_ours_and_of_beam():
+    found = {name: runners.find_runner(name).name for runner in runners.RUNNERS for name in (runner.name, *runner.also)}
+    assert set(found.values()) == {"local", "dask", "spark", "flink", "portable", "dataflow"}
+    assert runners.find_runner("directrunner").name == "local"
+    assert runners.find_runner("FNAPIRUNNER").name == "local"
+
+
+def test_defaults_are_right_for_us_and_give_way_to_what_is_given():
+    chosen = runners.choose([], workers=3)
+    assert chosen.given == {"direct_num_workers": "3", "direct_running_mode": "multi_threading"}
+    assert runners.choose([], workers=1).given["direct_running_mode"] == "in_memory"
+    chosen = runners.choose(["--direct_running_mode", "multi_processing", "--runner=DirectRunner"], workers=2)
+    assert chosen.given == {"direct_running_mode": "multi_processing", "direct_num_workers": "2"}
+    here = runners.choose(["--runner", "portable", "--job_endpoint=localhost:1"], workers=1)
+    assert here.given["environment_type"] == "LOOPBACK"
+    far = runners.choose(["--runner", "portable", "--job_endpoint=far:1"], workers=1)
+    assert "environment_type" not in far.given
+    own = runners.choose(["--runner", "flink"], workers=4)
+    assert own.given == {"parallelism": "4", "flink_master": "[local]", "environment_type": "LOOPBACK"}
+
+
+def test_a_scheduler_is_dask_s_client_address():
+    pytest.importorskip("distributed", reason="premask[dask] is not installed")
+    chosen = runners.choose(["--runner", "dask", "--scheduler", "tcp://h:8786"], workers=2)
+    assert chosen.given == {"dask_client_address": "tcp://h:8786", "dask_workers": "2"}
+    with pytest.raises(ConfigError, match="only --runner dask has one"):
+        runners.choose(["--scheduler", "tcp://h:8786"], workers=2)
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--runner", "spakr"], "--runner spakr: no such runner: did you mean spark?"),
+        (["--runner", "x"], "there are local, dask, spark, flink, portable, dataflow"),
+        (["--direct_running_mode=fast"], "invalid choice: 'fast'"),
+        (["--direct_num_workers"], "expected one argument"),
+        (["--runner", "portable"], "--runner portable needs --job_endpoint"),
+        (["--runner", "portable", "--job_endpoint", "localhost"], "--job_endpoint localhost: must be HOST:PORT"),
+        (
+            ["--runner", "portable", "--job_endpoint", "localhost:1"],
+            "--job_endpoint localhost:1: nobody answers there: ",
+        ),
+    ],
+)
+def test_what_can_t_work_is_one_line_before_anything_is_read(folder, capsys, args, told):
+    line = refused(capsys, "build", write_config(folder), *args)
+    assert told in line
+    assert not (folder / "out").exists()
+
+
+def test_places_that_workers_can_t_reach(folder, endpoint):
+    args = ["--runner=portable", f"--job_endpoint={endpoint}", "--environment_type=EXTERNAL"]
+    chosen = runners.choose([*args, "--environment_config=far:1"], workers=1)
+    config = config_of(folder)
+    with pytest.raises(ConfigError, match=r"^output .*/out: workers of --runner portable can't reach a folder of this"):
+        runners.check(chosen, config, [config.output])
+    with pytest.raises(
+        ConfigError, match=r"^inputs\.0\.path .*\.jsonl: workers of --runner portable can't read a file"
+    ):
+        runners.check(chosen, config, ["gs://bucket/out"])
+    shared = runners.choose([*args, "--environment_config=far:1", "--shared_disk"], workers=1)
+    runners.check(shared, config, [config.output])
+    inputs = config_of(folder, inputs=[{"path": "s3://b/*.txt"}])
+    runners.check(chosen, inputs, ["gs://bucket/out"])
+
+
+def test_dataflow_takes_no_folder_of_this_machine(folder, monkeypatch):
+    monkeypatch.setattr(runners.importlib.util, "find_spec", lambda name: True)
+    place = ["--project=p", "--region=r", "--temp_location=gs://b/t", "--shared_disk"]
+    config = config_of(folder)
+    with pytest.raises(
+        ConfigError, match="workers of --runner dataflow can't reach a folder of this machine: use a bucket"
+    ):
+        runners.check(runners.choose(["--runner=dataflow", *place], workers=1), config, [config.output])
+    with pytest.raises(ConfigError, match="--runner dataflow needs --region, --temp_location"):
+        runners.check(runners.choose(["--runner=dataflow", "--project=p"], workers=1), config, [config.output])
+
+
+def test_workers_elsewhere_need_an_image(folder, endpoint, monkeypatch):
+    monkeypatch.setattr(runners.socket, "create_connection", lambda *_, **__: socket.socket())
+    chosen = runners.choose(["--runner=portable", "--job_endpoint=far:8099"], workers=1)
+    with pytest.raises(ConfigError, match="workers need an image with premask: name it with --environment_config"):
+        runners.check(chosen, config_of(folder, inputs=[{"path": "s3://b/*"}]), ["s3://b/out"])
+
+
+def test_a_library_that_is_not_there(monkeypatch):
+    real = runners.importlib.util.find_spec
+    monkeypatch.setattr(runners.importlib.util, "find_spec", lambda name: None if name == "pyspark" else real(name))
+    with pytest.raises(
+        ConfigError, match=r"^--runner spark: pyspark is not installed: pip install 'premask\[spark\]'$"
+    ):
+        runners.choose(["--runner", "spark"], workers=1)
+
+
+def test_a_mistake_on_a_worker_process_is_one_line(folder, capfd):
+    """Processes of the local runner write to standard error themselves."""
+    with (folder / "in/a.jsonl").open("ab") as file:
+        file.write(b"{no json\n" * 20)
+    config = write_config(folder)
+    capfd.readouterr()
+    assert main(["build", config, "--workers", "2", "--direct_running_mode=multi_processing"]) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert "bad_json" in line
