@@ -113,3 +113,23 @@ def dask_cluster(folder: Path, *, workers: int = 2) -> Iterator[DaskCluster]:
         ]
         wait_for(lambda: all("Registered to" in group.log(worker) for worker in started))
         yield DaskCluster(address, scheduler, started, group)
+
+
+@contextlib.contextmanager
+def job_server(folder: Path) -> Iterator[tuple[int, Processes]]:
+    """Beam's job server in Python: the port of it, and its process with those that may join."""
+    port = free_port()
+    with processes(folder) as group:
+        group.start("-m", "apache_beam.runners.portability.local_job_service_main", "--port", str(port))
+        wait_for(lambda: listens(port))
+        yield port, group
+
+
+@contextlib.contextmanager
+def worker_pool(group: Processes) -> Iterator[int]:
+    """Beam's pool of workers that wait to be called, on a port: what EXTERNAL means."""
+    port = free_port()
+    pool = group.start("-m", "apache_beam.runners.worker.worker_pool_main", "--service_port", str(port))
+    wait_for(lambda: listens(port))
+    yield port
+    group.kill(pool)
