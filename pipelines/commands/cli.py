@@ -15,6 +15,7 @@ from pipelines.commands import (
     demo_corpus,
     diff,
     export,
+    doctor,
     forget,
     funnel,
     gc,
@@ -40,6 +41,7 @@ PROGRAM = "premask"
 DESCRIPTION = "Raw text to statically masked Arrow datasets for masked-language-model pretraining."
 MODULES = (
     init,
+    doctor,
     plan,
     thresholds,
     try_,

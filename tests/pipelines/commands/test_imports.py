@@ -63,6 +63,7 @@ def test_what_needs_no_beam_runs_without_it(tmp_path):
     (tmp_path / "ids.txt").write_text(documents["id"][0].as_py().hex() + "\n")
     commands = [
         ["init", str(tmp_path / "new.yaml")],
+        ["doctor", "--output", str(tmp_path / "elsewhere")],
         ["plan", str(config), "--explain"],
         ["thresholds", str(config), "--html", str(tmp_path / "page.html")],
         ["try", str(config), str(tmp_path / "in/a.jsonl")],

@@ -1,0 +1,89 @@
+"""`premask doctor`: what this machine, the output and a runner can do, before a build finds out."""
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mlm_data.command import Command
+from mlm_data.errors import ConfigError, PremaskError
+
+if TYPE_CHECKING:
+    from mlm_data.build.checkup import Finding
+
+STYLES = {"ok": "green", "warn": "yellow", "bad": "red"}
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", metavar="URI", help="a folder or bucket: a small file is written, read and deleted")
+    parser.add_argument("--runner", metavar="NAME", help="a runner, with its options, as for premask build")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from mlm_data.build.checkup import BAD, OK, WARN
+    from mlm_data.console import Terminal, shown, table
+
+    if options.rest and options.runner is None:
+        raise ConfigError(f"unrecognized argument {options.rest[0]}: options of a runner need --runner NAME")
+    found = list(_findings(options))
+    worst = next((state for state in (BAD, WARN) if any(one.state == state for one in found)), OK)
+    terminal = Terminal()
+    if options.json:
+        terminal.data({"state": worst, "findings": [vars(one) for one in found]})
+    else:
+        lines = table("", "", "")
+        lines.show_header = False
+        lines.columns[1].justify = lines.columns[2].justify = "left"
+        for one in found:
+            lines.add_row(one.state, one.name, shown(one.text), style=None if one.state == OK else STYLES[one.state])
+            if one.remedy:
+                lines.add_row("", "", f"-> {shown(one.remedy)}")
+        terminal.print(lines)
+        counts = {state: sum(one.state == state for one in found) for state in (BAD, WARN)}
+        terminal.say()
+        terminal.say(f"{counts[BAD]} bad, {counts[WARN]} to look at" if worst != OK else "all is well")
+    return 1 if worst == BAD else 0
+
+
+def _findings(options: argparse.Namespace) -> Iterator["Finding"]:
+    from mlm_data.build import checkup
+
+    yield from checkup.check_packages()
+    yield from checkup.check_kernels()
+    yield from checkup.check_processor()
+    yield from checkup.check_cores()
+    yield from checkup.check_memory()
+    yield from checkup.check_open_files()
+    if options.output is not None:
+        yield from checkup.check_output(options.output)
+    if options.runner is not None:
+        yield _runner(options.runner, options.rest)
+
+
+def _runner(name: str, rest: list[str]) -> "Finding":
+    """Whether a runner is there and understands its options."""
+    from mlm_data.build.checkup import BAD, OK, Finding
+
+    try:
+        from pipelines.runners import pipeline_options
+    except ModuleNotFoundError as error:
+        return Finding(
+            name="runner",
+            state=BAD,
+            text=f"{name}: {error.name} is not installed",
+            remedy="pip install 'premask[build]'",
+        )
+    try:
+        pipeline_options([f"--runner={name}", *rest], workers=1)
+    except PremaskError as error:
+        return Finding(name="runner", state=BAD, text=str(error), remedy="see premask build --help")
+    return Finding(name="runner", state=OK, text=f"{name}: it is there, and takes these options")
+
+
+COMMAND = Command(
+    name="doctor",
+    help="What this machine, an output and a runner can do: ok, warn or bad, with remedies; exit code 1 if any is bad.",
+    arguments=_arguments,
+    run=_run,
+    passes_on=True,
+)
