@@ -53,5 +53,5 @@ def rows(folder: Path, split: str, tag: str = "") -> Iterator[tuple[np.ndarray, 
 
 if __name__ == "__main__":
     path, _, tag = sys.argv[1].partition("@")
-    for tokens, _segments, documents, shown in rows(Path(path), "train", tag):
-        sys.stdout.write(f"{tokens.tolist()} of {documents}: planes {', '.join(shown)}\n")
+    for row, segments, ids, shown in rows(Path(path), "train", tag):
+        sys.stdout.write(f"{len(segments)} segments, {row.tolist()} of {ids}: planes {', '.join(shown)}\n")
