@@ -26,7 +26,9 @@ from mlm_data.errors import InputError, StorageError
 from mlm_data.stores.places import hidden, parse
 
 TEMPORARY = ".tmp-"  # every temporary name starts so; a crash may leave one, and nobody reads it
+OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss")
 HELD_BYTES = 64 << 20  # of a file for a bucket in memory, before it goes to the bucket; more go by a local disk
+READ_BYTES = 8 << 20  # of a file that is read from its beginning to its end
 AT_ONCE = 64 << 20  # an input in a bucket of at most this size is read by one request
 
 
@@ -90,6 +92,16 @@ class Folder:
     @property
     def is_local(self) -> bool:
         return isinstance(self._fs, pyarrow.fs.LocalFileSystem)
+
+    @property
+    def is_object_store(self) -> bool:
+        """Whether files appear whole when they are written, folders are names, and a rename is a copy."""
+        return self._place.scheme in OBJECT_STORES
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether files are memory-mapped when they are opened."""
+        return self.is_local
 
     def __reduce__(self):
         return (Folder, (self.location,))
@@ -202,7 +214,7 @@ class Folder:
         Raises:
             StorageError: if the disk is full or the place may not be written; no trace is left.
         """
-        if not self.is_local:
+        if self.is_object_store:
             return self._put(fill, name, hashed=hashed)
         temporary = f"{TEMPORARY}{uuid.uuid4().hex}"
         try:
@@ -210,7 +222,7 @@ class Folder:
             with self._fs.open_output_stream(self.path(temporary)) as stream:
                 sink = HashingSink(stream, hashed=hashed)
                 fill(sink)
-            if durable:
+            if durable and self.is_local:
                 _flush_to_disk(self.path(temporary))
             final = name(sink.sha256)
             if "/" in final:
@@ -254,7 +266,10 @@ class Folder:
 
     def _move(self, source: str, target: str) -> None:
         try:
-            os.replace(self.path(source), self.path(target))
+            if self.is_local:
+                os.replace(self.path(source), self.path(target))
+            else:
+                self._fs.move(self.path(source), self.path(target))
         except FileNotFoundError:
             # A retried rename, as on a network's disk: the first attempt did it.
             if not self.exists(target):
@@ -317,6 +332,41 @@ def file_info(path: str) -> pyarrow.fs.FileInfo:
 def stat_identity(info: pyarrow.fs.FileInfo) -> str:
     """Size and time of the last change: another file where it differs."""
     return f"{info.size}-{info.mtime_ns}"
+
+
+def stat_facts(path: str) -> tuple[object, ...]:
+    """What changes when an input file is written to: on a disk also its inode and the time of the inode's last change,
+    which nobody can set back. Nothing of a file that is not there.
+
+    Raises:
+        InputError: if the place can't be looked at.
+    """
+    if "://" in path:
+        info = file_info(path)
+        return info.size, info.mtime_ns
+    try:
+        facts = os.stat(path)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise InputError(str(explain(error, path, "read"))) from error
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino, facts.st_dev
+
+
+def input_hash(path: str) -> str:
+    """SHA-256 of an input file's bytes, in hexadecimal.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    hasher = hashlib.sha256()
+    with open_input(path, whole=True) as stream:
+        try:
+            while data := stream.read(READ_BYTES):
+                hasher.update(data)
+        except OSError as error:
+            raise InputError(str(explain(error, path, "read"))) from error
+    return hasher.hexdigest()
 
 
 def explain(error: OSError, place: str, verb: str) -> StorageError:

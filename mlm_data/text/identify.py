@@ -8,7 +8,6 @@
 Under compression the same holds for what is inside. Only the first 64 KiB of a file are read.
 """
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import pyarrow as pa
 
 from mlm_data.config import InputSettings
 from mlm_data.errors import InputError
-from mlm_data.stores.folder import explain, open_input, stat_identity
+from mlm_data.stores.folder import explain, input_hash, open_input, stat_identity
 from mlm_data.text import compression
 from mlm_data.text.encodings import find_encoding
 from mlm_data.text.find import Found
@@ -88,7 +87,7 @@ def identify(settings: InputSettings, number: int, source: str, item: Found, *, 
             raise InputError(f"{item.path}: a {kind.name} file can't be read through {codec}: unpack it first")
         identity = stat_identity(item.info)
         if by_content:
-            identity = _reading(item.path, lambda: _content_hash(stream))
+            identity = input_hash(item.path)
         file = replace(file, format=kind.name, why=why, identity=identity, warnings=(*file.warnings, *warnings))
         if codec:
             tail = _reading(item.path, lambda: _tail(stream, num_bytes))
@@ -209,14 +208,6 @@ def _count_parts(stream: pa.NativeFile, kind: Format, settings: InputSettings, p
 def _tail(stream: pa.NativeFile, num_bytes: int) -> bytes:
     stream.seek(max(0, num_bytes - TAIL_BYTES))
     return stream.read(TAIL_BYTES)
-
-
-def _content_hash(stream: pa.NativeFile) -> str:
-    stream.seek(0)
-    hasher = hashlib.sha256()
-    while data := stream.read(1 << 20):
-        hasher.update(data)
-    return hasher.hexdigest()
 
 
 def _reading(path: str, action: Callable[[], T]) -> T:

@@ -11,10 +11,12 @@ Blank lines of text and JSON Lines are no documents. Strings of other fields are
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 
-from mlm_data.config import BuildConfig
+from mlm_data.config import BuildConfig, InputSettings
 from mlm_data.errors import InputError
-from mlm_data.stores.folder import file_info, stat_identity
+from mlm_data.stores.folder import file_info, input_hash, stat_facts, stat_identity
 from mlm_data.text.formats import FORMATS
 from mlm_data.types import Documents, Slice, Unit
 
@@ -39,9 +41,11 @@ def read_unit(unit: Unit, config: BuildConfig, *, batch_bytes: int = BATCH_BYTES
 def read_slice(piece: Slice, config: BuildConfig, *, batch_bytes: int = BATCH_BYTES) -> Iterator[Documents]:
     """`read_unit` for one slice."""
     settings = config.inputs[piece.input]
-    by_stat = config.cache.identity == "stat" and piece.identity
-    if by_stat and stat_identity(file_info(piece.path)) != piece.identity:
-        raise InputError(f"{piece.path}: changed after the build had begun: start it again")
+    with _as_planned(piece, config.cache.identity):
+        yield from _read(piece, settings, config, batch_bytes)
+
+
+def _read(piece: Slice, settings: InputSettings, config: BuildConfig, batch_bytes: int) -> Iterator[Documents]:
     if config.clean.fix_encoding and "encoding" in FORMATS[piece.format].settings:
         from mlm_data.text.charset import with_found_encoding
 
@@ -55,3 +59,42 @@ def read_slice(piece: Slice, config: BuildConfig, *, batch_bytes: int = BATCH_BY
 
     for documents in found:
         yield with_borders(documents, settings.word_field, config.clean)
+
+
+@contextmanager
+def _as_planned(piece: Slice, identity: str) -> Iterator[None]:
+    """See to it that what is read is what was planned: asked before the first byte and behind the last one.
+
+    With `cache.identity: content` the file's bytes are hashed, once a process however many slices it has. In a bucket,
+    where asking is a request and an object never changes back to what it was, it is asked behind the last byte alone.
+
+    Raises:
+        InputError: it is another file now.
+    """
+    if not piece.identity or piece.identity == "empty":
+        yield
+        return
+    by_content = identity == "content"
+    if "://" in piece.path and not by_content:
+        try:
+            yield
+        except InputError:
+            _check(piece, stat_identity(file_info(piece.path)))  # a better reason than what came of it
+            raise
+        _check(piece, stat_identity(file_info(piece.path)))
+        return
+    before = stat_facts(piece.path)
+    _check(piece, _content(piece.path, before) if by_content else stat_identity(file_info(piece.path)))
+    yield
+    _check(piece, piece.identity if stat_facts(piece.path) == before else "another")
+
+
+def _check(piece: Slice, found: str) -> None:
+    if found != piece.identity:
+        raise InputError(f"{piece.path}: changed after the build had begun: start it again")
+
+
+@lru_cache(maxsize=1024)
+def _content(path: str, _facts: tuple[object, ...]) -> str:
+    """SHA-256 of a file's bytes as it was when these facts were true of it."""
+    return input_hash(path)

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -20,9 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlm_data.build.units import plan_units
-from mlm_data.config import BuildConfig
+from mlm_data.config import BuildConfig, CacheSettings
 from mlm_data.errors import ConfigError, InputError
 from mlm_data.settings import parse_settings
+from mlm_data.stores.folder import file_info, input_hash, stat_identity
+from mlm_data.text import reading
 from mlm_data.text.borders import find_lines, find_paragraphs
 from mlm_data.text.encodings import check_encoding
 from mlm_data.text.reading import read_slice, read_unit
@@ -669,3 +672,63 @@ def test_a_line_of_200_mb(tmp_path, kind):
     num_bytes, _, memory = measure(path, "jsonl" if kind == "jsonl" else "text", "", documents)
     assert num_bytes > 200_000_000 - 15
     assert memory < 5 * 200_000_000
+
+
+# --- files that change between plan and read -------------------------------------------------------------------
+
+
+def planned(path, identity):
+    """A slice of a file as a plan has it, and a configuration with that identity."""
+    config = configure().model_copy(update={"cache": CacheSettings(identity=identity)})
+    found = input_hash(str(path)) if identity == "content" else stat_identity(file_info(str(path)))
+    return replace(piece_of(path), identity=found), config
+
+
+def rewrite(path, data):
+    """Other bytes with the same size and time: what `stat` can't see."""
+    facts = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def test_content_that_changes_between_plan_and_read_is_refused(tmp_path):
+    path = save(tmp_path / "a.txt", b"one\ntwo\n")
+    piece, config = planned(path, "content")
+    assert [batch.table["text"].to_pylist() for batch in read_slice(piece, config)] == [["one\ntwo\n"]]
+    rewrite(path, b"one\nTWO\n")
+    with pytest.raises(InputError, match=r"a\.txt: changed after the build had begun: start it again") as error:
+        list(read_slice(piece, config))
+    assert "\n" not in str(error.value)
+    rewrite(path, b"one\ntwo\n")
+    assert len(list(read_slice(piece, config))) == 1  # the same content again
+
+
+@pytest.mark.parametrize("identity", ["stat", "content"])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, identity):
+    """The times are set back; that of the inode's change can't be."""
+    path = save(tmp_path / "a.txt", b"first\n" * 10_000)
+    piece, config = planned(path, identity)
+    batches = read_slice(piece, config, batch_bytes=1000)
+    next(batches)
+    rewrite(path, b"other\n" * 10_000)
+    with pytest.raises(InputError, match="changed after the build had begun"):
+        list(batches)
+
+
+@pytest.mark.parametrize("identity", ["stat", "content"])
+def test_a_file_that_disappears_is_one_line(tmp_path, identity):
+    path = save(tmp_path / "a.txt", b"one\n")
+    piece, config = planned(path, identity)
+    path.unlink()
+    with pytest.raises(InputError, match=r"a\.txt: (changed after|can't read: no such file)"):
+        list(read_slice(piece, config))
+
+
+def test_slices_of_a_file_hash_it_once(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.txt", b"line\n" * 100)
+    piece, config = planned(path, "content")
+    hashed = []
+    monkeypatch.setattr(reading, "input_hash", lambda path: hashed.append(path) or piece.identity)
+    for start, end in ((0, 250), (250, 500)):
+        list(read_slice(replace(piece, start=start, end=end, num_bytes=250), config))
+    assert len(hashed) == 1
