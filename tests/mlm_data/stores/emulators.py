@@ -1,0 +1,246 @@
+"""Object stores for tests: real emulators in processes of their own, and a proxy before them that counts and hurts.
+
+    with s3_server() as store:             moto's server
+    with google_server() as store:         gcp-storage-emulator
+        store.requests()                   what it was asked since the last call, as "PUT /bucket/name"
+
+The first has a proxy before it, whose faults a test sets: `store.proxy.faults = ["500", "reset"]` are given to the next
+two requests, `store.proxy.delay` is waited before each.
+"""
+
+import contextlib
+import http.client
+import http.server
+import importlib.util
+import os
+import random
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+START_SECONDS = 60
+BUCKET = "premask-test"
+ONE_ERROR = {
+    "500": (500, "InternalError"),
+    "503": (503, "SlowDown"),
+    "429": (429, "TooManyRequests"),
+    "403": (403, "AccessDenied"),
+}
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """Passes requests on to a server, after whatever is to go wrong."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.target = port
+        self.log: list[str] = []
+        self.faults: list[str] = []  # for the next requests, one each
+        self.always = ""  # a fault for each request
+        self.delay = 0.0  # seconds before each answer
+        self.guard = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+    def next_fault(self) -> str:
+        with self.guard:
+            return self.faults.pop(0) if self.faults else self.always
+
+    def handle_error(self, *_) -> None:
+        """A client that goes away is no news."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Proxy
+
+    def _pass_on(self) -> None:
+        body = self._body()
+        with self.server.guard:
+            self.server.log.append(f"{self.command} {self.path}")
+        time.sleep(self.server.delay)
+        fault = self.server.next_fault()
+        if fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            self.connection.close()
+            return
+        if fault in ONE_ERROR:
+            self._refuse(*ONE_ERROR[fault])
+            return
+        inner = http.client.HTTPConnection("127.0.0.1", self.server.target, timeout=60)
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+        inner.request(self.command, self.path, body=body, headers=headers)
+        answer = inner.getresponse()
+        data = answer.read()
+        inner.close()
+        self.send_response_only(answer.status, answer.reason)
+        has_body = self.command != "HEAD"
+        for name, value in answer.getheaders():
+            if name.lower() not in _HOP and not (has_body and name.lower() == "content-length"):
+                self.send_header(name, value)
+        if has_body:
+            self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        if not has_body:
+            return
+        if fault == "cut":
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+        elif fault == "slow":
+            step = max(1, len(data) // 8)
+            for start in range(0, len(data), step):
+                self.wfile.write(data[start : start + step])
+                time.sleep(0.05)
+        elif fault == "flip" and data:
+            place = random.Random(0).randrange(len(data))
+            self.wfile.write(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        else:
+            self.wfile.write(data)
+
+    def _body(self) -> bytes:
+        if self.headers.get("transfer-encoding", "").lower() == "chunked":
+            parts = []
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+        if self.headers.get("expect", "").lower() == "100-continue":
+            pass  # the base class has answered
+        return self.rfile.read(int(self.headers.get("content-length") or 0))
+
+    def _refuse(self, status: int, code: str) -> None:
+        body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+        self.send_response_only(status, code)
+        self.send_header("content-type", "application/xml")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_PATCH = _pass_on  # noqa: N815
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "date", "server"}
+
+
+@dataclass
+class Store:
+    """A running emulator behind a proxy."""
+
+    scheme: str
+    proxy: Proxy
+    port: int  # of the emulator itself
+    environment: dict[str, str] = field(default_factory=dict)
+    _seen: int = 0
+
+    def uri(self, name: str) -> str:
+        return f"{self.scheme}://{BUCKET}/{name}"
+
+    def requests(self) -> list[str]:
+        new = self.proxy.log[self._seen :]
+        self._seen = len(self.proxy.log)
+        return new
+
+
+@contextlib.contextmanager
+def s3_server() -> Iterator[Store]:
+    """moto's server with an empty bucket, and the variables that lead there."""
+    need("moto", "flask")
+    port = _free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _running(command, f"http://127.0.0.1:{port}/moto-api/"), _proxied(port) as proxy:
+        _ask("PUT", f"http://127.0.0.1:{port}/{BUCKET}")
+        yield Store(
+            "s3",
+            proxy,
+            port,
+            {
+                "AWS_ENDPOINT_URL": f"http://{proxy.address}",
+                "AWS_ACCESS_KEY_ID": "test",
+                "AWS_SECRET_ACCESS_KEY": "test",
+                "AWS_REGION": "us-east-1",
+                "AWS_EC2_METADATA_DISABLED": "true",
+            },
+        )
+
+
+@contextlib.contextmanager
+def google_server() -> Iterator[Store]:
+    """gcp-storage-emulator with an empty bucket, and the variable that leads there: past the proxy."""
+    need("gcp_storage_emulator")
+    port = _free_port()
+    code = (
+        "from gcp_storage_emulator.server import create_server as c; import time;"
+        f"s = c('127.0.0.1', {port}, in_memory=True, default_bucket='{BUCKET}'); s.start(); time.sleep(1e6)"
+    )
+    with _running([sys.executable, "-c", code], f"http://127.0.0.1:{port}/storage/v1/b"), _proxied(port) as proxy:
+        yield Store("gs", proxy, port, {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}"})
+
+
+def need(*packages: str) -> None:
+    """Skip, with the command that installs it, where an emulator is not there."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed: pip install 'premask[dev]'")
+
+
+@contextlib.contextmanager
+def _running(command: list[str], address: str) -> Iterator[None]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV_CORE")}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                _ask("GET", address)
+                break
+            except OSError:
+                assert process.poll() is None, f"{Path(command[0]).name} has ended"
+                assert time.monotonic() < end, f"{address} does not answer"
+                time.sleep(0.1)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def _proxied(port: int) -> Iterator[Proxy]:
+    proxy = Proxy(port)
+    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+def _ask(method: str, address: str) -> None:
+    with urllib.request.urlopen(urllib.request.Request(address, method=method), timeout=10) as answer:
+        answer.read()
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
