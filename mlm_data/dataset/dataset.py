@@ -83,6 +83,10 @@ class Dataset:
         manifest = load_manifest(folder, digest)
         return cls(folder, manifest, load_files(folder, manifest))
 
+    def read_by(self, folder: Folder) -> "Dataset":
+        """The same version, read by another `Folder` of the same place, as one that keeps local copies."""
+        return self if folder is self.folder else Dataset(folder, self.manifest, self.files)
+
     @property
     def digest(self) -> str:
         return self.manifest.digest

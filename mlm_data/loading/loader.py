@@ -26,6 +26,7 @@ from mlm_data.errors import CheckpointError, ConfigError
 from mlm_data.loading.batches import Batch, BatchMaker
 from mlm_data.loading.order import RowOrder
 from mlm_data.shards import format as fmt
+from mlm_data.stores.copies import through_cache
 
 WINDOW = 256  # shards that are shuffled together
 OPEN_ROWS = 4096  # nearly all shards of a window are in so many rows
@@ -65,6 +66,7 @@ class Loader:
         state: Mapping[str, Any] | None = None,
         prefetch: int = 0,
     ) -> None:
+        dataset = dataset.read_by(through_cache(dataset.folder))
         wanted = None if planes is None else [str(plane) for plane in planes]
         given = {"digest": dataset.digest, "split": split, "seed": seed, "planes": wanted, "window": window}
         self._settings = _settings(dataset, given, state)
@@ -148,6 +150,7 @@ class Evaluation:
     def __init__(self, dataset: Dataset, batch_rows: int, *, rank: int = 0, world_size: int = 1) -> None:
         _check_split(dataset, fmt.VALIDATION)
         _check_ranks(batch_rows, rank, world_size)
+        dataset = dataset.read_by(through_cache(dataset.folder))
         self._maker = BatchMaker(dataset, split=fmt.VALIDATION, batch_rows=batch_rows, window=2)
         self._rank, self._world_size = rank, world_size
         self._counts = dataset.shard_rows(fmt.VALIDATION)
@@ -199,6 +202,19 @@ class _Stream:
         self.global_rows = batch_rows * world_size
         self._rank, self._batch_rows = rank, batch_rows
         self._lock = threading.Lock()
+        self._next_window = -1  # of the stream's places: from there on another window's files are to be asked for
+
+    def fetch_ahead(self, first: int) -> None:
+        """Where files come from a bucket: ask for those of the window that holds a place, and of the next one."""
+        if self.dataset.folder.is_local or not self.dataset.folder.is_mapped or first < self._next_window:
+            return
+        shards, end = self.order.window_at(first)
+        following, _ = self.order.window_at(end)
+        for index in [*shards.tolist(), *following.tolist()]:
+            files = self.dataset.shard(self.split, index).files
+            for kind in (fmt.ROWS, fmt.MASKS):
+                self.dataset.folder.read_ahead(files[kind].name)
+        self._next_window = end
 
     def batch(self, first: int, end: int | None = None) -> Batch:
         first += self._rank * self._batch_rows
@@ -304,11 +320,13 @@ def _make_ahead(
     stream: _Stream, first: int, ready: queue.SimpleQueue, permits: queue.SimpleQueue, stop: threading.Event
 ) -> None:
     try:
+        stream.fetch_ahead(first)
         stream.open_ahead(first)
         while count := permits.get():
             for _ in range(count):
                 if stop.is_set():
                     return
+                stream.fetch_ahead(first)
                 ready.put(stream.batch(first))
                 first += stream.global_rows
     except BaseException as error:  # told by `take`, in the thread that can act on it

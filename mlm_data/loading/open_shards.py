@@ -94,8 +94,8 @@ class OpenShards:
 
     def _open(self, shard: Shard) -> int:
         rows = shard.batches(fmt.ROWS, ("tokens", "segment_lengths"))
-        is_mapped = self._dataset.folder.is_local and not (rows and is_decoded(rows[0]))
-        if is_mapped:
+        is_mapped = self._dataset.folder.is_mapped and not (rows and is_decoded(rows[0]))
+        if is_mapped and self._dataset.folder.is_local:  # a copy of a bucket's file takes disk while it is open
             self._limit = max(self._limit, MAPPED_SHARDS)
             for kind in (fmt.ROWS, fmt.MASKS):  # all of it will be read, row by row in a random order
                 self._dataset.folder.read_ahead(shard.files[kind].name)

@@ -119,6 +119,14 @@ class RowOrder:
             _order_rows(key, order, starts, self._window, begin - epoch * self.num_rows, shards[part], rows[part])
         return epochs, shards, rows
 
+    def window_at(self, place: int) -> tuple[Int32[np.ndarray, " shards"], int]:
+        """The shards of the window that holds a place of the stream, and the first place behind it."""
+        epoch, local = divmod(place, self.num_rows)
+        _, order, starts = self._epoch(epoch)
+        begin = (int(np.searchsorted(starts, local, side="right")) - 1) // self._window * self._window
+        end = min(begin + self._window, order.size)
+        return order[begin:end], epoch * self.num_rows + int(starts[end])
+
     def find(self, epoch: int, shard: int, row: int) -> int:
         """The place of the stream at which an epoch reads a row of a shard: the inverse of `take`.
 

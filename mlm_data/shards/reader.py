@@ -140,8 +140,8 @@ def read_batches(
             raise FormatError(f"{where}: has {size} bytes, the manifest says {num_bytes}: run premask verify")
         try:
             # The whole file as one buffer: each read of a memory map would advise the kernel anew.
-            source = pa.BufferReader(stream.read_buffer()) if folder.is_local else stream
-            return _decode(source, columns, is_mapped=folder.is_local)
+            source = pa.BufferReader(stream.read_buffer()) if folder.is_mapped else stream
+            return _decode(source, columns, is_mapped=folder.is_mapped)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise FormatError(f"{where}: damaged: {str(error).splitlines()[0]}: run premask verify") from error
 

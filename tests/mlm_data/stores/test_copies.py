@@ -1,0 +1,163 @@
+"""Local copies of a bucket's files: fetched once, checked, within their budget."""
+
+import hashlib
+import multiprocessing
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from mlm_data.dataset.dataset import Dataset
+from mlm_data.errors import ConfigError, StorageError
+from mlm_data.loading.loader import Loader
+from mlm_data.stores.copies import BUDGET, CACHE, Cache, CachedFolder, num_bytes, through_cache
+from mlm_data.stores.folder import Folder
+from tests.mlm_data.stores.emulators import s3_server
+from tests.synthetic import make_dataset
+
+
+@pytest.fixture(scope="module")
+def running():
+    with s3_server() as store:
+        yield store
+
+
+@pytest.fixture
+def store(running, monkeypatch, tmp_path):
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    monkeypatch.delenv(BUDGET, raising=False)
+    running.proxy.faults, running.proxy.always, running.proxy.delay = [], "", 0.0
+    running.requests()
+    return running
+
+
+def put(store, *contents):
+    """A folder of files that are named by their contents, and the names."""
+    folder = Folder(store.uri("copies"))
+    names = [
+        folder.create(lambda sink, data=data: sink.write(data), lambda sha: f"rows/{sha}.arrow") for data in contents
+    ]
+    store.requests()
+    return folder, [item.name for item in names]
+
+
+def gets(store):
+    return [line for line in store.requests() if line.startswith("GET")]
+
+
+def read(folder, name):
+    with folder.open(name) as stream:
+        return stream.read()
+
+
+def test_a_file_is_fetched_once(store):
+    folder, (name,) = put(store, b"one")
+    cached = through_cache(folder)
+    assert read(cached, name) == read(cached, name) == read(through_cache(folder), name) == b"one"
+    assert len(gets(store)) == 1
+    assert read(pickle.loads(pickle.dumps(cached)), name) == b"one"
+    assert gets(store) == []
+
+
+def test_files_that_are_asked_for_ahead_are_fetched_once(store):
+    folder, names = put(store, *(bytes([i]) * 1000 for i in range(40)))
+    store.proxy.delay = 0.02
+    cached = through_cache(folder)
+    for name in names:
+        cached.read_ahead(name)
+    assert [read(cached, name)[0] for name in names] == list(range(40))
+    assert len(gets(store)) == 40
+
+
+def test_a_damaged_copy_is_fetched_again(store, tmp_path):
+    folder, (name,) = put(store, b"hello")
+    cached = through_cache(folder)
+    read(cached, name)
+    (copy,) = (tmp_path / "cache").glob("??/*")
+    copy.write_bytes(b"hellO")
+    assert read(cached, name) == b"hello"
+    assert len(gets(store)) == 2
+    copy.write_bytes(b"")
+    assert read(cached, name) == b"hello"
+
+
+def test_damage_on_the_way_is_fetched_again_and_damage_there_is_told(store):
+    folder, (name,) = put(store, b"hello world")
+    cached = through_cache(folder)
+    store.proxy.faults = ["", "flip"]  # HEAD, GET
+    assert read(cached, name) == b"hello world"
+    other = f"rows/{hashlib.sha256(b'other').hexdigest()}.arrow"
+    folder.write(other, b"another")
+    with pytest.raises(StorageError, match="a byte was changed, on the way or there: run premask verify"):
+        read(cached, other)
+
+
+def test_the_budget_holds_and_the_least_recently_used_goes(store, tmp_path):
+    folder, names = put(store, *(bytes([i]) * 1000 for i in range(6)))
+    cached = CachedFolder(folder.location, Cache(tmp_path / "cache", 3000))
+    for name in (*names[:3], names[0], names[3]):
+        read(cached, name)
+    kept = {path.name for path in (tmp_path / "cache").glob("??/*")}
+    assert kept == {names[i].split("/")[1].split(".")[0] for i in (0, 2, 3)}
+    for name in names:
+        read(cached, name)
+        assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("??/*")) <= 3000
+    with pytest.raises(StorageError, match=f"1000 bytes, more than {BUDGET} = 10"):
+        read(CachedFolder(folder.location, Cache(tmp_path / "small", 10)), names[0])
+
+
+def _read_all(location, names, root):
+    cached = CachedFolder(location, Cache(root, 1 << 30))
+    for name in names:
+        assert hashlib.sha256(read(cached, name)).hexdigest() in name
+
+
+def test_processes_fetch_a_file_once_together(store, tmp_path):
+    folder, names = put(store, *(os.urandom(2000) for _ in range(12)))
+    store.proxy.delay = 0.02
+    context = multiprocessing.get_context("spawn")
+    jobs = [context.Process(target=_read_all, args=(folder.location, names, tmp_path / "cache")) for _ in range(3)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    assert len(gets(store)) == len(names)
+
+
+def test_the_loader_fetches_each_file_once_in_all_epochs(store, tmp_path):
+    local = make_dataset(tmp_path / "local", num_rows=200, shard_rows=10)
+    remote = Folder(store.uri("dataset"))
+    for name, _ in Folder(local).walk():
+        remote.write(name, Folder(local).read(name))
+    dataset = Dataset.open(remote)
+    store.requests()
+    store.proxy.delay = 0.01
+    with (
+        Loader(dataset, batch_rows=8, window=4, prefetch=2) as there,
+        Loader(Dataset.open(Folder(local)), batch_rows=8, window=4) as here,
+    ):
+        for _ in range(60):  # more than two epochs
+            a, b = next(there), next(here)
+            for field in ("tokens", "targets"):
+                if hasattr(a, field):
+                    np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
+    fetched = [line for line in gets(store) if ".arrow" in line and "list-type" not in line]
+    assert len(fetched) == len(set(fetched)) == 2 * 20
+
+
+def test_numbers_of_bytes(monkeypatch):
+    assert [num_bytes(text) for text in ("0", "10", "2kB", "1.5 MB", "200GB")] == [0, 10, 2000, 1500000, 200 * 10**9]
+    monkeypatch.setenv(BUDGET, "many")
+    with pytest.raises(ConfigError, match="PREMASK_CACHE_BYTES = 'many': write a number of bytes"):
+        Cache.from_environment()
+    monkeypatch.setenv(BUDGET, "0")
+    assert Cache.from_environment() is None
+
+
+def test_local_folders_need_no_copies(tmp_path):
+    folder = Folder(tmp_path)
+    assert through_cache(folder) is folder
