@@ -65,7 +65,7 @@ def _runner(name: str, rest: list[str]) -> "Finding":
     from mlm_data.build.checkup import BAD, OK, Finding
 
     try:
-        from pipelines.runners import pipeline_options
+        from pipelines.runners import choose
     except ModuleNotFoundError as error:
         return Finding(
             name="runner",
@@ -74,7 +74,7 @@ def _runner(name: str, rest: list[str]) -> "Finding":
             remedy="pip install 'premask[build]'",
         )
     try:
-        pipeline_options([f"--runner={name}", *rest], workers=1)
+        choose([f"--runner={name}", *rest], workers=1)
     except PremaskError as error:
         return Finding(name="runner", state=BAD, text=str(error), remedy="see premask build --help")
     return Finding(name="runner", state=OK, text=f"{name}: it is there, and takes these options")
