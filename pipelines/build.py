@@ -54,6 +54,7 @@ class Built:
     num_units: int
     num_reused: int  # prepared units that were in the cache, and whole
     num_remade: int  # prepared units that were in the cache, but damaged
+    overtaken: str = ""  # another version that was published there while this build ran, and is not the current one now
 
 
 class Watcher:
@@ -137,6 +138,7 @@ def build(
         num_units=last["units"],
         num_reused=last["reused"],
         num_remade=last["remade"],
+        overtaken=last.get("overtaken", ""),
     )
 
 

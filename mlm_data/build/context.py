@@ -51,6 +51,7 @@ class Context:
     forgotten: str = ""  # name of the list of texts that were forgotten; "": none were
     planned: Tally = Tally()  # the plan's units, as PLAN sends them
     run: str = ""  # of `cache.begin`: what this build has made itself is not reused, and while it stands it may publish
+    current: str = ""  # the version that was the current one when the build began; "": none was
 
     @property
     def folder(self) -> Folder:

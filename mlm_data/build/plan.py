@@ -21,7 +21,7 @@ from mlm_data.build.units import Plan, plan_units
 from mlm_data.config import BuildConfig, TokenizerTraining
 from mlm_data.dataset.forgotten import current_list
 from mlm_data.dataset.gates import library_versions
-from mlm_data.dataset.manifest import load_manifest, tokenizer_name
+from mlm_data.dataset.manifest import latest, load_manifest, tokenizer_name
 from mlm_data.errors import InputError
 from mlm_data.hashing import hash128, hash_bytes
 from mlm_data.stores.folder import Folder
@@ -89,6 +89,7 @@ def make_context(config: BuildConfig, plan: Plan, reference: Reference | None, *
         forgotten=current_list(Folder(config.output)),
         planned=tally(unit_messages(plan.units)),
         run=run,
+        current=latest(Folder(config.output)) or "",
     )
     if reference:
         context.remember(reference)

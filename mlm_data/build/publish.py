@@ -22,7 +22,7 @@ from mlm_data.dataset.funnel import Example, Funnel
 from mlm_data.dataset.gates import add_audits, add_packings, judge_masks, side_facts
 from mlm_data.dataset.heritage import COUNTS, write_counts
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.dataset.manifest import build_manifest
+from mlm_data.dataset.manifest import build_manifest, latest
 from mlm_data.dataset.publish import publish
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError
@@ -70,6 +70,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context, account:
         plan={"unit_bytes": context.unit_bytes, "group_modulus": context.group_modulus},
     )
     cache.check_sign(context.work, context.run)
+    overtaken = latest(context.folder)  # by another build into this folder, while this one ran
     publish(
         context.folder,
         manifest,
@@ -86,6 +87,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context, account:
             "units": len(results),
             "reused": account.notes["reused"],
             "remade": account.notes["remade"],
+            "overtaken": overtaken if overtaken not in {None, manifest.digest, context.current} else "",
         },
     )
     return manifest.digest

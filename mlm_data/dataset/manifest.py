@@ -18,6 +18,7 @@ decimal strings.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -284,11 +285,25 @@ def load_manifest(folder: Folder, digest: str | None = None) -> Manifest:
     name = f"versions/{digest}.json"
     if not folder.exists(name):
         check_not_purged(folder, digest)
-        raise FormatError(f"{folder.location}/{name}: missing: no such version in this dataset")
+        raise FormatError(
+            f"{folder.location}/{name}: missing: no such version in this dataset{_remedy(folder, digest)}"
+        )
     manifest = Manifest.from_bytes(folder.read(name), where=f"{folder.location}/{name}")
     if manifest.digest != digest:
         raise FormatError(f"{folder.location}/{name}: holds the manifest of {manifest.digest}")
     return manifest
+
+
+def _remedy(folder: Folder, digest: str) -> str:
+    """What to do where LATEST itself names a version that is not there."""
+    if latest(folder) != digest:
+        return ""
+    there = [name.removesuffix(".json") for name in folder.names("versions") if _IS_MANIFEST.fullmatch(name)]
+    remedy = f"write one that is there into it, such as {there[0]}" if there else "delete it and build again"
+    return f", though {LATEST} names it: {remedy}"
+
+
+_IS_MANIFEST = re.compile(r"[0-9a-f]{64}\.json")
 
 
 def load_files(folder: Folder, manifest: Manifest) -> pa.Table:

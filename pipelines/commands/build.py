@@ -67,6 +67,11 @@ def _run(options: argparse.Namespace) -> int:
     )
     terminal.say(f"{size(sum(disk.values()))} on disk: {parts}")
     terminal.say(f"digest {built.manifest.digest}")
+    if built.overtaken:
+        terminal.say(
+            f"another build has published {built.overtaken[:16]} there meanwhile; LATEST names this one now: read the "
+            f"other as {built.output}@{built.overtaken[:16]}"
+        )
     if sample < 1:
         terminal.say(
             f"\nthe whole ({size(built.whole_bytes)}) would take about {estimate['seconds']:.0f} s with "

@@ -333,3 +333,14 @@ def test_damaged_file_tables_and_side_files(published):
     folder.delete(names["files"])
     with pytest.raises(FormatError, match=r"files\.arrow: missing"):
         load_files(folder, manifest)
+
+
+def test_a_latest_that_names_a_missing_version_says_what_to_do(tmp_path):
+    path = make_dataset(tmp_path / "data")
+    digest = (path / "LATEST").read_text().strip()
+    (path / "LATEST").write_text("0" * 64 + "\n")
+    with pytest.raises(FormatError, match=f"though LATEST names it: write one that is there into it, such as {digest}"):
+        load_manifest(Folder(path))
+    (path / "versions" / f"{digest}.json").unlink()
+    with pytest.raises(FormatError, match="though LATEST names it: delete it and build again"):
+        load_manifest(Folder(path))
