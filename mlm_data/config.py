@@ -320,10 +320,43 @@ class CacheSettings(Settings):
     bytes, which takes longer."""
 
 
+class StorageSettings(Settings):
+    """How buckets are reached, for all `s3://` and `gs://` URIs of a configuration that don't say it themselves."""
+
+    endpoint: str | None = None
+    """Address of a store that is not Amazon's or Google's own, such as `http://minio:9000`."""
+
+    region: str | None = None
+    """The bucket's region (S3)."""
+
+    anonymous: bool = False
+    """Send no credentials."""
+
+    def apply(self, uri: str) -> str:
+        """A URI that says it itself; others stay as they are.
+
+        >>> StorageSettings(endpoint="http://minio:9000", anonymous=True).apply("s3://bucket/a")
+        's3://anonymous@bucket/a?endpoint_override=minio:9000&scheme=http'
+        """
+        scheme, separator, rest = uri.partition("://")
+        if not separator or scheme not in ("s3", "gs", "gcs"):
+            return uri
+        options = []
+        if self.endpoint is not None and "endpoint_override=" not in rest:
+            kind, is_url, host = self.endpoint.rstrip("/").rpartition("://")
+            options += [f"endpoint_override={host}", f"scheme={kind if is_url else 'https'}"]
+        if self.region is not None and scheme == "s3" and "region=" not in rest:
+            options.append(f"region={self.region}")
+        if self.anonymous and "@" not in rest.split("/")[0]:
+            rest = f"anonymous@{rest}"
+        begin = "&" if "?endpoint_override=" in rest or "?region=" in rest else "?"
+        return f"{scheme}://{rest}" + (begin + "&".join(options) if options else "")
+
+
 class BuildConfig(Settings):
     """One build, whole."""
 
-    YOUNGER = frozenset({"decontaminate", "mixing"})
+    YOUNGER = frozenset({"decontaminate", "mixing", "storage"})
 
     name: str = "dataset"
     """The dataset's name, shown to people. It changes no byte of the dataset."""
@@ -360,6 +393,9 @@ class BuildConfig(Settings):
 
     cache: CacheSettings = CacheSettings()
     """How unchanged files are recognized."""
+
+    storage: StorageSettings = StorageSettings()
+    """How buckets are reached."""
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Of all that is drawn: masks, the sample for the tokenizer, random tokens. Below 2^63, so that it is a signed
@@ -446,7 +482,9 @@ def anchor(config: BuildConfig, folder: Path) -> BuildConfig:
     """Make the relative paths of a configuration absolute, from `folder`."""
 
     def absolute(value: str) -> str:
-        return value if "://" in value or value.startswith("/") else str(folder / value)
+        if "://" in value:
+            return config.storage.apply(value)
+        return value if value.startswith("/") else str(folder / value)
 
     tokenizer = config.tokenizer
     if tokenizer.path is not None:
@@ -478,6 +516,7 @@ def semantic(config: BuildConfig, assets: Iterable[tuple[str, str]] = ()) -> dic
     full = config.model_dump(mode="json")
     for field in ("name", "output", "cache", "compression", "unit_bytes", "max_quarantined", "max_truncated"):
         del full[field]
+    full.pop("storage", None)
     for item in full["inputs"]:
         del item["path"]
     # The tokenizer's own digest stands for what it was read from.

@@ -32,6 +32,7 @@ from mlm_data.config import BuildConfig
 from mlm_data.dataset.manifest import Manifest, load_manifest, unseal
 from mlm_data.dataset.publish import check_output
 from mlm_data.stores.folder import Folder
+from mlm_data.stores.places import beside
 from mlm_data.tokens.engine import Reference
 from mlm_data.types import Unit
 from pipelines import metrics
@@ -114,7 +115,7 @@ def build(
     chosen = choose(beam_args, workers=workers)
     whole_bytes = make_plan(config).num_bytes if sample < 1 else 0
     if sample < 1:
-        config = config.model_copy(update={"output": config.output.rstrip("/") + "-sample"})
+        config = config.model_copy(update={"output": beside(config.output, "-sample")})
     check_output(Folder(config.output))
     check(chosen, config, [config.output])
     plan = make_plan(config, sample=sample)

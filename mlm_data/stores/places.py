@@ -89,6 +89,18 @@ def parse(text: str, *, is_quoted: bool = True) -> Place:
     return Place(scheme, unquote(rest) if is_quoted else rest, user, query)
 
 
+def beside(location: str, ending: str) -> str:
+    """The place whose name has that ending more.
+
+    >>> beside("/data/books/", "-sample"), beside("s3://b/books?region=eu", "-sample")
+    ('/data/books-sample', 's3://b/books-sample?region=eu')
+    """
+    if "://" not in location:
+        return location.rstrip("/") + ending
+    place = parse(location)
+    return str(place.at(place.path.rstrip("/") + ending))
+
+
 def hidden(text: str) -> str:
     """A message without secrets of URIs.
 

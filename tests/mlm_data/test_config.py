@@ -314,3 +314,17 @@ def test_the_digest_of_a_byte_level_tokenizer_is_as_ever():
     known = {"kind", "vocab_size", "lowercase", "sample_bytes"}
     assert set(semantic(parse(tokenizer={"train": {"kind": "bpe"}}))["tokenizer"]["train"]) == known
     assert set(semantic(parse())["tokenizer"]["train"]) == known | {"strip_accents", "coverage"}
+
+
+def test_storage_is_said_once_for_all_uris_and_changes_no_digest():
+    values = {
+        "inputs": [{"path": "s3://b/*"}, {"path": "rel/*", "name": "n"}],
+        "output": "gs://anonymous@c/out?region=x",
+    }
+    plain = parse(**values)
+    config = parse(**values, storage={"endpoint": "http://h:1", "region": "eu", "anonymous": True})
+    anchored = anchor(config, Path("/home"))
+    assert anchored.inputs[0].path == "s3://anonymous@b/*?endpoint_override=h:1&scheme=http&region=eu"
+    assert anchored.inputs[1].path == "/home/rel/*"
+    assert anchored.output == "gs://anonymous@c/out?region=x&endpoint_override=h:1&scheme=http"
+    assert semantic(anchored) == semantic(plain)
