@@ -118,6 +118,7 @@ def build(
         config = config.model_copy(update={"output": beside(config.output, "-sample")})
     check_output(Folder(config.output))
     check(chosen, config, [config.output])
+    output, config = config.output, _anywhere(config, chosen)
     plan = make_plan(config, sample=sample)
     watcher.planned(plan)
     with _allowed(config, plan, chosen) as name:
@@ -133,7 +134,7 @@ def build(
     num_bytes = sum(unit.num_bytes for unit in plan.units)
     return Built(
         manifest=load_manifest(context.folder, last["digest"]),
-        output=config.output,
+        output=output,
         num_bytes=num_bytes,
         whole_bytes=whole_bytes or num_bytes,
         num_units=last["units"],
@@ -163,6 +164,7 @@ def clean(
     chosen = choose(beam_args, workers=workers)
     check_folders(config.output, output.dropped)
     check(chosen, config, filter(None, (config.output, output.dropped)))
+    config = _anywhere(config, chosen)
     plan = make_plan(config, sample=sample)
     watcher.planned(plan)
     with _allowed(config, plan, chosen) as name:
@@ -198,6 +200,18 @@ def run(units: tuple[Unit, ...], context: Context, chosen: Chosen, output: Outpu
             raise
         except Exception as error:
             raise explain(chosen, error) or _original(error) from error
+
+
+def _anywhere(config: BuildConfig, chosen: Chosen) -> BuildConfig:
+    """The configuration for workers that run in other folders than this process: paths from the root on."""
+    if chosen.runner.is_local:
+        return config
+
+    def whole(path: str) -> str:
+        return path if "://" in path else os.path.abspath(path)
+
+    inputs = tuple(item.model_copy(update={"path": whole(item.path)}) for item in config.inputs)
+    return config.model_copy(update={"output": whole(config.output), "inputs": inputs})
 
 
 def _cancel(result: Any, context: Context) -> None:

@@ -78,6 +78,10 @@ def _flink_defaults(given: Given, workers: int) -> Given:
     return own | ({"environment_type": "LOOPBACK"} if is_own else {})
 
 
+def _spark_defaults(given: Given, workers: int) -> Given:
+    return {"spark_master_url": f"local[{workers}]", "spark_cores": str(workers)}
+
+
 def _dask_defaults(given: Given, workers: int) -> Given:
     return {"dask_workers": str(workers)}
 
@@ -118,9 +122,10 @@ RUNNERS = (
     ),
     Runner(
         name="spark",
-        beam="beam_pyspark_runner.pyspark_runner.PySparkRunner",
+        beam="pipelines.spark_runner.PySparkRunner",
         also=("PySparkRunner",),
-        help="Apache Spark through PySpark",
+        help="Apache Spark through PySpark; without --spark_master_url on this machine",
+        defaults=_spark_defaults,
         modules=("pyspark", "beam_pyspark_runner"),
         extra="spark",
         program="java",
@@ -206,7 +211,7 @@ def choose(beam_args: Sequence[str], *, workers: int) -> Chosen:
         rest.append(f"--dask_client_address={mine.scheduler}")
     if runner.modules and not all(importlib.util.find_spec(name) for name in runner.modules):
         (missing, *_) = [name for name in runner.modules if not importlib.util.find_spec(name)]
-        raise ConfigError(f"--runner {runner.name}: {missing} is not installed: pip install 'premask[{runner.extra}]'")
+        raise ConfigError(f"--runner {runner.name}: {missing} is not installed: {_install(runner, missing)}")
     if runner.modules and "." in runner.beam:
         importlib.import_module(runner.beam.rpartition(".")[0])  # declares its options
     given = _given(rest)
@@ -354,6 +359,12 @@ def _given(args: Sequence[str]) -> dict[str, str]:
             following = args[place + 1] if place + 1 < len(args) else "--"
             found[name] = value if equals else ("true" if following.startswith("--") else following)
     return found
+
+
+def _install(runner: Runner, missing: str) -> str:
+    # Its own pins would bring an old Beam.
+    alone = "pip install --no-deps beam-pyspark-runner==0.0.3"
+    return alone if missing == "beam_pyspark_runner" else f"pip install 'premask[{runner.extra}]'"
 
 
 def _ours(option: str) -> str:
