@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_pyspark_runner import pyspark_runner
 from pyspark.sql import SparkSession
 
-PARTITIONS_A_CORE = 4
+PARTITIONS_A_CORE = 2
 
 
 class Options(PipelineOptions):
