@@ -31,6 +31,7 @@ from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.manifest import Manifest, load_manifest, unseal
 from mlm_data.dataset.publish import check_output
+from mlm_data.memory import release
 from mlm_data.stores.folder import Folder
 from mlm_data.stores.places import beside
 from mlm_data.tokens.engine import Reference
@@ -125,6 +126,7 @@ def build(
         reference = find_tokenizer(config, plan)
         watcher.found_tokenizer(reference, tokenizer_warnings(config, plan, reference))
         context = make_context(config, plan, reference, run=name)
+        release()
         metrics.reset()
         watcher.running(plan)
         run(plan.units, context, chosen)

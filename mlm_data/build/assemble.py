@@ -14,6 +14,7 @@ import pyarrow as pa
 from mlm_data.build.context import Context
 from mlm_data.build.curate import languages_of
 from mlm_data.build.evaluations import count_cuts
+from mlm_data.build.gather import gather_lists
 from mlm_data.build.prepare import document_ids, kept_fields, only_chunk, open_prepared
 from mlm_data.build.records import AssembledUnit, PreparedUnit
 from mlm_data.build.select import COPIES, DOCUMENT, input_numbers, is_forgotten, judge_table, list_lengths
@@ -42,7 +43,9 @@ from mlm_data.shards.format import SKETCH, SPLITS, VALIDATION, documents_schema
 from mlm_data.shards.planes import planes_of
 from mlm_data.shards.writer import SignaturesRecord, write_signatures
 
-MAX_SHARD_TOKENS = 2**25  # a unit of one huge compressed file gives several shards, each of at most 64 MiB of ids
+# A unit of more gives several shards, which are made one after another: what a worker holds depends on this and not on
+# the unit, which may be one huge compressed file. At 4 bytes a token, units of 16 MiB are one shard.
+MAX_SHARD_TOKENS = 2**22
 MAX_COPY = np.iinfo(np.int16).max  # what the documents file can hold; later copies all count as this one
 
 
@@ -286,9 +289,10 @@ def _write_shard(
     table: pa.Table, selection: Selection, part: np.ndarray, split: str, prepared: PreparedUnit, context: Context
 ) -> AssembledShard:
     config = context.config
-    chosen = table.take(pa.array(selection.kept[part])).combine_chunks()
-    ids, offsets = _flatten(chosen.column("tokens"))
-    word_starts, _ = _flatten(chosen.column("word_starts"))
+    rows = selection.kept[part]
+    chosen = table.drop_columns(["tokens", "word_starts"]).take(pa.array(rows)).combine_chunks()
+    ids, offsets = gather_lists(table.column("tokens"), rows)
+    word_starts, _ = gather_lists(table.column("word_starts"), rows)
     num_tokens = np.diff(offsets).astype(np.int32)
     return assemble_shard(
         context.folder,
@@ -296,7 +300,7 @@ def _write_shard(
         unit=prepared.unit,
         documents=_documents(chosen, selection.copy[part], num_tokens, prepared.sources, context),
         ids=ids,
-        offsets=offsets.astype(np.int64, copy=False),
+        offsets=offsets,
         word_starts=word_starts,
         settings=config.pack,
         planes=planes_of(split, config.mask, config.seed),
@@ -374,10 +378,3 @@ def _write_signatures(table: pa.Table, selection: Selection, unit: int, context:
     return write_signatures(
         context.folder, unit=unit, ids=ids, sketches=sketches, compression=context.config.compression
     )
-
-
-def _flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Values and offsets of a list column, offsets from 0."""
-    array = only_chunk(column)
-    offsets = array.offsets.to_numpy()
-    return array.flatten().to_numpy(zero_copy_only=False), offsets - offsets[0]
