@@ -5,6 +5,7 @@
               2     a mistake that a user can mend: one line on standard error says what, where and the remedy
               130   interrupted, as by Ctrl-C
               141   the reader of the output went away, as `head` does
+              143   terminated, by SIGTERM
 
 `--debug`, before the command or after it, shows the traceback instead of the line. A module of a command imports at its
 top only what costs nothing; what does the work is imported when the command runs, so that `--help` answers at once.
@@ -15,14 +16,16 @@ import contextlib
 import difflib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from mlm_data import ending
 from mlm_data.errors import ConfigError, PremaskError
 
-FAILED, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two: 128 and the signal's number, as a shell counts
+FAILED, INTERRUPTED, BROKEN_PIPE, TERMINATED = 2, 130, 141, 143  # but the first: 128 and the signal's number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +70,26 @@ def main(program: str, description: str, commands: Sequence[Command], argv: Sequ
         options.words, options.rest = words, rest
         code = options.command.run(options)
         sys.stdout.flush()  # a reader that has gone away is noticed here, not when the process ends
-    except SystemExit as ended:  # of --help
-        return int(ended.code or 0)
-    except PremaskError as error:
-        if debug:
-            raise
-        _complain(program, str(error))
-        return FAILED
-    except KeyboardInterrupt:
-        _complain(program, "interrupted: start it again to go on")
-        return INTERRUPTED
-    except BrokenPipeError:
+    except BaseException as error:
+        return _ended(program, error, debug=debug)
+    return 128 + ending.signalled() if ending.signalled() else code
+
+
+def _ended(program: str, error: BaseException, *, debug: bool) -> int:
+    """The exit code for what a command has raised; what nobody can mend is raised again."""
+    if isinstance(error, SystemExit):  # of --help
+        return int(error.code or 0) if isinstance(error.code, int | None) else FAILED
+    if isinstance(error, KeyboardInterrupt) or ending.signalled():  # libraries wrap it in what they like
+        is_term = isinstance(error, ending.Terminated) or ending.signalled() == signal.SIGTERM
+        _complain(program, ending.TERMINATED if is_term else ending.INTERRUPTED)
+        return TERMINATED if is_term else INTERRUPTED
+    if isinstance(error, BrokenPipeError):
         _forget_output()
         return BROKEN_PIPE
-    return code
+    if isinstance(error, PremaskError) and not debug:
+        _complain(program, str(error))
+        return FAILED
+    raise error
 
 
 def _unknown(program: str, options: argparse.Namespace, word: str) -> str:

@@ -119,6 +119,7 @@ def build(
         config = config.model_copy(update={"output": beside(config.output, "-sample")})
     check_output(Folder(config.output))
     check(chosen, config, [config.output])
+    _clear(config.output)
     output, config = config.output, _anywhere(config, chosen)
     plan = make_plan(config, sample=sample)
     watcher.planned(plan)
@@ -166,6 +167,7 @@ def clean(
     chosen = choose(beam_args, workers=workers)
     check_folders(config.output, output.dropped)
     check(chosen, config, filter(None, (config.output, output.dropped)))
+    _clear(*filter(None, (config.output, output.dropped)))
     config = _anywhere(config, chosen)
     plan = make_plan(config, sample=sample)
     watcher.planned(plan)
@@ -214,6 +216,13 @@ def _anywhere(config: BuildConfig, chosen: Chosen) -> BuildConfig:
 
     inputs = tuple(item.model_copy(update={"path": whole(item.path)}) for item in config.inputs)
     return config.model_copy(update={"output": whole(config.output), "inputs": inputs})
+
+
+def _clear(*outputs: str) -> None:
+    """Delete the temporary files that builds have left which were killed."""
+    for output in outputs:
+        Folder(output).clear()
+        Folder(output).join("work").clear()
 
 
 def _cancel(result: Any, context: Context) -> None:

@@ -10,7 +10,9 @@ Only names of files, signatures and lists of documents or lines cross a border; 
 side inputs: both are done otherwise, or not at all, by some runners.
 """
 
+import functools
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -32,9 +34,11 @@ from mlm_data.build.weights import mix
 from mlm_data.duplicates import clusters, exact, lines
 from mlm_data.duplicates.decontaminate import MATCH, RUN, decide
 from mlm_data.duplicates.records import partition
+from mlm_data.ending import end_with_parent
 from mlm_data.types import Unit
 from pipelines import metrics
 
+_WORKER_PROCESS = "apache_beam.runners.worker.sdk_worker_main"
 MAX_PAYLOAD_BYTES = 16 * 2**20
 Messages = beam.PCollection[bytes]
 Sent = tuple[Any, ...]  # of Messages: Beam would take a hint of that for one of an element
@@ -149,6 +153,9 @@ class _Work(beam.DoFn):
     def __init__(self, context: Context) -> None:
         self.context = context
 
+    def setup(self) -> None:
+        _end_with_runner()
+
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
         number, messages = element
         part = Part(self.step, number, self.context)
@@ -162,6 +169,14 @@ class _Work(beam.DoFn):
     def load(self, payloads: Iterable[bytes], record: np.dtype) -> np.ndarray:
         """The records of all payloads of `select.store`."""
         return _together([select.load(item, self.context.work, record) for item in payloads], record)
+
+
+@functools.cache
+def _end_with_runner() -> None:
+    """Processes that Beam's local runner has started would outlive it when it is killed."""
+    main = getattr(sys.modules["__main__"], "__spec__", None)
+    if main is not None and main.name == _WORKER_PROCESS:
+        end_with_parent()
 
 
 class Parts(beam.PTransform):

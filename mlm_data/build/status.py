@@ -27,6 +27,7 @@ from typing import Any
 
 from mlm_data.build.context import Context
 from mlm_data.dataset.manifest import sealed, unseal
+from mlm_data.ending import process_space, process_start
 from mlm_data.errors import BuildError, FormatError, PremaskError
 from mlm_data.stores.folder import Folder
 
@@ -227,9 +228,9 @@ def followed(context: Context, *, units: int, num_bytes: int, runner: str, worke
     work, started = context.work, time.time()
     facts = {
         "host": socket.gethostname(),
-        "space": _space(),
+        "space": process_space(),
         "pid": os.getpid(),
-        "process": _process_start(os.getpid()),
+        "process": process_start(os.getpid()),
         "runner": runner,
         "workers": workers,
         "started": started,
@@ -319,39 +320,14 @@ def read_status(output: Folder, *, wait: Callable[[float], None] = time.sleep) -
 
 def _is_gone(value: Mapping[str, Any], work: Folder, wait: Callable[[float], None]) -> bool:
     """Whether a build that never said that it ended has ended."""
-    if value["host"] == socket.gethostname() and value["space"] == _space():
-        started = _process_start(value["pid"])
+    if value["host"] == socket.gethostname() and value["space"] == process_space():
+        started = process_start(value["pid"])
         return started is None or started != value["process"]
     if 0 <= time.time() - value["updated"] < MISSED * value["every"]:
         return False
     wait(1.5 * value["every"])
     again = _read(work, BUILD)
     return again is not None and (again["run"], again["beats"]) == (value["run"], value["beats"])
-
-
-def _process_start(pid: int) -> str | None:
-    """Names a process among all that have had its number; None if there is none, "" where it can't be told."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            parts = file.read().rpartition(")")[2].split()
-        return None if parts[0] in "ZX" else parts[19]  # proc(5): state, and starttime, field 22
-    except OSError:
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        return ""  # somebody else's
-    return ""
-
-
-def _space() -> str:
-    """Which process numbers are meant: containers on one host have their own (Linux, pid_namespaces(7))."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
 
 
 def _pause(work: Folder) -> float:

@@ -13,7 +13,6 @@ import hashlib
 import os
 import re
 import tempfile
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,10 +21,11 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.fs
 
+from mlm_data import ending
+from mlm_data.ending import TEMPORARY
 from mlm_data.errors import InputError, StorageError
 from mlm_data.stores.places import hidden, parse
 
-TEMPORARY = ".tmp-"  # every temporary name starts so; a crash may leave one, and nobody reads it
 OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss")
 HELD_BYTES = 64 << 20  # of a file for a bucket in memory, before it goes to the bucket; more go by a local disk
 READ_BYTES = 8 << 20  # of a file that is read from its beginning to its end
@@ -216,10 +216,12 @@ class Folder:
         """
         if self.is_object_store:
             return self._put(fill, name, hashed=hashed)
-        temporary = f"{TEMPORARY}{uuid.uuid4().hex}"
+        temporary = ending.temporary_name()
         try:
             self._fs.create_dir(self._root, recursive=True)
-            with self._fs.open_output_stream(self.path(temporary)) as stream:
+            with ending.making(self.path(temporary)):
+                opened = self._fs.open_output_stream(self.path(temporary))
+            with opened as stream:
                 sink = HashingSink(stream, hashed=hashed)
                 fill(sink)
             if durable and self.is_local:
@@ -234,6 +236,7 @@ class Folder:
             with suppress(OSError):
                 if self._fs.get_file_info(self.path(temporary)).type != pyarrow.fs.FileType.NotFound:
                     self._fs.delete_file(self.path(temporary))
+            ending.done(self.path(temporary))
         return Written(name=final, num_bytes=sink.num_bytes, sha256=sink.sha256)
 
     def _put(self, fill: Callable[[HashingSink], object], name: Callable[[str], str], *, hashed: bool) -> Written:
@@ -255,6 +258,11 @@ class Folder:
         """Make all that was written here survive a loss of power: once for many files, before they are named."""
         if self.is_local and self.exists():
             _flush_file_system(self._root)
+
+    def clear(self) -> None:
+        """Delete what crashes have left here: temporary files that no living process owns; see `ending`."""
+        if self.is_local:
+            ending.clear(self.path())
 
     def delete(self, name: str) -> None:
         """Remove a file; an absent one is a success."""

@@ -2,9 +2,10 @@
 
 import argparse
 import sys
+import threading
 from collections.abc import Sequence
 
-from mlm_data import command
+from mlm_data import command, ending
 from pipelines.commands import (
     add,
     audit,
@@ -79,8 +80,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return command.main(PROGRAM, DESCRIPTION, COMMANDS, argv)
+    """Run the command and return its exit code; without `argv` as a process, which ends here if something went wrong.
+
+    Threads of a build that failed go on until the process ends, and the interpreter can't end beneath them.
+    """
+    if argv is not None:
+        return command.main(PROGRAM, DESCRIPTION, COMMANDS, argv)
+    with ending.signals(PROGRAM):
+        code = command.main(PROGRAM, DESCRIPTION, COMMANDS)
+        if code and (ending.signalled() or threading.active_count() > 2):  # the second waits for signals
+            ending.leave(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,0 +1,244 @@
+"""How a process ends early, and nothing of it stays: no temporary file, no worker, and no crash on the way out.
+
+Ctrl-C (SIGINT) and SIGTERM raise `KeyboardInterrupt` and `Terminated` in the main thread, once. Whoever catches it
+cleans up and calls `leave`: threads that are in the middle of something can't be stopped in Python, and an interpreter that
+ends beneath them aborts now and then (`PyGILState_Release`), so the process ends by `os._exit`. A second signal, or
+`BOUND_SECONDS` without an end, ends it at once.
+
+A temporary file has its owner in its name: the machine's boot, the process and when that started. So `clear` knows
+which ones a crash has left.
+"""
+
+import atexit
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from types import FrameType
+
+TEMPORARY = ".tmp-"  # every temporary name starts so; a crash may leave one, and nobody reads it
+INTERRUPTED = "interrupted: start it again to go on"
+TERMINATED = "terminated: start it again to go on"
+BOUND_SECONDS = 30.0  # from a signal to the end
+HOOK_SECONDS = 5.0  # for what libraries do at the end, and for workers to be gone
+OLD_SECONDS = 24 * 3600.0  # a temporary file of another machine is left alone for so long
+
+_NAME = re.compile(rf"{re.escape(TEMPORARY)}[0-9a-f]{{32}}(?:-([0-9a-f]{{12}})-(\d+)-(\d*))?")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come: to be treated as Ctrl-C is."""
+
+
+_lock = threading.Lock()  # held while a temporary file is made; `leave` takes it and never gives it back
+_held: set[str] = set()  # paths of temporary files that this process has made
+_cleared: set[str] = set()  # folders in which its workers may have made some
+_signal = 0  # the first that came
+_is_leaving = False
+
+
+def temporary_name() -> str:
+    """A new name for a temporary file, with its owner in it."""
+    return f"{TEMPORARY}{uuid.uuid4().hex}-{_boot()}-{os.getpid()}-{process_start(os.getpid()) or ''}"
+
+
+@contextlib.contextmanager
+def making(path: str) -> Iterator[None]:
+    """Make a temporary file in the body, which must be short; call `done` when it is gone."""
+    with _lock:
+        _held.add(path)
+        yield
+
+
+def done(path: str) -> None:
+    """A temporary file has its name, or was deleted."""
+    _held.discard(path)
+
+
+def clear(folder: str) -> None:
+    """Delete the temporary files of a local folder, not below it, that no living process owns.
+
+    Those of other machines, of which nobody here can tell, go once they are a day old. `leave` does it again, for
+    this process's workers.
+    """
+    _cleared.add(folder)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if _is_left(entry):
+                    os.unlink(entry.path)
+
+
+def _is_left(entry: os.DirEntry[str]) -> bool:
+    found = _NAME.fullmatch(entry.name)
+    if found is None or not entry.is_file(follow_symlinks=False):
+        return False
+    boot, pid, start = found.groups()
+    if boot == _boot():
+        now = process_start(int(pid))
+        return now is None or now != start
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > OLD_SECONDS
+
+
+def process_start(pid: int) -> str | None:
+    """Names a process among all that have had its number; None if there is none, "" where it can't be told."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            parts = file.read().rpartition(")")[2].split()
+        return None if parts[0] in "ZX" else parts[19]  # proc(5): state, and starttime, field 22
+    except OSError:
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        return ""  # somebody else's
+    return ""
+
+
+def process_space() -> str:
+    """Which process numbers are meant: containers on one host have their own (Linux, pid_namespaces(7))."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+@functools.cache
+def _boot() -> str:
+    """Where process numbers mean the same, and since when, as 12 hexadecimal digits."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+    except OSError:
+        boot = ""
+    return hashlib.sha256(f"{socket.gethostname()}\n{process_space()}\n{boot}".encode()).hexdigest()[:12]
+
+
+def signalled() -> int:
+    """The number of the signal that ends this process; 0 if none has come."""
+    return _signal
+
+
+@contextlib.contextmanager
+def signals(program: str) -> Iterator[None]:
+    """While the body runs, SIGINT and SIGTERM raise in the main thread, and end the process if that doesn't help.
+
+    A signal that is ignored stays so: shells start what is in the background like that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    mine, real = os.getpid(), os.dup(2)  # the file behind `sys.stderr` may be another one when the signal comes
+
+    def end(number: int) -> None:
+        if not _is_leaving:  # who leaves has said it
+            words = TERMINATED if number == signal.SIGTERM else INTERRUPTED
+            os.write(real, f"{program}: {words}\n".encode())
+        leave(128 + number)
+
+    def act(number: int, frame: FrameType | None) -> None:
+        global _signal
+        if os.getpid() != mine:  # a child that was forked
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        if _signal:
+            end(_signal)
+        _signal = number
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+
+    def watch() -> None:
+        number = os.read(read, 1)
+        if number and not over.wait(BOUND_SECONDS):
+            end(number[0])
+
+    over = threading.Event()
+    handled = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, act) for number in handled}
+    woken = signal.set_wakeup_fd(write, warn_on_full_buffer=False)  # the main thread may be deep in a kernel
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(woken)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        over.set()
+        os.close(write)
+        watcher.join()
+        os.close(read)
+        os.close(real)
+
+
+def leave(code: int) -> None:
+    """End this process now, with this exit code; threads that work are left behind, and nothing else is.
+
+    Temporary files are deleted, all processes that it has started are killed, and what libraries registered for the
+    end is done, if it is done soon.
+    """
+    global _is_leaving
+    if _is_leaving:
+        os._exit(code)
+    _is_leaving = True
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # threads complain of what is taken from them
+    _lock.acquire(timeout=1)  # and nobody makes a temporary file any more
+    workers = descendants(os.getpid())
+    for pid in workers:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + HOOK_SECONDS
+    while any(process_start(pid) is not None for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for path in tuple(_held):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+    for folder in tuple(_cleared):
+        clear(folder)
+    hooks = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+    hooks.start()
+    hooks.join(HOOK_SECONDS)
+    os._exit(code)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have; [] where /proc doesn't tell."""
+    children: dict[int, list[int]] = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc"):
+            if name.isdecimal():
+                with contextlib.suppress(OSError), open(f"/proc/{name}/stat", errors="replace") as file:
+                    children.setdefault(int(file.read().rpartition(")")[2].split()[1]), []).append(int(name))
+    found, new = [], [pid]
+    while new:
+        new = [child for parent in new for child in children.get(parent, ())]
+        found += new
+    return found
+
+
+def end_with_parent(seconds: float = 1.0) -> None:
+    """From now on this process ends when the one that started it has ended, as a worker must."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
