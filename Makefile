@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup lint format test test-slow bench docs demo clean
+.PHONY: setup lint format test test-slow test-faults bench docs demo clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,10 @@ test: setup
 # What takes minutes: every corpus, every tokenizer, a million strings, whole builds of books.
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Builds to which something happens, some hundred times: docs/explanation/reliability.md says what comes of it.
+test-faults: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

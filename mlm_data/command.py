@@ -16,7 +16,6 @@ import contextlib
 import difflib
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import Any, NoReturn
 from mlm_data import ending
 from mlm_data.errors import ConfigError, PremaskError
 
-FAILED, INTERRUPTED, BROKEN_PIPE, TERMINATED = 2, 130, 141, 143  # but the first: 128 and the signal's number
+FAILED, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two: 128 and the signal's number, as a shell counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ def main(program: str, description: str, commands: Sequence[Command], argv: Sequ
         sys.stdout.flush()  # a reader that has gone away is noticed here, not when the process ends
     except BaseException as error:
         return _ended(program, error, debug=debug)
-    return 128 + ending.signalled() if ending.signalled() else code
+    return code
 
 
 def _ended(program: str, error: BaseException, *, debug: bool) -> int:
@@ -80,9 +79,11 @@ def _ended(program: str, error: BaseException, *, debug: bool) -> int:
     if isinstance(error, SystemExit):  # of --help
         return int(error.code or 0) if isinstance(error.code, int | None) else FAILED
     if isinstance(error, KeyboardInterrupt) or ending.signalled():  # libraries wrap it in what they like
-        is_term = isinstance(error, ending.Terminated) or ending.signalled() == signal.SIGTERM
-        _complain(program, ending.TERMINATED if is_term else ending.INTERRUPTED)
-        return TERMINATED if is_term else INTERRUPTED
+        if ending.signalled():
+            ending.say(program)
+            return 128 + ending.signalled()
+        _complain(program, ending.INTERRUPTED)
+        return INTERRUPTED
     if isinstance(error, BrokenPipeError):
         _forget_output()
         return BROKEN_PIPE

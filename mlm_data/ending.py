@@ -1,9 +1,9 @@
 """How a process ends early, and nothing of it stays: no temporary file, no worker, and no crash on the way out.
 
 Ctrl-C (SIGINT) and SIGTERM raise `KeyboardInterrupt` and `Terminated` in the main thread, once. Whoever catches it
-cleans up and calls `leave`: threads that are in the middle of something can't be stopped in Python, and an interpreter that
-ends beneath them aborts now and then (`PyGILState_Release`), so the process ends by `os._exit`. A second signal, or
-`BOUND_SECONDS` without an end, ends it at once.
+cleans up and calls `leave`: threads that are in the middle of something can't be stopped in Python, and an interpreter
+that ends beneath them aborts now and then (`PyGILState_Release`), so the process ends by `os._exit`. A second signal,
+or `BOUND_SECONDS` without an end, ends it at once.
 
 A temporary file has its owner in its name: the machine's boot, the process and when that started. So `clear` knows
 which ones a crash has left.
@@ -42,7 +42,8 @@ _lock = threading.Lock()  # held while a temporary file is made; `leave` takes i
 _held: set[str] = set()  # paths of temporary files that this process has made
 _cleared: set[str] = set()  # folders in which its workers may have made some
 _signal = 0  # the first that came
-_is_leaving = False
+_is_leaving = _is_said = False
+_real: int | None = None  # the standard error that a user sees, while `signals` runs
 
 
 def temporary_name() -> str:
@@ -129,6 +130,23 @@ def signalled() -> int:
     return _signal
 
 
+def silence() -> None:
+    """From now on only `say` writes to standard error: threads complain of what is taken from them."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+
+
+def say(program: str) -> None:
+    """Write the one line that says which signal has ended a program, once."""
+    global _is_said
+    if not _is_said and _real is not None:
+        _is_said = True
+        words = TERMINATED if _signal == signal.SIGTERM else INTERRUPTED
+        with contextlib.suppress(OSError):
+            os.write(_real, f"{program}: {words}\n".encode())
+
+
 @contextlib.contextmanager
 def signals(program: str) -> Iterator[None]:
     """While the body runs, SIGINT and SIGTERM raise in the main thread, and end the process if that doesn't help.
@@ -138,12 +156,11 @@ def signals(program: str) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    mine, real = os.getpid(), os.dup(2)  # the file behind `sys.stderr` may be another one when the signal comes
+    global _real
+    mine, _real = os.getpid(), os.dup(2)
 
     def end(number: int) -> None:
-        if not _is_leaving:  # who leaves has said it
-            words = TERMINATED if number == signal.SIGTERM else INTERRUPTED
-            os.write(real, f"{program}: {words}\n".encode())
+        say(program)
         leave(128 + number)
 
     def act(number: int, frame: FrameType | None) -> None:
@@ -155,15 +172,18 @@ def signals(program: str) -> Iterator[None]:
         if _signal:
             end(_signal)
         _signal = number
+        silence()
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     read, write = os.pipe()
     os.set_blocking(write, False)
 
     def watch() -> None:
+        global _signal
         number = os.read(read, 1)
         if number and not over.wait(BOUND_SECONDS):
-            end(number[0])
+            _signal = _signal or number[0]
+            end(_signal)
 
     over = threading.Event()
     handled = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) != signal.SIG_IGN]
@@ -181,7 +201,9 @@ def signals(program: str) -> Iterator[None]:
         os.close(write)
         watcher.join()
         os.close(read)
-        os.close(real)
+        os.dup2(_real, 2)
+        os.close(_real)
+        _real = None
 
 
 def leave(code: int) -> None:
@@ -197,7 +219,7 @@ def leave(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # threads complain of what is taken from them
+    silence()
     _lock.acquire(timeout=1)  # and nobody makes a temporary file any more
     workers = descendants(os.getpid())
     for pid in workers:

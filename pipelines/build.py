@@ -21,7 +21,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from mlm_data import errors
+from mlm_data import ending, errors
 from mlm_data.build import cache, status
 from mlm_data.build.account import PUBLISH, REMEDY, Kind
 from mlm_data.build.clean_texts import CLEANED, Output, check_folders
@@ -327,7 +327,8 @@ def _workers_quiet() -> Iterator[None]:
             is_told = True
             raise
         finally:
-            os.dup2(real, STANDARD_ERROR)
+            if not ending.signalled():  # then threads that go on have nothing to say
+                os.dup2(real, STANDARD_ERROR)
             os.close(real)
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)

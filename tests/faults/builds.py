@@ -151,6 +151,18 @@ def build(what: Job, *args: str, workers: int = 2, fault: Mapping[str, object] |
     return start(what, *args, workers=workers, fault=fault).end()
 
 
+def python(*args: str, stderr: Path) -> subprocess.Popen[bytes]:
+    """Start Python."""
+    with stderr.open("wb") as file:
+        return subprocess.Popen([sys.executable, *args], env=PYTHON, cwd=ROOT, stderr=file)
+
+
+def shell(script: str, *args: str, cwd: Path) -> str:
+    """What a shell script prints; its $0 is Python."""
+    command = ["sh", "-c", script, sys.executable, *args]
+    return subprocess.run(command, env=PYTHON, cwd=cwd, capture_output=True, text=True, check=True).stdout
+
+
 class _Server:
     """The launcher, for all tests of this process."""
 

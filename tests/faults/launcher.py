@@ -1,7 +1,8 @@
 """A process that has imported the command `premask`, has built once, and forks for each build: so one begins at once.
 
-The configuration of the first build is its only argument. It reads orders from standard input, a JSON object in a line, and answers with the number of the process; so the tests
-can send it signals. When that has ended, its exit code is in `<err>.code`, as Python counts. An order:
+The configuration of the first build is its only argument. It reads orders from standard input, a JSON object in a
+line, and answers with the number of the process; so the tests can send it signals. When that has ended, its exit code
+is in `<err>.code`, as Python counts. An order:
 
     argv    what stands after `premask`
     err     a file for standard error
