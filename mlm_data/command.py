@@ -38,6 +38,11 @@ class Command:
     passes_on: bool = False  # options that it does not know are no mistake: they come as `options.rest`
 
 
+def num_cores() -> int:
+    """Cores that this process may use: a container or `taskset` may give it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line, as all others."""
 

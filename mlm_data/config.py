@@ -313,11 +313,15 @@ class SplitSettings(Settings):
 
 
 class CacheSettings(Settings):
-    """How a file is known to be unchanged: by size and mtime (or etag), or by its bytes."""
+    """What is kept from one build to the next, and how a file is known to be unchanged."""
 
     identity: Literal["stat", "content"] = "stat"
     """How the cache knows that a file is unchanged: `stat` by its size and time (or etag), `content` by all of its
     bytes, which takes longer."""
+
+    max_bytes: int | None = Field(default=None, ge=0)
+    """How many bytes may stay in `work/` after a build: what was used longest ago goes first. What a running build
+    needs stays, whatever it takes. None: twice what the build has used, so that the one before stays beside it."""
 
 
 class StorageSettings(Settings):
@@ -392,7 +396,7 @@ class BuildConfig(Settings):
     """What is held out for validation."""
 
     cache: CacheSettings = CacheSettings()
-    """How unchanged files are recognized."""
+    """How unchanged files are recognized, and how much of what was made of them is kept."""
 
     storage: StorageSettings = StorageSettings()
     """How buckets are reached."""

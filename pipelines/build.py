@@ -16,13 +16,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
 
 from mlm_data import ending, errors
-from mlm_data.build import cache, status
+from mlm_data.build import budget, cache, status
 from mlm_data.build.account import PUBLISH, REMEDY, Kind
 from mlm_data.build.clean_texts import CLEANED, Output, check_folders
 from mlm_data.build.context import Context
@@ -37,7 +37,7 @@ from mlm_data.stores.places import beside
 from mlm_data.tokens.engine import Reference
 from mlm_data.types import Unit
 from pipelines import metrics
-from pipelines.runners import Chosen, check, choose, explain, look_at_workers
+from pipelines.runners import Chosen, check, choose, crowded, explain, look_at_workers
 from pipelines.steps import Assemble, Deduplicate, NearDuplicates, Prepare, Publish, Units
 
 STANDARD_ERROR = 2
@@ -122,15 +122,18 @@ def build(
     _clear(config.output)
     output, config = config.output, _anywhere(config, chosen)
     plan = make_plan(config, sample=sample)
-    watcher.planned(plan)
+    watcher.planned(_with_warning(plan, chosen, workers))
     with _allowed(config, plan, chosen) as name:
         reference = find_tokenizer(config, plan)
         watcher.found_tokenizer(reference, tokenizer_warnings(config, plan, reference))
         context = make_context(config, plan, reference, run=name)
+        budget.make_room(plan.units, context)
         release()
         metrics.reset()
         watcher.running(plan)
         run(plan.units, context, chosen)
+        if not chosen.runs_nothing:
+            budget.tidy(context)
     if chosen.runs_nothing:
         return None
     last = _last(context)
@@ -170,16 +173,25 @@ def clean(
     _clear(*filter(None, (config.output, output.dropped)))
     config = _anywhere(config, chosen)
     plan = make_plan(config, sample=sample)
-    watcher.planned(plan)
+    watcher.planned(_with_warning(plan, chosen, workers))
     with _allowed(config, plan, chosen) as name:
         context = make_context(config, plan, None, run=name)
+        budget.make_room(plan.units, context)
         metrics.reset()
         watcher.running(plan)
         run(plan.units, context, chosen, output)
+        if not chosen.runs_nothing:
+            budget.tidy(context)
     if chosen.runs_nothing:
         return None
     _last(context)
     return unseal(context.folder.read(CLEANED), f"{config.output}/{CLEANED}")
+
+
+def _with_warning(plan: Plan, chosen: Chosen, workers: int) -> Plan:
+    """The plan, with a warning where workers would wait for cores."""
+    warning = crowded(chosen, workers)
+    return replace(plan, warnings=(*plan.warnings, warning)) if warning else plan
 
 
 def run(units: tuple[Unit, ...], context: Context, chosen: Chosen, output: Output | None = None) -> None:

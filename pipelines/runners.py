@@ -25,6 +25,7 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from mlm_data.command import num_cores
 from mlm_data.config import BuildConfig
 from mlm_data.errors import ConfigError, PremaskError
 
@@ -223,6 +224,17 @@ def choose(beam_args: Sequence[str], *, workers: int) -> Chosen:
         given={**given, **defaults},
         options=PipelineOptions(args),
         says_shared=mine.shared_disk,
+    )
+
+
+def crowded(chosen: Chosen, workers: int) -> str:
+    """A warning where there are more workers on this machine than cores for them; "" where there are not."""
+    cores = num_cores()
+    if not chosen.runner.is_local or workers <= cores:
+        return ""
+    return (
+        f"{workers} workers on {cores} core{'s' * (cores > 1)}: they wait for each other, and each takes memory: "
+        f"--workers {cores} is not slower"
     )
 
 

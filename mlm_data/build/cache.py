@@ -11,11 +11,15 @@ never changes a dataset.
     signatures/<sha>.bin    named by its own SHA-256
     runs/<run>              a build that may publish: see `begin`
     last.json               what the last build has reused, made and made again
+
+It has a budget: see `evict`. When something was used last is the time of its files, which using them sets anew on a
+local disk; in a bucket it is when they were written.
 """
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +34,7 @@ from mlm_data.tokens.train import Trained
 Facts = dict[str, Any]
 
 PREPARED, TOKENIZERS, SIGNATURES, RUNS, LAST = "prepared", "tokenizers", "signatures", "runs", "last.json"
+STALE_SECONDS = 7 * 86400  # a sign of a build that was killed stays; after a week it protects nothing
 
 
 def write_unit(work: Folder, key: str, fill: Callable[[Any], object], facts: Callable[[], Facts]) -> Facts:
@@ -61,6 +66,7 @@ def check_unit(work: Folder, key: str) -> Facts | None:
     Raises:
         FormatError: if either file is damaged.
     """
+    _use(work, _arrow(key), _json(key))
     facts = unit_facts(work, key)
     if facts is not None:
         _whole(work, key, facts["content"])
@@ -89,6 +95,7 @@ def remember_tokenizer(work: Folder, key: str, train: Callable[[], Trained]) -> 
     """A tokenizer that was trained before, or is trained now."""
     name = f"{TOKENIZERS}/{key}.json"
     if work.exists(name):
+        _use(work, name)
         try:
             facts = unseal(work.read(name), name)
             alphabet = facts["alphabet"]
@@ -103,6 +110,7 @@ def remember_tokenizer(work: Folder, key: str, train: Callable[[], Trained]) -> 
 def store_payload(work: Folder, data: bytes) -> str:
     """The name of a file that holds these bytes."""
     name = f"{SIGNATURES}/{hashlib.sha256(data).hexdigest()}.bin"
+    _use(work, name)
     if not (work.exists(name) and work.read(name) == data):
         work.create(lambda sink: sink.write(data), lambda _: name, durable=False, hashed=False)
     return name
@@ -150,6 +158,67 @@ def check_sign(work: Folder, run: str) -> None:
         raise BuildError(f"{work.location}: this build was interrupted, so it doesn't publish: start it again to go on")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Something in the cache that goes as a whole: the files of one key."""
+
+    names: tuple[str, ...]  # what says that it is there comes first
+    num_bytes: int
+    used: float  # when last, in seconds since the epoch, by the clock of the disk or bucket
+
+
+def entries(work: Folder) -> list[Entry]:
+    """All that the cache holds, what was used longest ago first."""
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for name, info in work.walk():
+        if name.partition("/")[0] in (PREPARED, TOKENIZERS, SIGNATURES):
+            found.setdefault(name.partition(".")[0], []).append((name, info))
+    made = [
+        Entry(
+            names=tuple(sorted((name for name, _ in files), key=lambda name: not name.endswith(".json"))),
+            num_bytes=sum(info.size for _, info in files),
+            used=max((info.mtime_ns or 0) / 1e9 for _, info in files),
+        )
+        for files in found.values()
+    ]
+    return sorted(made, key=lambda entry: (entry.used, entry.names))
+
+
+def began(work: Folder, *, besides: str = "") -> float:
+    """When the first of the builds that may still publish has begun, but for `besides`; infinity where there is none.
+
+    By the clock that `Entry.used` is of.
+    """
+    signs = [work.changed(sign(run)) for run in work.names(RUNS) if run != besides]
+    newest = max([*signs, work.changed(sign(besides)) if besides else 0.0])
+    return min((start for start in signs if newest - start < STALE_SECONDS), default=float("inf"))
+
+
+def evict(work: Folder, max_bytes: int, *, besides: str = "", keep: Container[str] = ()) -> int:
+    """Delete what was used longest ago, until the cache has at most `max_bytes`; returns how many bytes went.
+
+    What a running build has used or made stays. What it has not looked at yet may go: it is made again.
+
+    Args:
+        work: the cache.
+        max_bytes: how much may stay, if no running build needs more.
+        besides: a build that needs nothing any more.
+        keep: keys of prepared units that stay.
+    """
+    found = entries(work)
+    total, gone, until = sum(entry.num_bytes for entry in found), 0, began(work, besides=besides)
+    for entry in found:
+        if total - gone <= max_bytes or entry.used >= until:
+            break
+        key = entry.names[0].partition("/")[2].partition(".")[0]
+        if key in keep or max(work.changed(name) for name in entry.names) > entry.used:
+            continue  # wanted, or used since we looked
+        for name in entry.names:
+            work.delete(name)
+        gone += entry.num_bytes
+    return gone
+
+
 def write_last(work: Folder, facts: Mapping[str, Any]) -> None:
     """Note what a build has done, for whoever started it: any runner can do that."""
     work.write(LAST, sealed(facts))
@@ -161,6 +230,12 @@ def read_last(work: Folder) -> Facts:
         return unseal(work.read(LAST), LAST) if work.exists(LAST) else {}
     except FormatError:
         return {}
+
+
+def _use(work: Folder, *names: str) -> None:
+    """Note that these files are used now, before they are looked at: so nobody deletes them meanwhile."""
+    for name in names:
+        work.touch(name)
 
 
 def _arrow(key: str) -> str:

@@ -150,6 +150,12 @@ class Folder:
         """When a file was last changed, in seconds since the epoch; 0 if it is absent."""
         return (self._info(name).mtime_ns or 0) / 1e9
 
+    def touch(self, name: str) -> None:
+        """Set the time of a file's last change to now on a local disk; elsewhere, and if it is absent, nothing."""
+        if self.is_local:
+            with suppress(OSError):
+                os.utime(self.path(name))
+
     def names(self, folder: str = "") -> list[str]:
         """Names of the files directly in a sub-folder, sorted; temporary ones are left out; [] if absent.
 

@@ -4,6 +4,8 @@ import argparse
 import os
 from typing import Any
 
+from mlm_data.command import num_cores
+
 TEXTS_ONLY: dict[str, Any] = {"output": "none", "tokenizer": {"path": "none"}}
 """For commands that make no dataset: stands for what a configuration file may leave out. They look at neither."""
 
@@ -23,8 +25,7 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """How many threads."""
-    cores = os.cpu_count() or 1
-    parser.add_argument("--workers", type=_count, default=cores, metavar="N", help="threads (default: all cores)")
+    parser.add_argument("--workers", type=_count, default=num_cores(), metavar="N", help="threads (default: all cores)")
 
 
 def add_share(parser: argparse.ArgumentParser, what: str) -> None:
@@ -34,7 +35,7 @@ def add_share(parser: argparse.ArgumentParser, what: str) -> None:
 
 def limit_tokenizer_threads(workers: int | None = None) -> None:
     """One pool of threads for HF `tokenizers`, as large as the build may be; read when the pool is first used."""
-    os.environ.setdefault("RAYON_NUM_THREADS", str(workers or os.cpu_count() or 1))
+    os.environ.setdefault("RAYON_NUM_THREADS", str(workers or num_cores()))
 
 
 def share(text: str) -> float:

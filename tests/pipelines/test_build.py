@@ -1,13 +1,16 @@
 """The whole pipeline on small inputs: what is in the dataset, and that it is always the same dataset."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlm_data.build import cache
 from mlm_data.build.estimate import estimate
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan
 from mlm_data.config import BuildConfig
@@ -351,3 +354,22 @@ def test_text_that_the_tokenizer_can_t_say_is_accounted_for(half_spelled):
     assert manifest.unknown.by_source == {"a.jsonl": (manifest.unknown.tokens, in_rows)}
     assert "Greek" in manifest.unknown.warning()
     assert check_dataset(str(half_spelled / "out")).ok
+
+
+def test_a_budget_of_the_cache_is_kept(corpus, tmp_path):
+    """What the build before has made goes first; without room for anything, the next build makes all units again."""
+    first = build(config_of(copy_of(corpus, tmp_path / "in")))
+    work = Folder(first.output).join("work")
+    size = sum(entry.num_bytes for entry in cache.entries(work))
+    for path in Path(first.output, "work/prepared").iterdir():
+        os.utime(path, (1e9, 1e9))
+    limited = {"cache": {"max_bytes": size}, "clean": {"bad_bytes": "replace"}}
+    second = build(config_of(tmp_path / "in", **limited))
+    assert second.num_reused == 0
+    assert sum(entry.num_bytes for entry in cache.entries(work)) <= size
+    again = build(config_of(tmp_path / "in", **limited))
+    assert (again.num_reused, again.manifest.digest) == (again.num_units, second.manifest.digest)
+    none = build(config_of(tmp_path / "in", **limited | {"cache": {"max_bytes": 0}}))
+    assert (none.num_reused, none.manifest.digest) == (none.num_units, second.manifest.digest)  # it needed them
+    assert cache.entries(work) == []
+    assert build(config_of(tmp_path / "in", **limited)).num_reused == 0

@@ -133,3 +133,15 @@ def test_a_mistake_on_a_worker_process_is_one_line(folder, capfd):
     assert main(["build", config, "--workers", "2", "--direct_running_mode=multi_processing"]) == 2
     (line,) = capfd.readouterr().err.strip().splitlines()
     assert "bad_json" in line
+
+
+def test_more_workers_than_cores_are_warned_of(folder, capsys, monkeypatch):
+    monkeypatch.setattr(runners, "num_cores", lambda: 2)
+    assert runners.crowded(runners.choose([], workers=2), 2) == ""
+    assert runners.crowded(runners.choose(["--runner=dask"], workers=8), 8) == ""
+    path = write_config(folder)
+    assert main(["build", str(path), "--workers", "3"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert said == [
+        "warning: 3 workers on 2 cores: they wait for each other, and each takes memory: --workers 2 is not slower"
+    ]

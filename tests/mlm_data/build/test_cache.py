@@ -1,5 +1,7 @@
 """The cache is never believed: what is damaged is noticed."""
 
+import os
+
 import pyarrow as pa
 import pytest
 
@@ -105,3 +107,59 @@ def test_what_the_last_build_did(tmp_path):
     assert cache.read_last(work)["units"] == 3
     flip(tmp_path / "last.json", 5)
     assert cache.read_last(work) == {}
+
+
+class TestBudget:
+    """Units a, b, c and a tokenizer, used in this order, a minute apart."""
+
+    @pytest.fixture
+    def work(self, tmp_path):
+        work = Folder(tmp_path)
+        for name in "abc":
+            cache.write_unit(work, name, fill, dict)
+        cache.remember_tokenizer(work, "t", lambda: Trained(b"{}", None))
+        for minute, name in enumerate(["prepared/a", "prepared/b", "prepared/c", "tokenizers/t"]):
+            for path in tmp_path.glob(f"{name}.*"):
+                os.utime(path, (1e9 + 60 * minute,) * 2)
+        return work
+
+    def held(self, work):
+        return [entry.names[0] for entry in cache.entries(work)]
+
+    def size(self, work, *names):
+        return sum(entry.num_bytes for entry in cache.entries(work) if entry.names[0] in names)
+
+    def test_what_was_used_longest_ago_goes_first_and_whole(self, work):
+        budget = self.size(work, "prepared/c.json", "tokenizers/t.json")
+        gone = cache.evict(work, budget)
+        assert self.held(work) == ["prepared/c.json", "tokenizers/t.json"]
+        assert gone > 0
+        assert work.names("prepared") == ["c.arrow", "c.json"]
+
+    def test_nothing_goes_within_the_budget(self, work):
+        assert cache.evict(work, sum(entry.num_bytes for entry in cache.entries(work))) == 0
+        assert len(self.held(work)) == 4
+
+    def test_using_something_makes_it_young(self, work):
+        assert cache.check_unit(work, "a") is not None
+        cache.evict(work, self.size(work, "prepared/a.json"))
+        assert self.held(work) == ["prepared/a.json"]
+
+    def test_what_a_running_build_has_used_stays(self, work, tmp_path):
+        run = cache.begin(work)
+        os.utime(tmp_path / cache.sign(run), (1e9 + 60,) * 2)  # as b was used
+        cache.evict(work, 0)
+        assert self.held(work) == ["prepared/b.json", "prepared/c.json", "tokenizers/t.json"]
+        cache.evict(work, 0, besides=run)
+        assert self.held(work) == []
+
+    def test_a_sign_that_nobody_took_away_protects_for_a_week(self, work, tmp_path):
+        dead, alive = cache.begin(work), cache.begin(work)
+        os.utime(tmp_path / cache.sign(dead), (1e9, 1e9))
+        os.utime(tmp_path / cache.sign(alive), (1e9 + cache.STALE_SECONDS + 60,) * 2)
+        cache.evict(work, 0)
+        assert self.held(work) == []
+
+    def test_units_that_are_wanted_stay(self, work):
+        cache.evict(work, 0, keep={"a", "c"})
+        assert self.held(work) == ["prepared/a.json", "prepared/c.json"]
