@@ -1,8 +1,8 @@
 """SELECT and DEDUPLICATE: thresholds first, then duplicates among what passed them.
 
 A document that will be thrown away must not be the copy that is kept, so the thresholds come first. What crosses the
-shuffle is packed: fixed-width signature records, of one unit or a block of them. On a local disk the records go to
-files and only their names cross.
+shuffle is packed: signature records of one unit or a block of them (`records`). On a local disk they go to files and
+only their names cross.
 """
 
 import itertools
@@ -19,11 +19,12 @@ from mlm_data.build.prepare import document_ids, only_chunk, open_prepared
 from mlm_data.build.records import PreparedUnit
 from mlm_data.curation.thresholds import KEPT, judge
 from mlm_data.dataset.forgotten import marks_of
-from mlm_data.duplicates import clusters, exact, minhash
-from mlm_data.duplicates.records import from_bytes, to_bytes
+from mlm_data.duplicates import clusters, exact, lines, minhash
+from mlm_data.duplicates.records import from_bytes, pack, to_bytes, unpack
 from mlm_data.stores.folder import Folder
 
 _INLINE, _FILE = b"\x00", b"\x01"
+_PACKED = (exact.RECORD, clusters.BAND, lines.RECORD)  # records of which there are as many as documents, or more
 INLINE_BYTES = 4096  # payloads up to this are not worth a file
 
 # Which documents of a unit are later copies: `copy` counts from 1.
@@ -137,7 +138,7 @@ def runs(values: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 def store(records: np.ndarray, work: Folder) -> bytes:
     """What crosses the shuffle for these records: themselves, or on a local disk the name of a file that holds them."""
-    data = to_bytes(records)
+    data = pack(records) if records.dtype in _PACKED else to_bytes(records)
     to_file = work.is_local and len(data) > INLINE_BYTES
     return _FILE + cache.store_payload(work, data).encode() if to_file else _INLINE + data
 
@@ -145,7 +146,7 @@ def store(records: np.ndarray, work: Folder) -> bytes:
 def load(payload: bytes, work: Folder, record: np.dtype = exact.RECORD) -> np.ndarray:
     """The records behind a payload of `store`."""
     data = payload[1:] if payload[:1] == _INLINE else cache.load_payload(work, payload[1:].decode())
-    return from_bytes(data, record)
+    return unpack(data, record) if record in _PACKED else from_bytes(data, record)
 
 
 def store_bands(records: np.ndarray, units: Sequence[PreparedUnit], work: Folder) -> bytes:
