@@ -80,7 +80,7 @@ def test_bad_bytes_cost_one_record(path):
 
 def test_only_id_and_description_are_fields():
     class Settings:
-        id_field, keep_fields = "ident", ()
+        id_field, keep_fields, word_field = "ident", (), None
 
     with pytest.raises(ConfigError, match="no field 'ident': did you mean 'id'"):
         FORMATS["fasta"].check_head(b"", Settings(), "a.fa")
