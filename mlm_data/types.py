@@ -19,7 +19,7 @@ def id_type(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
     return np.uint16 if vocab_size <= 65536 else np.uint32
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Slice:
     """A part of one input file that can be read alone.
 
@@ -51,7 +51,8 @@ class Unit:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; `from_dict` is its inverse."""
-        return asdict(self)
+        pieces = [{name: getattr(piece, name) for name in Slice.__slots__} for piece in self.slices]
+        return {"index": self.index, "slices": pieces}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Unit":

@@ -49,7 +49,7 @@ class Units(beam.PTransform):
 
     def __init__(self, units: tuple[Unit, ...]) -> None:
         super().__init__()
-        self._messages = unit_messages(units)
+        self._messages = list(unit_messages(units))
 
     def expand(self, root) -> Messages:
         return root | "List" >> beam.Create(self._messages, reshuffle=False).with_output_types(bytes)

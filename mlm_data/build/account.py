@@ -26,7 +26,7 @@ import hashlib
 import json
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -212,9 +212,10 @@ def tally(messages: Iterable[bytes]) -> Tally:
     return Tally(count, total % 2**64)
 
 
-def unit_messages(units: Sequence[Unit]) -> list[bytes]:
+def unit_messages(units: Iterable[Unit]) -> Iterator[bytes]:
     """What PLAN sends: each unit, to itself."""
-    return [seal(Kind.UNIT, 0, unit.index, unit.index, json.dumps(unit.to_dict()).encode()) for unit in units]
+    for unit in units:
+        yield seal(Kind.UNIT, 0, unit.index, unit.index, json.dumps(unit.to_dict()).encode())
 
 
 class Part:

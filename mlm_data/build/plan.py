@@ -65,7 +65,12 @@ def make_plan(config: BuildConfig, *, sample: float = 1.0) -> Plan:
 
 def signature_partitions(plan: Plan) -> int:
     """Into how many partitions signatures go: a power of two, by the bytes of raw text."""
-    wanted = -(-sum(unit.num_bytes for unit in plan.units) // BYTES_PER_PARTITION)
+    return partitions_for(sum(unit.num_bytes for unit in plan.units))
+
+
+def partitions_for(num_bytes: int) -> int:
+    """`signature_partitions` of so many bytes."""
+    wanted = -(-num_bytes // BYTES_PER_PARTITION)
     return min(MAX_PARTITIONS, max(4, 1 << (wanted - 1).bit_length()))
 
 

@@ -35,7 +35,7 @@ T = TypeVar("T")
 HEAD_BYTES = 64 << 10
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InputFile:
     """One file to read."""
 

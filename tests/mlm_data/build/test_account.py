@@ -31,7 +31,7 @@ def context_of(units=3, partitions=2, **changes):
 
 def run(context, tamper=lambda step, number, messages: messages):
     """All steps in one process; each part sends one message to each part of whoever reads its kinds."""
-    sent = unit_messages([Unit(index=i, slices=()) for i in range(context.planned.messages)])
+    sent = list(unit_messages([Unit(index=i, slices=()) for i in range(context.planned.messages)]))
     for step in (*[step for step in FLOW if step.takes_part(context)], account.PUBLISH):
         per = context.units_per_block if step.by_block else 1
         boxes = {}

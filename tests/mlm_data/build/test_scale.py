@@ -1,0 +1,90 @@
+"""The arithmetic of scale: what follows from what, by hand."""
+
+import pytest
+
+from mlm_data.build import scale
+from mlm_data.build.account import Kind
+from mlm_data.build.scale import Load, Machine, Prices, cost, crossings, limits, requests, whole_corpus
+from mlm_data.errors import ConfigError
+
+SMALL = {"num_files": 100, "num_slices": 100, "num_units": 100, "num_tokens": 10**8}
+
+
+def by_kind(load: Load) -> dict:
+    return {(one.to, one.kind): one for one in crossings(load)}
+
+
+def test_signatures_are_24_bytes_a_document_and_13_and_1_a_message():
+    load = Load(num_bytes=10**9, num_documents=10**6, **SMALL)
+    assert (load.num_partitions, load.num_blocks) == (4, 100)
+    found = by_kind(load)["DEDUPLICATE", Kind.SIGNATURES]
+    assert (found.elements, found.num_bytes) == (400, 24 * 10**6 + 400 * 14)
+
+
+def test_on_a_local_disk_names_of_files_cross():
+    load = Load(num_bytes=10**9, num_documents=10**6, is_local=True, **SMALL)
+    found = by_kind(load)["DEDUPLICATE", Kind.SIGNATURES]
+    assert (found.elements, found.num_bytes) == (400, 400 * (13 + 80))
+
+
+def test_large_payloads_come_in_pieces():
+    load = Load(num_bytes=10**9, num_documents=10**6, bands=256, **{**SMALL, "num_units": 10})
+    found = by_kind(load)["FIND NEAR DUPLICATES", Kind.BANDS]
+    assert 6 * scale.MAX_PAYLOAD_BYTES < 256 * 16 * 10**6 / 40
+    assert found.elements == 40 * 7
+
+
+def test_what_is_not_asked_for_costs_nothing():
+    plain = {one.to for one in crossings(Load(num_bytes=10**9, num_documents=10**6, **SMALL))}
+    assert plain == {"PREPARE", "SELECT", "DEDUPLICATE", "ASSEMBLE", "PUBLISH"}
+    full = Load(
+        num_bytes=10**9, num_documents=10**6, bands=16, has_lines=True, drops_evaluations=True, groups=3, **SMALL
+    )
+    assert {"SURVEY", "CHOOSE CUTS", "FIND NEAR DUPLICATES", "MIX"} < {one.to for one in crossings(full)}
+    assert cost(full).shuffle_bytes > cost(Load(num_bytes=10**9, num_documents=10**6, **SMALL)).shuffle_bytes
+
+
+def test_a_prepared_unit_crosses_as_often_as_steps_read_it():
+    load = whole_corpus(10**12, bands=16, groups=2)
+    readers = [one.to for one in crossings(load) if one.kind is Kind.PREPARED]
+    assert readers == ["SELECT", "SELECT BANDS", "COUNT GROUPS", "ASSEMBLE"]
+
+
+def test_money_is_price_times_quantity():
+    load = whole_corpus(10**12)
+    machine = Machine(cores=4, memory_gb=16, disk_gb=100, bytes_a_second=10**7)
+    prices = Prices(vcpu_hour=1, memory_gb_hour=2, disk_gb_hour=3, shuffle_gb=5)
+    found = cost(load, prices, machine)
+    assert found.core_hours == pytest.approx(10**12 / 10**7 / 3600)
+    assert found.money["cores"] == pytest.approx(found.core_hours)
+    assert found.money["memory"] == pytest.approx(found.core_hours / 4 * 16 * 2)
+    assert found.money["disks"] == pytest.approx(found.core_hours / 4 * 100 * 3)
+    assert found.money["shuffle"] == pytest.approx(found.shuffle_bytes / 1e9 * 5)
+    reads, writes = requests(load)
+    assert found.money["requests"] == pytest.approx(reads * 0.0004 / 1000 + writes * 0.005 / 1000)
+    assert found.total == pytest.approx(sum(found.money.values()))
+
+
+def test_what_breaks_first_comes_first():
+    small, large = whole_corpus(10**12), whole_corpus(66 * 10**12)
+    assert all(one.share < 1 for one in limits(small))
+    broken = [one.name for one in limits(large) if one.share > 1]
+    assert broken[0] == "results of all units, at PUBLISH"
+    assert limits(whole_corpus(10**12, bands=16))[0].name == "prepared units that FIND NEAR DUPLICATES reads again"
+    shares = [one.share for one in limits(large)]
+    assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"vcpu_hours": 1}, "vcpu_hours: no such value"),
+        ({"vcpu_hour": -1}, "must be a number from 0 on"),
+        ({"vcpu_hour": "cheap"}, "must be a number from 0 on"),
+        ({"vcpu_hour": True}, "must be a number from 0 on"),
+        ({"vcpu_hour": float("nan")}, "must be a number from 0 on"),
+    ],
+)
+def test_prices_that_are_none(values, line):
+    with pytest.raises(ConfigError, match=line):
+        Prices.parse(values, where="prices.yaml")
