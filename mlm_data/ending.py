@@ -254,12 +254,20 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def end_with_parent(seconds: float = 1.0) -> None:
-    """From now on this process ends when the one that started it has ended, as a worker must."""
+def _parents() -> tuple[int, int]:
+    """This process's parent, and that one's; 0 where /proc doesn't tell."""
     parent = os.getppid()
+    with contextlib.suppress(OSError), open(f"/proc/{parent}/stat", errors="replace") as file:
+        return parent, int(file.read().rpartition(")")[2].split()[1])
+    return parent, 0
+
+
+def end_with_parent(seconds: float = 1.0) -> None:
+    """From now on this process ends when the one that started it has ended, be it through a shell, as a worker must."""
+    parents = _parents()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while _parents() == parents:
             time.sleep(seconds)
         os._exit(1)
 

@@ -73,7 +73,7 @@ class Running:
         """
         try:
             wait_for(lambda: self.has_ended, SECONDS)
-            wait_for(lambda: not in_session(self.pid), 5)
+            wait_for(lambda: not in_session(self.pid), 10)
         finally:
             for pid in in_session(self.pid):
                 os.kill(pid, signal.SIGKILL)
