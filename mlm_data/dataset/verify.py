@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int64, Integer, UInt8
+from jaxtyping import Bool, Int64
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.ledger import Ledger
@@ -34,11 +34,11 @@ from mlm_data.dataset.manifest import (
     version_names,
 )
 from mlm_data.errors import FormatError, NewerFormatError, PremaskError, PurgedError
-from mlm_data.rows.mask_rules import look_at_targets, maskable_bits
+from mlm_data.rows.mask_rules import look_at_targets, maskable_bits, swap_problems
 from mlm_data.rows.masking import KINDS, Plane, PlaneMasks
 from mlm_data.rows.row_rules import add_content, document_problems, row_problems
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Shard, read_batches
+from mlm_data.shards.reader import Shard, fixed_view, read_batches
 from mlm_data.shards.table_hash import table_hash
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows
@@ -175,8 +175,7 @@ class _Check:
         wanted = [fmt.signatures_schema(), fmt.signatures_schema(near["bands"] * near["rows"] if near else 0)]
         if table.schema not in wanted:
             return self._named(line["name"], ["its columns are not those of signatures"])
-        ids = table["id"].to_pylist()
-        return self._named(line["name"], [] if ids == sorted(ids) else ["its ids are not sorted"])
+        return self._named(line["name"], [] if _is_sorted(table["id"]) else ["its ids are not sorted"])
 
     def totals(self) -> list[str]:
         """Problems of the manifest's counts and bounds."""
@@ -255,26 +254,27 @@ class _Check:
         num_tokens = num_segments = 0
         for piece, rows in enumerate(pieces):
             first = piece * fmt.BATCH_ROWS
-            lines = row_problems(
+            breaches = row_problems(
                 rows,
                 documents["num_tokens"].to_numpy(),
                 roles=self._manifest.roles,
                 vocab_size=self._manifest.vocab_size,
                 first=first,
             )
-            found = self._named(names[fmt.ROWS], lines)
-            if found:  # what follows would index by what is wrong
+            wrong = self._named(names[fmt.ROWS], breaches)
+            if wrong:  # what follows would index by what is wrong
                 self._complete = False
-                return problems + found
+                return problems + wrong
             add_content(content, rows, self._manifest.roles)
             num_tokens += int(rows.segment_lengths.sum(dtype=np.int64))
             num_segments += rows.segment_lengths.size
             seen.max_segments = max(seen.max_segments, int(rows.segments().max(initial=0)))
             free = maskable_bits(rows.tokens, rows.used(), self._never)
             for plane, masks in planes.items():
-                lines = self._mask_problems(rows, masks[piece], plane, free, first)
+                beside, found = look_at_targets(masks[piece].targets, free[0])
+                lines = self._mask_problems(masks[piece], plane, beside, found, free[1], first)
                 problems += self._named(names[fmt.MASKS], (f"plane {plane}: {line}" for line in lines))
-                seen.max_targets[plane] = max(seen.max_targets.get(plane, 0), masks[piece].max_targets)
+                seen.max_targets[plane] = max(seen.max_targets.get(plane, 0), int(found.max(initial=0)))
         is_whole = self._manifest.config["pack"].get("long_documents") == "split"
         lines = document_problems(content, documents["num_tokens"].to_numpy(), is_whole=is_whole)
         problems += self._named(names[fmt.DOCUMENTS], lines)
@@ -288,36 +288,24 @@ class _Check:
 
     def _mask_problems(
         self,
-        rows: Rows,
         masks: PlaneMasks,
         plane: str,
-        maskable: tuple[UInt8[np.ndarray, "rows bytes"], Int64[np.ndarray, " rows"]],
+        beside: Bool[np.ndarray, " rows"],
+        found: Int64[np.ndarray, " rows"],
+        maskable: Int64[np.ndarray, " rows"],
         first: int,
     ) -> Iterator[str]:
-        bits, counts = maskable
-        wrong, found = look_at_targets(masks.targets, bits)
-        yield from _rows_where("a target is a special token, [UNK], a marker or padding", wrong, None, first)
+        """Problems of a plane, whose rows have a target `beside` its places, so many, and so many places."""
+        yield from _rows_where("a target is a special token, [UNK], a marker or padding", beside, first)
         rate = fmt.EVALUATION_RATE if plane == "evaluation" else self._manifest.config["mask"]["rate"][int(plane)]
-        most = Plane(index=0, rate=rate).budget(counts)
-        yield from _rows_where("more targets than the rate allows", found > most, None, first)
+        most = Plane(index=0, rate=rate).budget(maskable)
+        yield from _rows_where("more targets than the rate allows", found > most, first)
         if plane == "evaluation" or KINDS[self._manifest.config["mask"]["kind"]].fills:
-            yield from _rows_where("fewer targets than the rate demands", found < most, None, first)
-        swaps = np.diff(masks.swap_offsets)
-        begin, end = masks.swap_offsets[0], masks.swap_offsets[-1]
-        places, tokens = masks.swap_places[begin:end].astype(np.int64), masks.swap_tokens[begin:end]
-        row_of = np.repeat(np.arange(len(rows)), swaps)
+            yield from _rows_where("fewer targets than the rate demands", found < most, first)
         if plane == "evaluation":
-            yield from _rows_where("the evaluation plane has swaps", swaps > 0, None, first)
-        if (places >= rows.sequence_length).any():
-            yield from _rows_where("a swap lies outside the row", places >= rows.sequence_length, row_of, first)
-            return
-        is_target = masks.targets[row_of, places >> 3] >> (places & 7).astype(np.uint8) & 1
-        yield from _rows_where("a swap is not on a target", is_target == 0, row_of, first)
-        falls = (np.diff(places) <= 0) & (np.diff(row_of) == 0)
-        yield from _rows_where("its swaps are not in order", falls, row_of[1:], first)
-        yield from _rows_where(
-            "a swap's token is not in the vocabulary", tokens >= self._manifest.vocab_size, row_of, first
-        )
+            yield from _rows_where("the evaluation plane has swaps", np.diff(masks.swap_offsets) > 0, first)
+        length, vocab_size = self._manifest.sequence_length, self._manifest.vocab_size
+        yield from swap_problems(masks, sequence_length=length, vocab_size=vocab_size, first=first)
 
 
 def check_bytes(folder: Folder, name: str, num_bytes: int, sha256: bytes) -> None:
@@ -375,15 +363,21 @@ def _empty_table(folder: Folder, name: str) -> pa.Table:
         return pa.ipc.open_file(stream).schema.empty_table()
 
 
+def _is_sorted(ids: pa.ChunkedArray) -> bool:
+    """Whether ids of 16 bytes rise, or stay, as bytes do."""
+    parts = [fixed_view(chunk, 2, ">u8") for chunk in ids.chunks if len(chunk)]
+    both = np.concatenate(parts) if parts else np.zeros((0, 2), ">u8")
+    high, low = both[:, 0], both[:, 1]
+    return bool(((high[1:] > high[:-1]) | (high[1:] == high[:-1]) & (low[1:] >= low[:-1])).all())
+
+
 def _num_nulls(column: pa.ChunkedArray) -> int:
     inner = sum(chunk.values.null_count for chunk in column.chunks if hasattr(chunk, "values"))
     return column.null_count + inner
 
 
-def _rows_where(
-    problem: str, wrong: Bool[np.ndarray, " items"], row_of: Integer[np.ndarray, " items"] | None, first: int
-) -> Iterator[str]:
+def _rows_where(problem: str, wrong: Bool[np.ndarray, " rows"], first: int) -> Iterator[str]:
     """One line for all rows with a problem."""
-    if wrong.any():
-        rows = np.unique(np.flatnonzero(wrong) if row_of is None else row_of[wrong])
+    rows = np.flatnonzero(wrong)
+    if rows.size:
         yield f"row {first + rows[0]}: {problem}" + (f" ({rows.size} such rows)" if rows.size > 1 else "")

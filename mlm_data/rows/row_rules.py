@@ -45,13 +45,15 @@ def row_problems(
         num_tokens: content tokens of each of the shard's documents.
         first: number of the first row, for the lines.
     """
+    # In the tokens' own type, and one for a role that there isn't: so many comparisons at once are one instruction.
+    inside = np.array([roles.pad if role < 0 else role for role in (roles.cls, roles.sep, roles.mask)])
     firsts, counts = _find(
         row_arrays(rows),
         read_only(np.ascontiguousarray(num_tokens, np.int32)),
         roles.cls,
         roles.sep,
-        roles.pad,
-        roles.mask,
+        rows.tokens.dtype.type(roles.pad),
+        inside.astype(rows.tokens.dtype),
         vocab_size,
     )
     for line, row, count in zip(LINES, firsts.tolist(), counts.tolist(), strict=True):
@@ -79,7 +81,7 @@ def add_content(content: Int64[np.ndarray, " documents"], rows: Rows, roles: Rol
 
 
 @kernel
-def _find(rows, num_tokens, cls, sep, pad, mask, vocab_size):
+def _find(rows, num_tokens, cls, sep, pad, specials, vocab_size):
     tokens, segment_offsets, segment_lengths, segment_documents, segment_starts, word_starts = rows
     num_rows, length = tokens.shape
     firsts = np.zeros(10, np.int64)
@@ -115,21 +117,16 @@ def _find(rows, num_tokens, cls, sep, pad, mask, vocab_size):
                     broken[NO_SEP] = True
                 if bits[end >> 3] >> np.uint8(end & 7) & np.uint8(1):
                     broken[WORD_AT_SPECIAL] = True
-            for i in range(begin, end):
-                token = np.int64(line[i])
-                if token in (cls, sep, pad, mask):
-                    broken[SPECIAL_INSIDE] = True
+            if _holds(line[begin:end], pad, specials[0], specials[1], specials[2]):
+                broken[SPECIAL_INSIDE] = True
             at += size
         if not broken[TOO_LONG]:
             for i in range(at, length):
-                if np.int64(line[i]) != pad:
+                if line[i] != pad:
                     broken[PADDING] = True
                 if bits[i >> 3] >> np.uint8(i & 7) & np.uint8(1):
                     broken[WORD_AT_SPECIAL] = True
-        highest = np.int64(0)
-        for i in range(length):
-            highest = max(highest, np.int64(line[i]))
-        if highest >= vocab_size:
+        if _highest(line) >= vocab_size:
             broken[FOREIGN] = True
         for rule in range(10):
             if broken[rule]:
@@ -137,3 +134,21 @@ def _find(rows, num_tokens, cls, sep, pad, mask, vocab_size):
                     firsts[rule] = row
                 counts[rule] += 1
     return firsts, counts
+
+
+@kernel
+def _holds(tokens, first, second, third, fourth):
+    """Whether one of four ids is among some tokens."""
+    found = False
+    for i in range(tokens.size):
+        token = tokens[i]
+        found |= (token == first) | (token == second) | (token == third) | (token == fourth)
+    return found
+
+
+@kernel
+def _highest(tokens):
+    highest = tokens[0]
+    for i in range(tokens.size):
+        highest = max(highest, tokens[i])
+    return np.int64(highest)
