@@ -132,11 +132,10 @@ def build(
         metrics.reset()
         watcher.running(plan)
         run(plan.units, context, chosen)
-        if not chosen.runs_nothing:
-            budget.tidy(context)
-    if chosen.runs_nothing:
-        return None
-    last = _last(context)
+        if chosen.runs_nothing:
+            return None
+        budget.tidy(context)
+        last = _last(context)
     num_bytes = sum(unit.num_bytes for unit in plan.units)
     return Built(
         manifest=load_manifest(context.folder, last["digest"]),
@@ -180,11 +179,10 @@ def clean(
         metrics.reset()
         watcher.running(plan)
         run(plan.units, context, chosen, output)
-        if not chosen.runs_nothing:
-            budget.tidy(context)
-    if chosen.runs_nothing:
-        return None
-    _last(context)
+        if chosen.runs_nothing:
+            return None
+        budget.tidy(context)
+        _last(context)
     return unseal(context.folder.read(CLEANED), f"{config.output}/{CLEANED}")
 
 
@@ -292,8 +290,8 @@ def _last(context: Context) -> dict[str, Any]:
     Raises:
         BuildError: nothing: a runner that says it is done, though nothing came to its last step.
     """
-    last = cache.read_last(context.work)
-    if last.get("run") != context.run:
+    last = cache.noted(context.work, context.run)
+    if not last:
         raise errors.BuildError(f"{PUBLISH.border(Kind.RESULT)}: nothing has arrived: {REMEDY}")
     return last
 

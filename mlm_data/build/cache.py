@@ -10,7 +10,7 @@ never changes a dataset.
     tokenizers/<key>.json   a trained tokenizer and its alphabet, with a checksum
     signatures/<sha>.bin    named by its own SHA-256
     runs/<run>              a build that may publish: see `begin`
-    last.json               what the last build has reused, made and made again
+    runs/<run>.json         what it has published, reused, made and made again, until whoever waits for it has read that
 
 It has a budget: see `evict`. When something was used last is the time of its files, which using them sets anew on a
 local disk; in a bucket it is when they were written.
@@ -33,7 +33,7 @@ from mlm_data.tokens.train import Trained
 
 Facts = dict[str, Any]
 
-PREPARED, TOKENIZERS, SIGNATURES, RUNS, LAST = "prepared", "tokenizers", "signatures", "runs", "last.json"
+PREPARED, TOKENIZERS, SIGNATURES, RUNS = "prepared", "tokenizers", "signatures", "runs"
 STALE_SECONDS = 7 * 86400  # a sign of a build that was killed stays; after a week it protects nothing
 
 
@@ -144,8 +144,9 @@ def sign(run: str) -> str:
 
 
 def end(work: Folder, run: str) -> None:
-    """Whatever still works for this build must not publish any more."""
+    """Whatever still works for this build must not publish any more; what it has noted is forgotten."""
     work.delete(sign(run))
+    work.delete(_note(run))
 
 
 def check_sign(work: Folder, run: str) -> None:
@@ -189,7 +190,7 @@ def began(work: Folder, *, besides: str = "") -> float:
 
     By the clock that `Entry.used` is of.
     """
-    signs = [work.changed(sign(run)) for run in work.names(RUNS) if run != besides]
+    signs = [work.changed(sign(run)) for run in work.names(RUNS) if run != besides and not run.endswith(".json")]
     newest = max([*signs, work.changed(sign(besides)) if besides else 0.0])
     return min((start for start in signs if newest - start < STALE_SECONDS), default=float("inf"))
 
@@ -219,17 +220,24 @@ def evict(work: Folder, max_bytes: int, *, besides: str = "", keep: Container[st
     return gone
 
 
-def write_last(work: Folder, facts: Mapping[str, Any]) -> None:
-    """Note what a build has done, for whoever started it: any runner can do that."""
-    work.write(LAST, sealed(facts))
+def note(work: Folder, run: str, facts: Mapping[str, Any]) -> None:
+    """Note what a build has done, for whoever started it: any runner can do that. Nobody waits for the build ""."""
+    if run:
+        work.write(_note(run), sealed({"run": run, **facts}))
 
 
-def read_last(work: Folder) -> Facts:
-    """What `write_last` noted; empty where nothing is or can be read."""
+def noted(work: Folder, run: str) -> Facts:
+    """What `note` wrote of this build; empty where there is nothing, or it is damaged."""
+    name = _note(run)
     try:
-        return unseal(work.read(LAST), LAST) if work.exists(LAST) else {}
+        facts = unseal(work.read(name), name) if work.exists(name) else {}
     except FormatError:
         return {}
+    return facts if facts.get("run") == run else {}
+
+
+def _note(run: str) -> str:
+    return f"{sign(run)}.json"
 
 
 def _use(work: Folder, *names: str) -> None:

@@ -183,7 +183,7 @@ def finish(results: Sequence[CleanedUnit], context: Context, output: Output, acc
         "remade": account.notes["remade"],
     }
     context.folder.write(CLEANED, sealed(facts))
-    cache.write_last(context.work, {"run": context.run, "units": len(results)})
+    cache.note(context.work, context.run, {"units": len(results)})
 
 
 def _write(

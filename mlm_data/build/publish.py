@@ -79,10 +79,10 @@ def publish_version(results: Sequence[AssembledUnit], context: Context, account:
         side=_side(manifest.digest, context),
         attachments=_attachments(quarantine, funnel, context) | {COUNTS: write_counts(audits)},
     )
-    cache.write_last(
+    cache.note(
         context.work,
+        context.run,
         {
-            "run": context.run,
             "digest": manifest.digest,
             "units": len(results),
             "reused": account.notes["reused"],

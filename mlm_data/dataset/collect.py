@@ -18,6 +18,7 @@ left is no such sign: it is older than LATEST.
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from mlm_data.stores.folder import TEMPORARY, Folder, explain
 WORK, TEMPORARY_FILES, PURGED, SHARDS = "work", "temporary files", "purged", "shards"
 TOKENIZERS, VERSIONS = "tokenizers", "versions"
 ALL_KINDS = (WORK, TEMPORARY_FILES, PURGED, SHARDS, TOKENIZERS, VERSIONS)
-WRITTEN_LAST = ("work/last.json", "work/status/build.json")  # by a build that has published
+WRITTEN_LAST = re.compile(r"work/(status/build|runs/[^/]+)\.json")  # by a build that has published
 QUIET_SECONDS = 3600  # whoever makes a version writes something more often than that
 
 
@@ -76,7 +77,7 @@ def check_quiet(folder: Folder, garbage: Sequence[Garbage], *, now: float | None
     now = time.time() if now is None else now
     published = folder.changed(LATEST)
     for one in garbage:
-        is_left_over = one.kind == WORK and (one.changed <= published or one.name in WRITTEN_LAST)
+        is_left_over = one.kind == WORK and (one.changed <= published or WRITTEN_LAST.fullmatch(one.name))
         if not is_left_over and one.kind != PURGED and now - one.changed < QUIET_SECONDS:
             minutes = max(0, int((now - one.changed) // 60))
             raise StorageError(

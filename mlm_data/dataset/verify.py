@@ -41,7 +41,6 @@ from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, fixed_view, read_batches
 from mlm_data.shards.table_hash import table_hash
 from mlm_data.stores.folder import Folder
-from mlm_data.types import Rows
 
 ShardCheck = Callable[[Shard], object]
 

@@ -16,6 +16,7 @@ matched that differs in one of 128 bits, and a band that meets by chance costs o
 """
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def _hashes(kind: np.dtype) -> list[str]:
     return [name for name in kind.names or () if kind[name] == np.dtype("<u8")]
 
 
-def _is_sorted(records: Records, names: list[str]) -> bool:
+def _is_sorted(records: Records, names: Sequence[str]) -> bool:
     """Whether no record comes before the one in front of it; `names` are the places, the one that counts most first."""
     equal = np.ones(max(0, len(records) - 1), np.bool_)
     for name in names:

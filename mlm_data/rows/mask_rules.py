@@ -108,9 +108,9 @@ def _swaps(masks, length, vocab_size):
             if place >= length:
                 outside += 1
                 continue
-            beside |= ~(bits[place >> 3] >> (place & 7)) & 1
-            falling |= place <= before
-            foreign |= np.int64(swap_tokens[q]) >= vocab_size
+            beside |= int(~(bits[place >> 3] >> (place & 7)) & 1)
+            falling |= int(place <= before)
+            foreign |= int(np.int64(swap_tokens[q]) >= vocab_size)
             before = place
         for rule, broken in enumerate((outside, beside, falling, foreign)):
             if broken:

@@ -26,9 +26,9 @@ FAMILIES = {  # by name: a pattern of file names, and how many a build writes at
     "side file": ("versions/*.side.json", 1),
     "manifest": (f"versions/{'[0-9a-f]' * 64}.json", 1),
     "LATEST": ("LATEST", 1),
-    "note of the last build": ("last.json", 1),
+    "note of the build": (f"runs/{'[0-9a-f]' * 32}.json", 1),
 }
-PUBLISHED = {("after", "LATEST"), *((moment, "note of the last build") for moment in ("while", "before", "after"))}
+PUBLISHED = {("after", "LATEST"), *((moment, "note of the build") for moment in ("while", "before", "after"))}
 
 
 def point(moment: str, family: str, seed: int) -> list[object]:

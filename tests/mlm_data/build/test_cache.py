@@ -100,13 +100,27 @@ def test_payloads_are_checked_by_their_names(tmp_path):
     assert cache.load_payload(work, name) == b"signatures"
 
 
-def test_what_the_last_build_did(tmp_path):
+def test_what_a_build_did_is_told_to_whoever_waits_for_it(tmp_path):
+    """Two builds may end in one folder at once: each has its own note."""
     work = Folder(tmp_path)
-    assert cache.read_last(work) == {}
-    cache.write_last(work, {"units": 3})
-    assert cache.read_last(work)["units"] == 3
-    flip(tmp_path / "last.json", 5)
-    assert cache.read_last(work) == {}
+    one, two = cache.begin(work), cache.begin(work)
+    assert cache.noted(work, one) == {}
+    cache.note(work, one, {"units": 3})
+    cache.note(work, two, {"units": 4})
+    assert (cache.noted(work, one)["units"], cache.noted(work, two)["units"]) == (3, 4)
+    note = f"runs/{one}.json"
+    work.write(f"runs/{two}.json", work.read(note))  # a note of another build
+    assert cache.noted(work, two) == {}
+    flip(tmp_path / note, 5)
+    assert cache.noted(work, one) == {}
+    for run in (one, two):
+        cache.end(work, run)
+    assert work.names("runs") == []
+
+
+def test_a_build_that_nobody_waits_for_notes_nothing(tmp_path):
+    cache.note(Folder(tmp_path), "", {"units": 3})
+    assert Folder(tmp_path).names() == []
 
 
 class TestBudget:

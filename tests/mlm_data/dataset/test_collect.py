@@ -16,7 +16,7 @@ from tests.synthetic import TOKENIZER, make_dataset
 
 GARBAGE = {
     "work/prepared/1.arrow": "work",
-    "work/last.json": "work",
+    "work/runs/1.json": "work",
     "work/.tmp-1": "temporary files",
     ".tmp-2": "temporary files",
     f"rows/{'1' * 64}.arrow": "shards",
@@ -90,4 +90,17 @@ def test_something_that_was_just_written_may_be_needed_soon(folder):
     check_quiet(folder, find_garbage(folder))
     os.utime(folder.path("LATEST"), (now - 60, now - 60))
     with pytest.raises(StorageError, match=r"work/prepared/1\.arrow: was written 0 minutes ago"):
+        check_quiet(folder, find_garbage(folder))
+
+
+def test_what_builds_write_behind_latest_is_no_sign_of_work(folder):
+    """Notes of builds whose starter was killed before it read them; the sign of one that runs is such a sign."""
+    for one in find_garbage(folder):
+        folder.delete(one.name)
+    os.utime(folder.path("LATEST"), (1e9, 1e9))
+    for name in ("work/runs/1.json", "work/status/build.json"):
+        folder.write(name, b"{}")
+    check_quiet(folder, find_garbage(folder))
+    folder.write("work/runs/2", b"may publish")
+    with pytest.raises(StorageError, match="work/runs/2: was written 0 minutes ago"):
         check_quiet(folder, find_garbage(folder))
