@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -30,3 +32,19 @@ def test_no_rows():
     column = pa.chunked_array([pa.array([[1]], pa.large_list(pa.uint16()))])
     items, offsets = gather_lists(column, np.zeros(0, np.int64))
     assert (items.dtype, items.tolist(), offsets.tolist()) == (np.uint16, [], [0])
+
+
+def test_nothing_is_made_but_the_answer():
+    """Arrow's own `take` makes an index of 8 bytes an item."""
+    batch = pa.array([list(range(1000))] * 250, pa.large_list(pa.uint16()))
+    column = pa.chunked_array([batch] * 8)
+    rows = np.arange(len(column))
+    gather_lists(column, rows)  # compiled
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    items, _ = gather_lists(column, rows)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert items.nbytes == 2 * 1000 * len(column)
+    assert peak < 1.1 * items.nbytes
+    assert pa.total_allocated_bytes() == before
