@@ -34,7 +34,7 @@ from mlm_data.tokens.train import ALGORITHM_VERSION as TRAINING_VERSION
 from mlm_data.tokens.train import Trained, train
 from mlm_data.types import Unit
 
-BYTES_PER_PARTITION = 256 * 2**20  # of raw text: a partition of signatures stays around 10 MB
+BYTES_PER_PARTITION = 64 * 2**20  # of raw text, at 2 KB a document: 0.8 MB of signatures in memory, 8 of bands
 MAX_PARTITIONS = 4096
 LOOKED_AT = 8  # units whose first texts are compared with what the tokenizer's normalization makes of them
 
