@@ -28,6 +28,7 @@ from mlm_data.errors import FormatError
 from mlm_data.kernels import read_only
 from mlm_data.rows import audit_kernels as kernels
 from mlm_data.rows.arrays import row_arrays
+from mlm_data.rows.audit_bits import count_single_pairs, count_single_targets
 from mlm_data.rows.masking import KINDS, Plane, PlaneMasks, mask_arrays
 from mlm_data.rows.unicode_scripts import SCRIPTS, token_scripts
 from mlm_data.types import Roles, Rows
@@ -249,17 +250,16 @@ def _count(
     fingerprints = np.zeros(len(planes), np.uint64)
     kind, ngram = next((plane.kind, plane.ngram) for plane in planes.values())
     arrays = row_arrays(rows)
-    kernels.count_targets(
-        arrays,
-        np.stack([masks[name].targets for name in planes]),
-        KINDS[kind].by_word,
-        KINDS[kind].in_runs,
-        ngram,
-        np.array([plane.millionths for plane in planes.values()]),
-        (vocabulary.roles.cls, vocabulary.roles.sep, vocabulary.roles.pad),
-        kernels.Grouping(vocabulary.never, vocabulary.rank >= 0, vocabulary.script, bands, read_only(sources)),
-        kernels.Totals(faults, groups, sums, fingerprints),
-    )
+    targets = np.stack([masks[name].targets for name in planes])
+    millionths = np.array([plane.millionths for plane in planes.values()])
+    specials = (vocabulary.roles.cls, vocabulary.roles.sep, vocabulary.roles.pad)
+    grouping = kernels.Grouping(vocabulary.never, vocabulary.rank >= 0, vocabulary.script, bands, read_only(sources))
+    totals = kernels.Totals(faults, groups, sums, fingerprints)
+    if KINDS[kind].fills:
+        count_single_targets(arrays, targets, millionths, specials, grouping, totals)
+    else:
+        by_word, in_runs = KINDS[kind].by_word, KINDS[kind].in_runs
+        kernels.count_targets(arrays, targets, by_word, in_runs, ngram, millionths, specials, grouping, totals)
     counts = {}
     for i, (name, plane) in enumerate(planes.items()):
         mask = masks[name]
@@ -316,17 +316,13 @@ def count_pairs(
     counts = np.zeros((len(pairs), 3), np.int64)
     words = any(KINDS[plane.kind].by_word for plane in planes.values())
     ngrams = {plane.ngram for plane in planes.values()}
-    kernels.count_pairs(
-        row_arrays(rows),
-        np.stack([masks[name].targets for name in names]),
-        np.array(pairs),
-        words,
-        ngrams.pop() if len(ngrams) == 1 else 0,
-        vocabulary.roles.cls >= 0,
-        vocabulary.roles.sep >= 0,
-        vocabulary.never,
-        counts,
-    )
+    ngram = ngrams.pop() if len(ngrams) == 1 else 0
+    arrays, targets = row_arrays(rows), np.stack([masks[name].targets for name in names])
+    specials = (vocabulary.roles.cls >= 0, vocabulary.roles.sep >= 0, vocabulary.never)
+    if words or ngram:
+        kernels.count_pairs(arrays, targets, np.array(pairs), words, ngram, *specials, counts)
+    else:
+        count_single_pairs(arrays, targets, np.array(pairs), *specials, counts)
     return AuditCounts(
         pairs={
             f"{names[a]}/{names[b]}": PairCounts(both=both, expected=expected, most=most)

@@ -63,7 +63,10 @@ class Totals(NamedTuple):
 
 @kernel
 def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, grouping, totals):
-    """Add the counts of several planes of one kind; targets [planes, rows, length / 8]; specials: cls, sep, pad."""
+    """Add the counts of several planes of one kind that hides words or runs; single tokens: `count_single_targets`.
+
+    targets [planes, rows, length / 8]; specials: cls, sep, pad.
+    """
     tokens, segment_offsets, segment_lengths, segment_documents, _, word_starts = rows
     cls, sep, pad = specials
     never, drawable, script, frequency, sources = grouping
@@ -79,24 +82,22 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
     hidden = np.empty(length + 1, np.int32)
     codes = np.empty((length + 1, 5), np.uint8)  # groups of each unit
     alike = np.zeros(length + 1, np.int32)  # class of each unit: its size, or how many runs fit where it lies
-    num_classes = MAX_UNIT if words else 3 if ngram else 1
+    num_classes = MAX_UNIT if words else 3
     units_of = np.zeros((MAX_UNIT, NUM_GROUPS), np.int32)  # by size and group
     hidden_of = np.zeros((MAX_UNIT, NUM_GROUPS), np.int32)
     for row in range(num_rows):
         line = tokens[row]
         first, last = segment_offsets[row], segment_offsets[row + 1]
         num, used = _candidates(line, first, last, segment_lengths, has_cls, has_sep, never, place, segment)
-        fits = _well_shaped(line, first, last, segment_lengths, cls, sep, pad)
+        fits = well_shaped(line, first, last, segment_lengths, cls, sep, pad)
         for i in range(num):
             can_be_drawn[i] = drawable[line[place[i]]]
         if words:
             units = find_units(word_starts[row], place, segment, num, starts)
             for u in range(units):
                 alike[u] = starts[u + 1] - starts[u] - 1
-        elif ngram:
-            units = find_run_starts(ngram, place, segment, num, starts, alike)
         else:
-            units = num
+            units = find_run_starts(ngram, place, segment, num, starts, alike)
         units_of[:] = 0
         for u in range(units):
             i = starts[u]
@@ -121,7 +122,7 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
                 on_candidates += hit[i]
                 drawn += hit[i] & can_be_drawn[i]
             if total != on_candidates:
-                _blame(bits, line, first, last, segment_lengths, has_cls, has_sep, never, used, fault)
+                blame(bits, line, first, last, segment_lengths, has_cls, has_sep, never, used, fault)
 
             num_hidden, smallest_left = 0, length + 1
             if words:
@@ -134,7 +135,7 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
                     num_hidden += inside == size
                     if inside < size:
                         smallest_left = min(smallest_left, size)
-            elif ngram:
+            else:
                 fault[RUN] += _other_runs(ngram, place, segment, hit, num)
                 for u in range(units):
                     i = starts[u]
@@ -142,11 +143,6 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
                     num_hidden += hit[i] and not (i > 0 and hit[i - 1] and joined(place, segment, i - 1, i))
                     if smallest_left > ngram and run_is_free(ngram, place, segment, num, hit, i):
                         smallest_left = ngram
-            else:
-                for u in range(units):
-                    hidden[num_hidden] = u
-                    num_hidden += hit[u]
-                smallest_left = 1 if num_hidden < units else length + 1
             hidden_of[:] = 0
             for h in range(num_hidden):
                 u = hidden[h]
@@ -181,7 +177,7 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
             total_of[DRAWABLE] += drawn
             if in_runs:
                 total_of[RUNS] += _squared_runs(segment, hit, num)
-            fingerprints[plane] += _hash_bits(bits, row)
+            fingerprints[plane] += hash_bits(bits, row)
 
 
 @kernel
@@ -237,7 +233,7 @@ def count_partly_shown(masks, ngram, faults):
 
 @kernel
 def count_pairs(rows, targets, pairs, words, ngram, has_cls, has_sep, never, counts):
-    """Add (both, expected, most) of every pair of planes; targets [planes, rows, length / 8]."""
+    """Add (both, expected, most) of every pair of planes of words or runs; targets [planes, rows, length / 8]."""
     tokens, segment_offsets, segment_lengths, _, _, word_starts = rows
     num_rows, length = tokens.shape
     num_planes = targets.shape[0]
@@ -256,10 +252,8 @@ def count_pairs(rows, targets, pairs, words, ngram, has_cls, has_sep, never, cou
             units = find_units(word_starts[row], place, segment, num, starts)
             for u in range(units):
                 alike[u] = starts[u + 1] - starts[u] - 1
-        elif ngram:
-            units = find_run_starts(ngram, place, segment, num, starts, alike)
         else:
-            units = num
+            units = find_run_starts(ngram, place, segment, num, starts, alike)
         heads[:] = 0
         sizes[:] = 0
         for u in range(units):
@@ -308,7 +302,7 @@ def _candidates(line, first, last, segment_lengths, has_cls, has_sep, never, pla
 
 
 @kernel
-def _well_shaped(line, first, last, segment_lengths, cls, sep, pad):
+def well_shaped(line, first, last, segment_lengths, cls, sep, pad):
     """Whether segments begin with [CLS], end with [SEP], and [PAD] fills the rest."""
     fits, at = True, 0
     for s in range(first, last):
@@ -324,7 +318,7 @@ def _well_shaped(line, first, last, segment_lengths, cls, sep, pad):
 
 
 @kernel
-def _blame(bits, line, first, last, segment_lengths, has_cls, has_sep, never, used, faults):
+def blame(bits, line, first, last, segment_lengths, has_cls, has_sep, never, used, faults):
     """Say where the targets of one row lie that are on no candidate."""
     at = 0
     for s in range(first, last):
@@ -364,7 +358,7 @@ def _squared_runs(segment, hit, num):
 
 
 @kernel
-def _hash_bits(bits, row):
+def hash_bits(bits, row):
     """A 64-bit hash of one row's bits and number."""
     state = np.uint64(row)
     word = np.uint64(0)
