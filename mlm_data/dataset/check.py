@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 
 from mlm_data.config import MaskSettings
 from mlm_data.dataset.dataset import Dataset
@@ -14,6 +15,7 @@ from mlm_data.shards.assemble import groups_of
 from mlm_data.shards.format import SPLITS
 from mlm_data.shards.planes import planes_of, vocabulary_of
 from mlm_data.shards.reader import Shard
+from mlm_data.threads import in_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +34,16 @@ class Checked:
         return not self.problems
 
 
-def check_dataset(path: str, *, progress: Callable[[int, int], None] | None = None) -> Checked:
-    """Verify a version and judge its masks.
+def check_dataset(
+    path: str, *, audit: bool = True, workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> Checked:
+    """Verify a version, and judge its masks.
 
     Args:
         path: the dataset's folder or URI, with a version's name or without: `books@v1.2`.
+        audit: judge the masks, too. They were judged before the version was published, and files whose hashes are
+            right hold the masks that were judged then.
+        workers: threads, each with a shard at a time.
         progress: called with (bytes done, bytes in all).
 
     Raises:
@@ -50,8 +57,8 @@ def check_dataset(path: str, *, progress: Callable[[int, int], None] | None = No
         return audits[0].count
 
     folder, digest = find_version(path)
-    report = verify(folder, digest, progress=progress, on_shard=audit_of)
-    reports = [item for audit in audits for item in audit.reports().values()]
+    report = verify(folder, digest, workers=workers, progress=progress, on_shard=audit_of if audit else None)
+    reports = [item for one in audits for item in one.reports().values()]
     return Checked(
         digest=report.digest,
         num_files=report.num_files,
@@ -74,18 +81,19 @@ class Audited:
         return all(report.ok for report in self.reports.values())
 
 
-def audit_dataset(path: str) -> Audited:
+def audit_dataset(path: str, *, workers: int = 1) -> Audited:
     """Count the masks of a version's files and judge them. The files themselves are not checked.
 
     Args:
         path: the dataset's folder or URI, with a version's name or without.
+        workers: threads, each with a shard at a time.
 
     Raises:
         ConfigError: if no version has this name.
         FormatError: if the folder is no dataset, or a file is damaged.
     """
     dataset = Dataset.open(path)
-    return Audited(digest=dataset.digest, reports=_count_all(dataset).reports())
+    return Audited(digest=dataset.digest, reports=_count_all(dataset, workers).reports())
 
 
 def count_masks(dataset: Dataset) -> dict[str, AuditCounts]:
@@ -94,26 +102,26 @@ def count_masks(dataset: Dataset) -> dict[str, AuditCounts]:
     Raises:
         FormatError: if a file is damaged.
     """
-    return _count_all(dataset).counts
+    return _count_all(dataset, 1).counts
 
 
-def _count_all(dataset: Dataset) -> "_Audit":
+def _count_all(dataset: Dataset, workers: int) -> "_Audit":
     audit = _Audit(dataset)
-    for split in SPLITS:
-        for index in range(dataset.num_shards(split)):
-            audit.count(dataset.shard(split, index))
+    places = [(split, index) for split in SPLITS for index in range(dataset.num_shards(split))]
+    for _ in in_threads(lambda place: audit.count(dataset.shard(*place)), places, workers=workers):
+        pass
     return audit
 
 
 class _Audit:
-    """Counts of the masks, gathered while `verify` goes from shard to shard."""
+    """Counts of the masks, gathered while threads go from shard to shard: sums of integers, in any order."""
 
     def __init__(self, dataset: Dataset) -> None:
         config = dataset.manifest.config
         settings = MaskSettings.model_validate(config["mask"])
         self.planes = {split: planes_of(split, settings, int(config["seed"])) for split in SPLITS}
         self.counts: dict[str, AuditCounts] = {}
-        self._dataset = dataset
+        self._dataset, self._lock = dataset, Lock()
 
     def reports(self) -> dict[str, AuditReport]:
         """What the counts say, by split."""
@@ -128,12 +136,15 @@ class _Audit:
         planes = self.planes[shard.split]
         groups = groups_of(shard.documents)
         masks = {name: shard.masks(name) for name in planes}
+        total = AuditCounts()
         for number, rows in enumerate(shard.rows):
-            counts = count_shard(
+            total += count_shard(
                 rows,
                 {name: batches[number] for name, batches in masks.items()},
                 planes,
                 vocabulary=self._vocabulary,
                 sources=groups,
             )
-            self.counts[shard.split] = self.counts[shard.split] + counts if shard.split in self.counts else counts
+        if shard.rows:
+            with self._lock:
+                self.counts[shard.split] = self.counts.get(shard.split, AuditCounts()) + total

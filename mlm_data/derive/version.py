@@ -7,11 +7,9 @@ parent as it was, and some files that no version names.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from mlm_data.config import MaskSettings
 from mlm_data.dataset.dataset import Dataset
@@ -29,9 +27,8 @@ from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard
 from mlm_data.shards.reader import Shard
 from mlm_data.shards.writer import ShardRecord, SignaturesRecord
+from mlm_data.threads import in_threads as in_threads  # for whoever makes a version
 
-A = TypeVar("A")
-B = TypeVar("B")
 ACCOUNTS = frozenset(
     {"bytes", "documents", "tokens", "unknown", "funnel"}
 )  # in a ledger; what else is there is reports
@@ -149,24 +146,6 @@ def shards_of(dataset: Dataset) -> Iterator[Shard]:
     for split in fmt.SPLITS:
         for index in range(dataset.num_shards(split)):
             yield dataset.shard(split, index)
-
-
-def in_threads(work: Callable[[A], B], items: Iterable[A], *, workers: int) -> Iterator[B]:
-    """`map`, by some threads, in order; at most `workers` items are begun and not yet taken.
-
-    Kernels and Arrow release the interpreter, so threads use all cores, and memory is that of `workers` shards.
-    """
-    remaining = iter(items)
-    with ThreadPoolExecutor(workers, thread_name_prefix="premask-derive") as pool:
-        running: list[Future[B]] = [pool.submit(work, item) for item in islice(remaining, workers)]
-        try:
-            while running:
-                done = running.pop(0).result()
-                running += [pool.submit(work, item) for item in islice(remaining, 1)]
-                yield done
-        finally:
-            for future in running:
-                future.cancel()
 
 
 def _check_counted(shards: Sequence[AssembledShard]) -> None:

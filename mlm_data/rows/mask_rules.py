@@ -102,15 +102,15 @@ def _swaps(masks, length, vocab_size):
     firsts, counts = np.zeros(4, np.int64), np.zeros(4, np.int64)
     for row in range(targets.shape[0]):
         bits, before = targets[row], np.int64(-1)
-        outside, beside, falling, foreign = 0, 0, 0, 0
+        outside, beside, falling, foreign = False, False, False, False
         for q in range(swap_offsets[row], swap_offsets[row + 1]):
             place = np.int64(swap_places[q])
             if place >= length:
-                outside += 1
+                outside = True
                 continue
-            beside |= int(~(bits[place >> 3] >> (place & 7)) & 1)
-            falling |= int(place <= before)
-            foreign |= int(np.int64(swap_tokens[q]) >= vocab_size)
+            beside |= bool((bits[place >> 3] >> (place & 7)) & 1 == 0)
+            falling |= bool(place <= before)
+            foreign |= bool(np.int64(swap_tokens[q]) >= vocab_size)
             before = place
         for rule, broken in enumerate((outside, beside, falling, foreign)):
             if broken:

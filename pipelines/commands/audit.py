@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from mlm_data.command import Command
-from pipelines.commands.options import add_dataset
+from pipelines.commands.options import add_dataset, add_workers
 
 if TYPE_CHECKING:
     from mlm_data.console import Terminal
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset(parser)
+    add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 
 
@@ -20,7 +21,7 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.console import Terminal
     from mlm_data.dataset.check import audit_dataset
 
-    found, terminal = audit_dataset(options.dataset), Terminal()
+    found, terminal = audit_dataset(options.dataset, workers=options.workers), Terminal()
     if options.json:
         terminal.data(
             {

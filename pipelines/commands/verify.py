@@ -1,13 +1,19 @@
-"""`premask verify`: check a dataset, its masks' statistics too."""
+"""`premask verify`: check a dataset, with `--audit` its masks' statistics too."""
 
 import argparse
 
 from mlm_data.command import Command
-from pipelines.commands.options import add_dataset
+from pipelines.commands.options import add_dataset, add_workers
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset(parser)
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="judge the masks' statistics again, too, as before the version was published",
+    )
+    add_workers(parser)
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
@@ -21,7 +27,10 @@ def _run(options: argparse.Namespace) -> int:
     with Progress(*columns, console=Terminal(stderr=True), transient=True) as bars:
         task = bars.add_task("", total=None)
         report = check_dataset(
-            options.dataset, progress=lambda done, total: bars.update(task, completed=done, total=total)
+            options.dataset,
+            audit=options.audit,
+            workers=options.workers,
+            progress=lambda done, total: bars.update(task, completed=done, total=total),
         )
     terminal = Terminal()
     if options.json:
@@ -42,9 +51,9 @@ def _run(options: argparse.Namespace) -> int:
     for warning in report.warnings:
         terminal.say(f"warning: {warning}", style="yellow")
     verdict = "sound" if report.ok else f"{len(report.problems)} problems"
+    masks = f", {report.num_checks} checks of the masks" if options.audit else ""
     terminal.say(
-        f"{verdict}: {report.num_files} files, {size(report.num_bytes)}, {report.num_checks} checks of the masks; "
-        f"digest {report.digest}",
+        f"{verdict}: {report.num_files} files, {size(report.num_bytes)}{masks}; digest {report.digest}",
         style=None if report.ok else "red",
     )
     return 0 if report.ok else 1

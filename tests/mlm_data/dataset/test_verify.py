@@ -47,6 +47,18 @@ def test_a_sound_dataset(tmp_path, compression):
     ]
 
 
+@pytest.mark.parametrize("is_sound", [True, False])
+def test_threads_find_the_same_in_the_same_order(tmp_path, is_sound):
+    folder = Folder(make_dataset(tmp_path, num_rows=30, shard_rows=4))
+    if not is_sound:
+        for path in files_of(folder):
+            if path.parent.name in ("rows", "documents"):
+                path.write_bytes(path.read_bytes()[:-1] + b"!")
+    reports = [verify(folder, workers=workers) for workers in (1, 3)]
+    assert reports[0] == reports[1]
+    assert reports[0].ok == is_sound
+
+
 def test_a_byte_changed_anywhere_is_found_and_its_file_named(folder):
     for path in files_of(folder):
         data = path.read_bytes()

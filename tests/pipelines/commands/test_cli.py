@@ -1,6 +1,7 @@
 """What the commands print, and that the ones that only look write nothing."""
 
 import json
+import re
 
 import pytest
 
@@ -103,7 +104,21 @@ def test_what_is_said_of_a_tokenizer(folder, tmp_path, capsys):
 def test_verify_says_that_all_is_well(dataset, capsys):
     capsys.readouterr()
     assert main(["verify", str(dataset)]) == 0
-    assert "sound" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "sound: " in said
+    assert "checks of the masks" not in said
+
+
+def test_the_masks_are_judged_again_by_any_number_of_threads(dataset, capsys):
+    capsys.readouterr()
+    tables = []
+    for workers in ("1", "3"):
+        assert main(["audit", str(dataset), "--json", "--workers", workers]) == 0
+        tables.append(json.loads(capsys.readouterr().out))
+        assert main(["verify", str(dataset), "--audit", "--workers", workers]) == 0
+        assert re.search(r"sound: .*, [1-9][0-9]* checks of the masks; digest", capsys.readouterr().out)
+    assert tables[0] == tables[1]
+    assert tables[0]["splits"]["train"]["table"]
 
 
 def test_inspect_shows_the_funnel_and_a_row(dataset, capsys):

@@ -1,0 +1,98 @@
+"""What verifying costs beside a SHA-256 of the same files, and the masks' audit. `make bench` prints it."""
+
+import hashlib
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlm_data.dataset.check import audit_dataset
+from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.manifest import build_manifest
+from mlm_data.dataset.publish import publish
+from mlm_data.dataset.verify import verify
+from mlm_data.hashing import ids_to_arrow
+from mlm_data.shards import format as fmt
+from mlm_data.shards.writer import write_shard
+from mlm_data.stores.folder import Folder
+from tests.bench.report import show
+from tests.bench.test_masks import ROLES, VOCAB, draw, packed, planes_of
+from tests.mlm_data.dataset.test_statistics import words_tokenizer
+from tests.synthetic import balanced_ledger, make_config, tokenizer_facts
+
+SHARDS, TOKENS, PLANES, ROUNDS = 4, 8_000_000, 4, 3
+
+
+def write(folder: Folder) -> Dataset:
+    """Packed rows of random documents, every shard the same: 4 planes at 30 %, 80/10/10."""
+    rows, keys = packed(TOKENS)
+    sizes = np.zeros(len(keys), np.int32)
+    np.add.at(sizes, rows.segment_documents, rows.segment_lengths - 2)
+    columns = [
+        ids_to_arrow(keys),
+        pa.array(np.zeros(len(keys), np.int16)),
+        pa.array(["a.txt"] * len(keys)).dictionary_encode(),
+        pa.array(np.arange(len(keys))),
+        pa.array(sizes),
+    ]
+    documents = pa.table(columns, schema=fmt.documents_schema())
+    masks = {name: draw(rows, keys, plane) for name, plane in planes_of("token", PLANES).items()}
+    shards = [
+        write_shard(
+            folder, split=fmt.TRAIN, unit=unit, compression="none", rows=rows, planes=masks, documents=documents
+        )
+        for unit in range(SHARDS)
+    ]
+    tokenizer = words_tokenizer(VOCAB)
+    manifest, files = build_manifest(
+        config=make_config(rows.sequence_length, (0.3,) * PLANES, 16, validation=False, seed=0),
+        tokenizer=tokenizer_facts(tokenizer, VOCAB, ROLES),
+        shards=shards,
+        ledger=balanced_ledger(shards, ROLES),
+        audit={},
+        packing={},
+        plan={},
+    )
+    publish(folder, manifest, files, tokenizer=tokenizer, side={})
+    return Dataset(folder, manifest, files)
+
+
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Least time of some rounds: by the clock, and of the processor."""
+    work()
+    times = []
+    for _ in range(ROUNDS):
+        begun, used = time.perf_counter(), time.process_time()
+        work()
+        times.append((time.perf_counter() - begun, time.process_time() - used))
+    return min(clock for clock, _ in times), min(used for _, used in times)
+
+
+@pytest.mark.bench
+def test_verify_and_audit(tmp_path):
+    """MB of files a second, from the page cache: SHA-256 alone, `verify` by one thread and by two, the audit."""
+    dataset = write(Folder(tmp_path / "data"))
+    names, place = dataset.files["name"].to_pylist(), dataset.folder
+    megabytes = sum(dataset.files["num_bytes"].to_pylist()) / 1e6
+    assert verify(place).ok
+
+    def hash_all() -> None:
+        for name in names:
+            with place.open(name) as stream:
+                hashlib.sha256(stream.read_buffer()).digest()
+
+    works = {
+        "SHA-256 of the files": hash_all,
+        "verify, 1 thread": lambda: verify(place),
+        "verify, 2 threads": lambda: verify(place, workers=2),
+        "audit, 1 thread": lambda: audit_dataset(place.location),
+        "audit, 2 threads": lambda: audit_dataset(place.location, workers=2),
+    }
+    lines = []
+    for name, work in works.items():
+        clock, used = seconds(work)
+        lines.append([name, f"{megabytes / clock:.0f}", f"{megabytes / used:.0f}"])
+    columns = ["", "MB/s", "MB a second of processor time"]
+    show(f"verifying {megabytes:.0f} MB, {PLANES} planes", columns, lines, packages=("pyarrow", "numba"))
