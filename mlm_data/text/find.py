@@ -112,9 +112,13 @@ def _token_pattern(token: re.Match[str]) -> str:
 def _walk(
     fs: pyarrow.fs.FileSystem, folder: str, parts: list[str], warnings: list[str]
 ) -> Iterator[pyarrow.fs.FileInfo]:
-    """The files below a folder that may match the parts of a glob."""
+    """The files below a folder that may match the parts of a glob.
+
+    In Google's storage Arrow (25.0) doesn't list folders that are only beginnings of names: there all files are listed
+    below the first wildcard.
+    """
     is_local = isinstance(fs, pyarrow.fs.LocalFileSystem)
-    if parts[0] == "**":
+    if parts[0] == "**" or (len(parts) > 1 and isinstance(fs, pyarrow.fs.GcsFileSystem)):
         yield from _walk_all(fs, folder, warnings) if is_local else _list_all(fs, folder)
         return
     matches = _glob_pattern(parts[0]).fullmatch
