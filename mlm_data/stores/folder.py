@@ -7,13 +7,14 @@ once; to do that again changes nothing. Writing a name that is already there is 
 cache keys.
 """
 
+import contextlib
 import ctypes
 import errno
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -184,17 +185,24 @@ class Folder:
         return sorted(((info.path[skipped:], info) for info in found), key=lambda pair: pair[0])
 
     def open(self, name: str) -> pa.NativeFile:
-        """A random-access reader; memory-mapped where the disk is local."""
+        """A random-access reader; memory-mapped where the disk is local.
+
+        Raises:
+            StorageError: it is not there, or can't be opened.
+        """
         try:
             if self.is_local and self._fs.get_file_info(self.path(name)).size:
                 return pa.memory_map(self.path(name), "r")
-            return self._fs.open_input_file(self.path(name))
+            return _open(self._fs, self.path(name))
         except OSError as error:
             raise explain(error, f"{self.location}/{name}", "read") from error
 
     def read(self, name: str) -> bytes:
-        with self.open(name) as stream:
-            return stream.read()
+        try:
+            with self.open(name) as stream:
+                return stream.read()
+        except OSError as error:
+            raise explain(error, f"{self.location}/{name}", "read") from error
 
     def write(self, name: str, data: bytes) -> Written:
         """Make a file with these bytes appear, whole or not at all. An existing one is replaced."""
@@ -253,7 +261,7 @@ class Folder:
                 fill(sink)
                 final = name(sink.sha256)
                 held.seek(0)
-                with self._fs.open_output_stream(self.path(final)) as stream:
+                with _refused_as_os_error(), self._fs.open_output_stream(self.path(final)) as stream:
                     while data := held.read(HELD_BYTES):
                         stream.write(data)
         except OSError as error:
@@ -303,7 +311,7 @@ def open_input(path: str, *, whole: bool = False) -> BinaryIO | pa.NativeFile:
     try:
         if "://" in path:
             place = parse(path)
-            stream = place.open().open_input_file(place.path)
+            stream = _open(place.open(), place.path)
             if whole and not isinstance(stream, pa.MemoryMappedFile) and stream.size() <= AT_ONCE:
                 with stream:
                     return pa.BufferReader(stream.read_buffer())
@@ -313,6 +321,36 @@ def open_input(path: str, *, whole: bool = False) -> BinaryIO | pa.NativeFile:
         raise InputError(str(explain(error, path, "read"))) from error
     except StorageError as error:
         raise InputError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _refused_as_os_error() -> Iterator[None]:
+    """Arrow tells some refusals of a store ("invalid argument") by an error that is none of the operating system."""
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise OSError(str(error)) from error
+
+
+def _open(fs: pyarrow.fs.FileSystem, path: str) -> pa.NativeFile:
+    """A random-access reader; in Google's storage, of a file of at most `AT_ONCE` bytes, one of a copy in memory.
+
+    Its random-access reader in Arrow 25.0 holds Python's lock while it waits for the first bytes, so that each
+    opened file would stop every thread of the process for as long as a request takes. Its stream does not.
+    """
+    if isinstance(fs, pyarrow.fs.GcsFileSystem):
+        info = fs.get_file_info(path)
+        if info.type == pyarrow.fs.FileType.File and info.size <= AT_ONCE:
+            data = bytearray(info.size)
+            num_read, view = 0, memoryview(data)
+            with fs.open_input_stream(path) as stream:
+                while num_read < info.size:
+                    count = stream.readinto(view[num_read:])
+                    if not count:
+                        raise OSError(f"{num_read} of {info.size} bytes came, then the connection was cut")
+                    num_read += count
+            return pa.BufferReader(pa.py_buffer(data))
+    return fs.open_input_file(path)
 
 
 def read_input(path: str) -> bytes:
@@ -423,14 +461,21 @@ _TOLD = (
         "access denied: check the credentials and the bucket's policy",
     ),
     (r"REQUEST_TIME_TOO_SKEWED", "this machine's clock is wrong: set it"),
-    (r"301|PermanentRedirect|AuthorizationHeaderMalformed", "the bucket is in another region: set AWS_REGION"),
+    (r"\b301\b|PermanentRedirect|AuthorizationHeaderMalformed", "the bucket is in another region: set AWS_REGION"),
+    # These two before the next one: Google's client calls whatever it has tried in vain "unavailable".
+    (
+        r"SLOW_?DOWN|THROTTL|TOO_?MANY_?REQUESTS|RateLimitExceeded|HTTP.*\b429\b",
+        "the store asks for fewer requests, after several attempts: wait",
+    ),
+    (
+        r"INTERNAL_?(FAILURE|ERROR)|SERVICE.?UNAVAILABLE|BackendError|HTTP.*\b50[0-4]\b",
+        "the store fails, after several attempts: try again later",
+    ),
     (
         r"NETWORK_CONNECTION|curlCode|Couldn't connect|Could not connect|Failed to connect|Couldn't resolve|UNAVAILABLE"
-        r"|timed out|Timeout was reached|Retry policy exhausted|Deadline exceeded",
+        r"|CURL error|timed out|connection was cut|Timeout was reached|Retry policy exhausted|Deadline exceeded",
         "the store does not answer, after several attempts: check the network and the endpoint",
     ),
-    (r"SLOW_DOWN|THROTTL|TOO_MANY_REQUESTS|\b429\b", "the store asks for fewer requests, after several attempts: wait"),
-    (r"INTERNAL_FAILURE|SERVICE_UNAVAILABLE|\b50[0-4]\b", "the store fails, after several attempts: try again later"),
 )
 _SHOW_WHY = frozenset(told for _, told in _TOLD)
 

@@ -27,7 +27,7 @@ def test_waiting_for_a_bucket(tmp_path, monkeypatch, capsys):
             remote.write(name, local.read(name))
         dataset = Dataset.open(remote)
         store.requests()
-        store.proxy.delay = DELAY
+        store.proxy.set(delay=DELAY)
         step = BATCH_ROWS * LENGTH / SPEED
         count = dataset.num_rows("train") // BATCH_ROWS - 1
         begin = time.perf_counter()

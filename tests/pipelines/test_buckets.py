@@ -3,11 +3,14 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 import pipelines.build as building
 from mlm_data.config import BuildConfig
 from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
 from pipelines.build import build
+from pipelines.commands.cli import main
 from tests.mlm_data.stores.emulators import s3_server
 from tests.pipelines.small_corpus import settings, text, write_jsonl
 
@@ -38,8 +41,65 @@ def test_a_build_that_overtakes_another_one_says_so(tmp_path, monkeypatch):
     first = build(config_of(tmp_path))
     assert first.overtaken == ""
     make = building.make_context
-    monkeypatch.setattr(building, "make_context", lambda *args: replace(make(*args), current=""))
+    monkeypatch.setattr(building, "make_context", lambda *args, **named: replace(make(*args, **named), current=""))
     second = build(config_of(tmp_path, mask={"planes": 3}))
     assert second.overtaken == first.manifest.digest != second.manifest.digest
     monkeypatch.undo()
     assert build(config_of(tmp_path, mask={"planes": 1})).overtaken == ""  # one after the other is as it should be
+
+
+REFUSED = {
+    "key": "the credentials are not valid: check them, or sign in again",
+    "secret": "the credentials are not valid: check them, or sign in again",
+    "403": "access denied: check the credentials and the bucket's policy",
+    "429": "the store asks for fewer requests, after several attempts: wait",
+    "cut": "the store does not answer, after several attempts: check the network and the endpoint",
+    "reset": "the store does not answer, after several attempts: check the network and the endpoint",
+    "301": "the bucket is in another region: set AWS_REGION",
+}
+
+
+@pytest.fixture(scope="module")
+def running():
+    with s3_server() as store:
+        yield store
+
+
+def refused(capsys, folder, **changes) -> str:
+    """The one line of a build that ends with exit code 2."""
+    path = folder / "premask.yaml"
+    path.write_text(json.dumps(settings(folder, **changes)))
+    capsys.readouterr()
+    assert main(["build", str(path)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize("place", ["inputs", "output"])
+@pytest.mark.parametrize("fault", sorted(REFUSED))
+def test_a_store_that_refuses_is_one_line(running, tmp_path, monkeypatch, capsys, fault, place):
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("mlm_data.stores.places.ATTEMPTS", 2)
+    monkeypatch.setenv("AWS_ATTEMPTS_OF_THIS_TEST", "2")  # another environment, another client
+    write_jsonl(tmp_path / "in/a.jsonl", range(40))
+    running.proxy.reset()
+    running.proxy.set(always=fault)
+    where = running.uri("in/*.jsonl") if place == "inputs" else running.uri("out")
+    changes = {"inputs": [{"path": where}]} if place == "inputs" else {"output": where}
+    line = refused(capsys, tmp_path, **changes)
+    told = REFUSED["403"] if fault in ("key", "secret") and place == "inputs" else REFUSED[fault]  # HEAD: only a status
+    assert told in line
+    assert where.removesuffix("/*.jsonl") in line
+    assert not (tmp_path / "out/LATEST").exists()
+
+
+def test_a_region_that_nobody_knows_is_one_line(tmp_path, monkeypatch, capsys):
+    def unknown(bucket):
+        raise OSError(f"When resolving region for bucket '{bucket}': AWS Error NETWORK_CONNECTION")
+
+    monkeypatch.setattr("pyarrow.fs.resolve_s3_region", unknown)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    line = refused(capsys, tmp_path, inputs=[{"path": "s3://bucket-without-region/a.jsonl"}])
+    assert "set the bucket's region, as AWS_REGION or `storage:`" in line

@@ -4,14 +4,17 @@
     with google_server() as store:         gcp-storage-emulator
         store.requests()                   what it was asked since the last call, as "PUT /bucket/name"
 
-The first has a proxy before it, whose faults a test sets: `store.proxy.faults = ["500", "reset"]` are given to the next
-two requests, `store.proxy.delay` is waited before each.
+Each has a proxy before it, whose faults a test sets: `store.proxy.faults = ["500", "reset"]` are given to the next
+two requests, `store.proxy.delay` is waited before each. The proxy is a process of its own, because Arrow's client of
+Google's storage (25.0) holds Python's lock while it opens an object for the first read: a proxy in a thread of the same
+process could never answer it.
 """
 
 import contextlib
 import http.client
 import http.server
 import importlib.util
+import json
 import os
 import random
 import socket
@@ -24,37 +27,81 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 START_SECONDS = 60
 BUCKET = "premask-test"
+CONTROL = "/premask-proxy"  # what the proxy answers itself
 ONE_ERROR = {
     "500": (500, "InternalError"),
     "503": (503, "SlowDown"),
     "429": (429, "TooManyRequests"),
     "403": (403, "AccessDenied"),
+    "key": (403, "InvalidAccessKeyId"),
+    "secret": (403, "SignatureDoesNotMatch"),
+    "401": (401, "Unauthorized"),
+    "301": (301, "PermanentRedirect"),
 }
 
 
-class Proxy(http.server.ThreadingHTTPServer):
+class Proxy:
+    """A proxy in another process: what it is to do, and what it was asked."""
+
+    def __init__(self, port: int) -> None:
+        self.address = f"127.0.0.1:{port}"
+
+    def _ask(self, **changes: Any) -> dict[str, Any]:
+        request = urllib.request.Request(f"http://{self.address}{CONTROL}", json.dumps(changes).encode())
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    @property
+    def faults(self) -> list[str]:
+        """For the next requests, one each: those that are left."""
+        return self._ask()["faults"]
+
+    @faults.setter
+    def faults(self, value: list[str]) -> None:
+        self._ask(faults=value)
+
+    def set(self, *, always: str | None = None, delay: float | None = None) -> None:
+        """A fault for each request; seconds before each answer."""
+        given = {"always": always, "delay": delay}
+        self._ask(**{name: value for name, value in given.items() if value is not None})
+
+    def reset(self) -> None:
+        """Nothing goes wrong any more, and nothing was asked so far."""
+        self._ask(faults=[], always="", delay=0.0, log=[])
+
+    def taken(self) -> list[str]:
+        """What it was asked since the last call."""
+        return self._ask(log=[])["log"]
+
+
+class _Server(http.server.ThreadingHTTPServer):
     """Passes requests on to a server, after whatever is to go wrong."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.target = port
+    def __init__(self, port: int, target: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.target = target
         self.log: list[str] = []
         self.faults: list[str] = []  # for the next requests, one each
         self.always = ""  # a fault for each request
         self.delay = 0.0  # seconds before each answer
         self.guard = threading.Lock()
 
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
+    def change(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Take what a test sets; returns what was there before."""
+        with self.guard:
+            before = {name: getattr(self, name) for name in ("log", "faults", "always", "delay")}
+            for name, value in given.items():
+                setattr(self, name, value)
+            return before
 
     def next_fault(self) -> str:
         with self.guard:
@@ -66,10 +113,13 @@ class Proxy(http.server.ThreadingHTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Proxy
+    server: _Server
 
     def _pass_on(self) -> None:
         body = self._body()
+        if self.path == CONTROL:
+            self._answer(200, "application/json", json.dumps(self.server.change(json.loads(body or b"{}"))).encode())
+            return
         with self.server.guard:
             self.server.log.append(f"{self.command} {self.path}")
         time.sleep(self.server.delay)
@@ -125,9 +175,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("content-length") or 0))
 
     def _refuse(self, status: int, code: str) -> None:
-        body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
-        self.send_response_only(status, code)
-        self.send_header("content-type", "application/xml")
+        self._answer(status, "application/xml", f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response_only(status)
+        self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -150,15 +202,12 @@ class Store:
     proxy: Proxy
     port: int  # of the emulator itself
     environment: dict[str, str] = field(default_factory=dict)
-    _seen: int = 0
 
     def uri(self, name: str) -> str:
         return f"{self.scheme}://{BUCKET}/{name}"
 
     def requests(self) -> list[str]:
-        new = self.proxy.log[self._seen :]
-        self._seen = len(self.proxy.log)
-        return new
+        return self.proxy.taken()
 
 
 @contextlib.contextmanager
@@ -185,7 +234,7 @@ def s3_server() -> Iterator[Store]:
 
 @contextlib.contextmanager
 def google_server() -> Iterator[Store]:
-    """gcp-storage-emulator with an empty bucket, and the variable that leads there: past the proxy."""
+    """gcp-storage-emulator with an empty bucket, and the variable that leads there."""
     need("gcp_storage_emulator")
     port = _free_port()
     code = (
@@ -193,7 +242,7 @@ def google_server() -> Iterator[Store]:
         f"s = c('127.0.0.1', {port}, in_memory=True, default_bucket='{BUCKET}'); s.start(); time.sleep(1e6)"
     )
     with _running([sys.executable, "-c", code], f"http://127.0.0.1:{port}/storage/v1/b"), _proxied(port) as proxy:
-        yield Store("gs", proxy, port, {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}"})
+        yield Store("gs", proxy, port, {"STORAGE_EMULATOR_HOST": f"http://{proxy.address}"})
 
 
 def need(*packages: str) -> None:
@@ -225,14 +274,10 @@ def _running(command: list[str], address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _proxied(port: int) -> Iterator[Proxy]:
-    proxy = Proxy(port)
-    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
+    own = _free_port()
+    command = [sys.executable, __file__, str(own), str(port)]
+    with _running(command, f"http://127.0.0.1:{own}{CONTROL}"):
+        yield Proxy(own)
 
 
 def _ask(method: str, address: str) -> None:
@@ -244,3 +289,7 @@ def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
+
+
+if __name__ == "__main__":
+    _Server(int(sys.argv[1]), int(sys.argv[2])).serve_forever()

@@ -29,8 +29,7 @@ def store(running, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     monkeypatch.delenv(BUDGET, raising=False)
-    running.proxy.faults, running.proxy.always, running.proxy.delay = [], "", 0.0
-    running.requests()
+    running.proxy.reset()
     return running
 
 
@@ -64,7 +63,7 @@ def test_a_file_is_fetched_once(store):
 
 def test_files_that_are_asked_for_ahead_are_fetched_once(store):
     folder, names = put(store, *(bytes([i]) * 1000 for i in range(40)))
-    store.proxy.delay = 0.02
+    store.proxy.set(delay=0.02)
     cached = through_cache(folder)
     for name in names:
         cached.read_ahead(name)
@@ -117,7 +116,7 @@ def _read_all(location, names, root):
 
 def test_processes_fetch_a_file_once_together(store, tmp_path):
     folder, names = put(store, *(os.urandom(2000) for _ in range(12)))
-    store.proxy.delay = 0.02
+    store.proxy.set(delay=0.02)
     context = multiprocessing.get_context("spawn")
     jobs = [context.Process(target=_read_all, args=(folder.location, names, tmp_path / "cache")) for _ in range(3)]
     for job in jobs:
@@ -135,7 +134,7 @@ def test_the_loader_fetches_each_file_once_in_all_epochs(store, tmp_path):
         remote.write(name, Folder(local).read(name))
     dataset = Dataset.open(remote)
     store.requests()
-    store.proxy.delay = 0.01
+    store.proxy.set(delay=0.01)
     with (
         Loader(dataset, batch_rows=8, window=4, prefetch=2) as there,
         Loader(Dataset.open(Folder(local)), batch_rows=8, window=4) as here,
