@@ -465,7 +465,7 @@ _TOLD = (
     # These two before the next one: Google's client calls whatever it has tried in vain "unavailable".
     (
         r"SLOW_?DOWN|THROTTL|TOO_?MANY_?REQUESTS|RateLimitExceeded|HTTP.*\b429\b",
-        "the store asks for fewer requests, after several attempts: wait",
+        "the store asks for fewer requests: try again later, or with fewer workers",
     ),
     (
         r"INTERNAL_?(FAILURE|ERROR)|SERVICE.?UNAVAILABLE|BackendError|HTTP.*\b50[0-4]\b",

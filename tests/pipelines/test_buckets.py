@@ -52,7 +52,7 @@ REFUSED = {
     "key": "the credentials are not valid: check them, or sign in again",
     "secret": "the credentials are not valid: check them, or sign in again",
     "403": "access denied: check the credentials and the bucket's policy",
-    "429": "the store asks for fewer requests, after several attempts: wait",
+    "429": "the store asks for fewer requests: try again later, or with fewer workers",
     "cut": "the store does not answer, after several attempts: check the network and the endpoint",
     "reset": "the store does not answer, after several attempts: check the network and the endpoint",
     "301": "the bucket is in another region: set AWS_REGION",
