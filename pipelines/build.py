@@ -73,7 +73,10 @@ class Watcher:
 
 
 def construct(
-    pipeline: beam.Pipeline, units: tuple[Unit, ...], context: Context, output: Output | None = None
+    pipeline: beam.Pipeline | beam.pvalue.PBegin,
+    units: tuple[Unit, ...],
+    context: Context,
+    output: Output | None = None,
 ) -> beam.PCollection[bytes]:
     """Lay the build's steps into a pipeline; yields the digest of the version that was published.
 

@@ -186,6 +186,11 @@ class Parts(beam.PTransform):
         super().__init__()
         self._work = work
 
+    def display_data(self) -> dict[str, Any]:
+        """The step's name and how many parts it has, for the runner's page."""
+        step, context = self._work.step, self._work.context
+        return {"step": step.name, "parts": step.parts(context)}
+
     def expand(self, sent) -> Messages:
         return self.delivered(self.addressed(sent)) | "Work" >> beam.ParDo(self._work).with_output_types(bytes)
 

@@ -21,7 +21,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from mlm_data.build.checkup import BAD, OK, WARN
-    from mlm_data.console import Terminal, shown, table
+    from mlm_data.console import Terminal, shown
 
     if options.rest and options.runner is None:
         raise ConfigError(f"unrecognized argument {options.rest[0]}: options of a runner need --runner NAME")
@@ -31,14 +31,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         terminal.data({"state": worst, "findings": [vars(one) for one in found]})
     else:
-        lines = table("", "", "")
-        lines.show_header = False
-        lines.columns[1].justify = lines.columns[2].justify = "left"
+        width = max(len(one.name) for one in found)
         for one in found:
-            lines.add_row(one.state, one.name, shown(one.text), style=None if one.state == OK else STYLES[one.state])
+            line = f"{one.state:<4}  {one.name:<{width}}  {shown(one.text)}"
+            terminal.say(line, style=None if one.state == OK else STYLES[one.state])
             if one.remedy:
-                lines.add_row("", "", f"-> {shown(one.remedy)}")
-        terminal.print(lines)
+                terminal.say(f"{'':<{width + 8}}-> {shown(one.remedy)}")
         counts = {state: sum(one.state == state for one in found) for state in (BAD, WARN)}
         terminal.say()
         terminal.say(f"{counts[BAD]} bad, {counts[WARN]} to look at" if worst != OK else "all is well")
