@@ -118,7 +118,12 @@ def job(folder: Path, *, documents: int = 400, inputs: Path | None = None, **cha
 
 
 def start(
-    what: Job, *args: str, workers: int = 2, fault: Mapping[str, object] | None = None, fresh: bool = False
+    what: Job,
+    *args: str,
+    workers: int = 2,
+    fault: Mapping[str, object] | None = None,
+    fresh: bool = False,
+    err: Path | None = None,
 ) -> Running:
     """Begin to build.
 
@@ -128,9 +133,12 @@ def start(
         workers: threads.
         fault: what is to happen: see the launcher.
         fresh: start Python as a user does, not by the launcher.
+        err: a file for standard error; None: one beside the configuration.
     """
     argv = ["build", str(what.config), f"--workers={workers}", *args]
-    err = what.folder / f"{uuid.uuid4().hex}.err"
+    err = err or what.folder / f"{uuid.uuid4().hex}.err"
+    for ending in ("code", "reached"):
+        Path(f"{err}.{ending}").unlink(missing_ok=True)
     if not fresh:
         order = {"argv": argv, "err": str(err), "fault": fault or {}}
         return Running(pid=_server().order(order), err=err, process=None)
@@ -146,9 +154,15 @@ def start(
     return Running(pid=process.pid, err=err, process=process)
 
 
-def build(what: Job, *args: str, workers: int = 2, fault: Mapping[str, object] | None = None) -> Ended:
-    """Build to the end, whichever it is."""
-    return start(what, *args, workers=workers, fault=fault).end()
+def build(
+    what: Job,
+    *args: str,
+    workers: int = 2,
+    fault: Mapping[str, object] | None = None,
+    err: Path | None = None,
+) -> Ended:
+    """Build to the end, whichever it is; arguments as for `start`."""
+    return start(what, *args, workers=workers, fault=fault, err=err).end()
 
 
 def python(*args: str, stderr: Path) -> subprocess.Popen[bytes]:

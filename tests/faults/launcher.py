@@ -10,6 +10,7 @@ is in `<err>.code`, as Python counts. An order:
                                             matches: "while" it is written, "before" it gets its name, or "after"
             {"raise": [step, error]}        the first part of a step raises this error
             {"clock": seconds}              the clock is wrong by so much
+            {"change": [path, new]}         once the tokenizer is there, a file gets the bytes of another; "": deleted
             {}                              nothing
 
 Before it kills itself, the process makes the file `<err>.reached`: a point that is never reached proves nothing. What
@@ -25,6 +26,7 @@ import sys
 import threading
 import time
 
+import pipelines.build
 from mlm_data import errors
 from mlm_data.stores.folder import Folder
 from pipelines import steps
@@ -69,9 +71,24 @@ def prepare(fault: dict, reached: str) -> None:
         kill_at(*fault["at"], reached)
     if "raise" in fault:
         raise_in(*fault["raise"], reached)
+    if "change" in fault:
+        change(*fault["change"], reached)
     if "clock" in fault:
         real, off = time.time, fault["clock"]
         time.time = lambda: real() + off
+
+
+def change(path: str, new: str, reached: str) -> None:
+    make = pipelines.build.make_context
+
+    def wrapped(*args, **named):
+        os.close(os.open(reached, os.O_CREAT))
+        os.unlink(path)
+        if new:
+            os.rename(new, path)
+        return make(*args, **named)
+
+    pipelines.build.make_context = wrapped
 
 
 def kill_at(moment: str, pattern: str, n: int, reached: str) -> None:
