@@ -1,7 +1,7 @@
 """Lists of some rows, out of a column that stays where it is: on the disk, in batches of a few MiB.
 
 Arrow's `take` of a list column makes an index of every item, 8 bytes for a token of 2, and joins the batches first: a
-unit of 64 MiB took 300 MB that way (measured). Here each batch is copied from the memory-mapped file, and nothing else
+unit of 64 MiB took 280 MB that way (measured). Here each batch is copied from the memory-mapped file, and nothing else
 is made but the answer.
 """
 
