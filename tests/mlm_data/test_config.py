@@ -87,7 +87,7 @@ def test_defaults():
             "unknown field 'inputs.0.textfield': did you mean 'text_field'?",
         ),
         ({"inputs": [{}]}, "'inputs.0.path' is missing"),
-        ({"cache": {"zzz": 1}}, "unknown field 'cache.zzz': known here: identity"),
+        ({"cache": {"zzz": 1}}, "unknown field 'cache.zzz': known here: identity, max_bytes"),
         ({"inputs": []}, "inputs: tuple should have at least 1 item after validation, not 0, got []"),
         (
             {"tokenizer": {}},
