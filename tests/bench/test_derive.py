@@ -101,9 +101,7 @@ CASES = {
     ),
     "remask, whole_word": (
         lambda d, x: remask(d, {"rate": x, "kind": "whole_word"}),
-        ["remask", "--kind", "whole_word", "--rate"],
-        RATES,
-        1,
+        ["remask", "--kind", "whole_word", "--rate"], RATES, 1,
     ),
     "repack to 1,024": (lambda d, x: repack(d, 1024, max_segments=x), REPACK, (32, 33, 34, 35), 1),
 }  # fmt: skip
