@@ -15,7 +15,7 @@ row's budget is floor(rate x candidates) places; a candidate is a content token 
 * `ngram`: runs of exactly `ngram` neighbouring candidates of a segment. Places where a run may start are taken by
   rising priority of their first token; one is passed over where its run would meet or touch a run that is there. So at
   least one visible place is between two runs, and each run is seen for what it is. DNABERT hides k neighbouring k-mers
-  likewise, as a letter stands in k of them (Ji et al. 2021, on pre-training).
+  likewise, as a letter stands in k of them (Ji et al. 2021, DNABERT, doi:10.1093/bioinformatics/btab083).
 
 Then each target holds [MASK], a random token or itself: a draw keyed in the same way, but with a purpose of its own, so
 that it depends on no other target. In `span` all places of a span share their start's draw (same section), in `ngram`

@@ -494,10 +494,15 @@ def _fill(ids, offsets, word_starts, document, start, length, order, row_offsets
             if cls >= 0:
                 out[at] = cls
                 at += 1
-            for j in range(length[segment]):
-                out[at + j] = ids[source + j]
-                flags[at + j] = word_starts[source + j]
-            at += length[segment]
+            size = np.int64(length[segment])
+            # Slices from 0 on: LLVM copies them with vectors, as no place can be negative.
+            copy, marks = out[at : at + size], flags[at : at + size]
+            content, begins = ids[source : source + size], word_starts[source : source + size]
+            for j in range(size):
+                copy[j] = content[j]
+            for j in range(size):
+                marks[j] = begins[j]
+            at += size
             if sep >= 0:
                 out[at] = sep
                 at += 1
@@ -514,8 +519,13 @@ def _take_out(rows, offsets, has_cls, has_sep, ids, word_starts):
     tokens, segment_offsets, segment_lengths, segment_documents, segment_starts, bits = rows
     num_rows, length = tokens.shape
     num_documents = offsets.size - 1
+    flags = np.zeros(length, np.bool_)
     for row in range(num_rows):
-        line, marks = tokens[row], bits[row]
+        line = tokens[row]
+        for byte in range(length // 8):
+            packed = bits[row, byte]
+            for bit in range(8):
+                flags[8 * byte + bit] = packed >> np.uint8(bit) & np.uint8(1)
         at = np.int64(0)
         for s in range(segment_offsets[row], segment_offsets[row + 1]):
             size = np.int64(segment_lengths[s]) - has_cls - has_sep
@@ -526,9 +536,11 @@ def _take_out(rows, offsets, has_cls, has_sep, ids, word_starts):
             if segment_starts[s] < 0 or target + size > offsets[d + 1]:
                 return row
             content = at + has_cls
+            copy, begins = ids[target : target + size], word_starts[target : target + size]
+            piece, marks = line[content : content + size], flags[content : content + size]
             for j in range(size):
-                place = content + j
-                ids[target + j] = line[place]
-                word_starts[target + j] = (marks[place >> 3] >> np.uint8(place & 7)) & np.uint8(1)
+                copy[j] = piece[j]
+            for j in range(size):
+                begins[j] = marks[j]
             at += segment_lengths[s]
     return -1
