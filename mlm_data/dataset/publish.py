@@ -13,6 +13,7 @@ from mlm_data.dataset.manifest import LATEST, Manifest, latest, load_manifest, l
 from mlm_data.dataset.names import TAGS
 from mlm_data.errors import StorageError
 from mlm_data.shards import format as fmt
+from mlm_data.stores.conditional import Conditional, Seen
 from mlm_data.stores.folder import Folder, explain
 
 OURS = frozenset({LATEST, TAGS, "versions", "tokenizer", "work", *fmt.KINDS})  # what a dataset's folder may hold
@@ -34,8 +35,9 @@ def publish(
 
     Publishing a digest that is there already is a success that changes nothing but LATEST.
 
-    On a local disk only one process at a time is in here. In a bucket the last one wins, and both versions stay
-    readable.
+    On a local disk only one process at a time is in here. On S3 LATEST moves from `expected` to the new version by one
+    conditional request, where premask[aws] is installed. In other buckets the last one wins; in all of them both
+    versions stay readable.
 
     Args:
         folder: the dataset, with every file that `files` names.
@@ -55,13 +57,24 @@ def publish(
     check_output(folder)
     folder.flush()  # the shards, before anything names them
     with _alone(folder):
+        guard = Conditional(folder, LATEST) if expected is not None and Conditional.is_possible(folder) else None
+        seen = guard.look() if guard is not None else Seen(None, "")
         current = latest(folder) if expected is not None else None
         if current not in {expected, manifest.digest}:
-            raise StorageError(
-                f"{folder.location}: {current and current[:16]} was published in the meantime, and nothing is changed: "
-                "start the command again"
-            )
+            raise _overtaken(folder, current, "nothing is changed")
         _write(folder, manifest, files, tokenizer, side, attachments or {})
+        line = f"{manifest.digest}\n".encode()
+        if guard is None:
+            folder.write(LATEST, line)
+        elif not guard.replace(seen, line):
+            raise _overtaken(folder, latest(folder), "stays the current version")
+
+
+def _overtaken(folder: Folder, current: str | None, what: str) -> StorageError:
+    return StorageError(
+        f"{folder.location}: {current and current[:16]} was published in the meantime, and {what}: start the command "
+        "again"
+    )
 
 
 def _write(
@@ -92,7 +105,6 @@ def _write(
         }
         folder.write(names["side"], sealed({**side, **vouched}))
         folder.write(names["manifest"], text)  # last of the four: where it is, the others are
-    folder.write(LATEST, f"{manifest.digest}\n".encode())
 
 
 def replace_attachments(folder: Folder, digest: str, changes: Mapping[str, bytes]) -> None:

@@ -134,21 +134,27 @@ def _open(
 
 
 def _open_s3(place: Place) -> pyarrow.fs.FileSystem:
+    return pyarrow.fs.S3FileSystem(
+        **settings_of_s3(place),
+        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        connect_timeout=5,
+        request_timeout=30,
+        allow_delayed_open=True,  # small files are one PUT
+    )
+
+
+def settings_of_s3(place: Place) -> dict[str, Any]:
+    """Endpoint, region and credentials as a place and the environment say them, by the names of Arrow's client."""
     given = place.options()
     endpoint = given.get("endpoint_override") or _first("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    options: dict[str, Any] = {
-        "retry_strategy": pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
-        "connect_timeout": 5,
-        "request_timeout": 30,
-        "allow_delayed_open": True,  # small files are one PUT
-    }
+    options: dict[str, Any] = {}
     if endpoint:
         options |= _endpoint(endpoint, given.get("scheme"))
     elif "scheme" in given:
         options["scheme"] = given["scheme"]
     region = given.get("region") or _first("AWS_REGION", "AWS_DEFAULT_REGION")
     if not region and not endpoint:
-        region = pyarrow.fs.resolve_s3_region(place.path)
+        region = pyarrow.fs.resolve_s3_region(place.path.split("/")[0])
     options["region"] = region or "us-east-1"
     if "tls_ca_file_path" in given:
         options["tls_ca_file_path"] = given["tls_ca_file_path"]
@@ -157,7 +163,7 @@ def _open_s3(place: Place) -> pyarrow.fs.FileSystem:
     elif place.user:
         key, _, secret = place.user.partition(":")
         options |= {"access_key": unquote(key), "secret_key": unquote(secret)}
-    return pyarrow.fs.S3FileSystem(**options)
+    return options
 
 
 def _open_google(place: Place) -> pyarrow.fs.FileSystem:

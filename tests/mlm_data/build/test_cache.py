@@ -89,6 +89,33 @@ def test_a_tokenizer_is_trained_once_and_again_if_it_is_damaged(tmp_path):
     assert len(times) == 2
 
 
+@pytest.mark.parametrize("place", [0, 7, 15, 40, 60, 90, 120, -30, -3, -1])
+def test_one_changed_bit_of_a_tokenizer_is_noticed(tmp_path, place):
+    """Wherever it is: in the tokenizer, the alphabet, a key, the checksum or the braces."""
+    work = Folder(tmp_path)
+    trained = Trained(b'{"model": {"vocab": {"a": 0, "b": 1}}}', Alphabet(("a", "b"), 3, 0.9, 1))
+    cache.remember_tokenizer(work, "t", lambda: trained)
+    before = work.read("tokenizers/t.json")
+    flip(tmp_path / "tokenizers/t.json", place)
+    times = []
+    assert cache.remember_tokenizer(work, "t", lambda: times.append(1) or trained) == trained
+    assert times == [1]
+    assert work.read("tokenizers/t.json") == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe"])
+@pytest.mark.parametrize("name", ["prepared/k.json", "tokenizers/k.json"])
+def test_facts_that_are_no_facts(work, tmp_path, name, content):
+    """A file that lost its end, or holds something else."""
+    trained = Trained(b"{}", None)
+    cache.remember_tokenizer(work, "k", lambda: trained)
+    (tmp_path / name).write_bytes(content)
+    assert cache.remember_tokenizer(work, "k", lambda: trained) == trained
+    if name.startswith("prepared"):
+        with pytest.raises(FormatError, match=r"k\.json"):
+            cache.check_unit(work, "k")
+
+
 def test_payloads_are_checked_by_their_names(tmp_path):
     work = Folder(tmp_path)
     name = cache.store_payload(work, b"signatures")

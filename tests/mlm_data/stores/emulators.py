@@ -43,6 +43,7 @@ ONE_ERROR = {
     "secret": (403, "SignatureDoesNotMatch"),
     "401": (401, "Unauthorized"),
     "301": (301, "PermanentRedirect"),
+    "501": (501, "NotImplemented"),
 }
 
 
