@@ -4,9 +4,10 @@ Pure arithmetic on a `Load`, which says what there is to read and what is expect
 those of `account`; a test counts what really crosses each border of small builds, and compares.
 
     header of a message          13 bytes
-    signature of a document      24 bytes                         to DEDUPLICATE
-    band of a sketch             16 bytes, as many as `bands`     to FIND NEAR DUPLICATES
-    hash of a line               32 bytes                         to CHOOSE CUTS
+    signature of a document      17 bytes                         to DEDUPLICATE
+    band of a sketch             9 bytes, as many as `bands`      to FIND NEAR DUPLICATES
+    hash of a line               18 bytes                         to CHOOSE CUTS
+    a unit in a payload of them  8 bytes, and 8 for each payload
 
 Every border is a shuffle: the step that reads groups by its parts. A prepared unit crosses as often as steps read it.
 Payloads of records go inline, but on a local disk into files, and their names cross.
@@ -39,6 +40,7 @@ from mlm_data.build.account import (
     Kind,
     Step,
 )
+from mlm_data.build.assemble import MAX_SHARD_TOKENS
 from mlm_data.build.context import MAX_UNITS_PER_BLOCK
 from mlm_data.build.plan import partitions_for
 from mlm_data.build.select import COPIES, INLINE_BYTES
@@ -46,6 +48,8 @@ from mlm_data.duplicates import clusters, exact, lines
 from mlm_data.errors import ConfigError
 
 HEADER_BYTES = 13
+SIGNATURE_BYTES, BAND_BYTES, LINE_BYTES = 17, 9, 18  # packed: see `mlm_data.duplicates.records`
+PACKED_BYTES, RUN_BYTES = 8, 8  # of a packed payload, and of each unit in it
 MAX_PAYLOAD_BYTES = 16 * 2**20  # as `pipelines.steps` cuts them
 FILE_NAME_BYTES = 80  # of a payload in a file: a mark, `signatures/`, 64 digits, `.bin`
 UNIT_BYTES, SLICE_BYTES = 35, 157  # of the JSON of a unit of the plan, without its paths
@@ -53,10 +57,12 @@ PREPARED_BYTES = 410  # of the JSON of a prepared unit, without its sources
 HEAD_BYTES = 116  # of the name of a prepared unit among bands
 RESULT_BYTES, PLANE_BYTES = 5_100, 1_600  # of the JSON of an assembled unit: counts, most of them of each plane's audit
 EXAMPLES_BYTES = 1_400  # of documents that curation has dropped
+SHARD_BYTES = 1_000  # of a further shard of a unit: its record and those of its files
 REPORT_BYTES = 190  # of the JSON of a report
 SIZES_BYTES, WEIGHTS_BYTES = 20, 19  # of the JSON for one group
 
-FILES_OF_UNIT = 9  # 2 prepared; rows, masks and documents of 2 splits; signatures
+PREPARED_FILES = 2
+SHARD_FILES = 3  # rows, masks, documents
 REQUESTS_A_READ, REQUESTS_A_WRITE = 3, 4  # of a file in a bucket, at most
 SURVEYED, SKETCHED = (
     1.4,
@@ -106,6 +112,10 @@ class Load:
         return -(-self.num_units // max(1, min(MAX_UNITS_PER_BLOCK, self.num_partitions // 16)))
 
     @property
+    def units_a_block(self) -> float:
+        return self.num_units / self.num_blocks
+
+    @property
     def num_copies(self) -> float:
         return self.copies * self.num_documents
 
@@ -116,6 +126,16 @@ class Load:
     @property
     def num_lines(self) -> float:
         return self.lines_a_document * self.num_documents if self.has_lines else 0.0
+
+    @property
+    def num_shards(self) -> int:
+        """Of each unit one for each split, or several of MAX_SHARD_TOKENS."""
+        return self.num_units * (self.splits - 1 + math.ceil(self.num_tokens / self.num_units / MAX_SHARD_TOKENS))
+
+    @property
+    def num_files_written(self) -> int:
+        """Prepared units, shards and signatures."""
+        return self.num_units * (PREPARED_FILES + 1) + SHARD_FILES * self.num_shards
 
     @property
     def disk_bytes(self) -> float:
@@ -184,20 +204,21 @@ def _sizes(load: Load) -> dict[Kind, tuple[float, float]]:
     reports = sum(load.parts(step) for step in steps)
     is_curated = load.bands or load.has_lines or load.groups
     result = RESULT_BYTES + PLANE_BYTES * load.planes + (EXAMPLES_BYTES if is_curated else 0)
+    result += SHARD_BYTES * (load.num_shards / units - load.splits)  # the first of each split is in RESULT_BYTES
     found = {
         Kind.UNIT: (units, units * UNIT_BYTES + load.num_slices * (SLICE_BYTES + load.path_bytes)),
         Kind.PREPARED: (units, units * PREPARED_BYTES + load.num_slices * (load.source_bytes + 4)),
-        Kind.SIGNATURES: _stored(load, blocks * partitions, load.num_documents * exact.RECORD.itemsize),
+        Kind.SIGNATURES: _stored(load, blocks * partitions, load.num_documents * SIGNATURE_BYTES, load.units_a_block),
         Kind.COPIES: _lists(units * partitions, load.num_copies, COPIES.itemsize),
         Kind.RESULT: (units, units * result),
         Kind.REPORT: (reports, reports * REPORT_BYTES),
     }
     if load.has_lines:
-        found[Kind.LINES] = _stored(load, units * partitions, load.num_lines * lines.RECORD.itemsize)
+        found[Kind.LINES] = _stored(load, units * partitions, load.num_lines * LINE_BYTES, 1)
         found[Kind.CUTS] = _lists(units * partitions, load.cut_lines * load.num_lines, lines.CUT.itemsize)
     if load.bands:
-        records = load.num_documents * load.bands * clusters.BAND.itemsize
-        messages, payload = _stored(load, blocks * partitions, records)
+        records = load.num_documents * load.bands * BAND_BYTES
+        messages, payload = _stored(load, blocks * partitions, records, load.units_a_block)
         found[Kind.BANDS] = messages, payload + units * partitions * HEAD_BYTES
         found[Kind.EDGES] = _stored(load, partitions, load.num_near * clusters.EDGE.itemsize)
         found[Kind.NEAR] = _lists(units, load.num_near, clusters.EDGE.itemsize)
@@ -209,8 +230,12 @@ def _sizes(load: Load) -> dict[Kind, tuple[float, float]]:
     return found
 
 
-def _stored(load: Load, messages: int, num_bytes: float) -> tuple[float, float]:
-    """Records that are spread evenly over so many messages, in pieces where they are large; see `select.store`."""
+def _stored(load: Load, messages: int, num_bytes: float, units: float = 0.0) -> tuple[float, float]:
+    """Records that are spread evenly over so many messages, in pieces where they are large; see `select.store`.
+
+    With `units` they are packed, and each message has those of so many units.
+    """
+    num_bytes += messages * (PACKED_BYTES + units * RUN_BYTES) if units else 0
     each = num_bytes / messages
     pieces = messages * max(1, math.ceil(each / MAX_PAYLOAD_BYTES))
     if load.is_local and each > INLINE_BYTES:
@@ -314,7 +339,7 @@ def cost(load: Load, prices: Prices = Prices(), machine: Machine = Machine()) ->
     return Cost(
         elements=sum(one.elements for one in crossed),
         shuffle_bytes=shuffled,
-        files_written=load.num_units * FILES_OF_UNIT,
+        files_written=load.num_files_written,
         read_requests=reads,
         write_requests=writes,
         core_hours=hours,
@@ -336,7 +361,7 @@ def requests(load: Load) -> tuple[int, int]:
         cells = load.num_units * load.num_partitions
         opened += round(_lists(cells, 2 * (load.num_near + load.num_copies), 1)[0])
     files = load.num_slices * (2 if load.has_lines else 1) + opened
-    return REQUESTS_A_READ * files, REQUESTS_A_WRITE * FILES_OF_UNIT * load.num_units
+    return REQUESTS_A_READ * files, REQUESTS_A_WRITE * load.num_files_written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -391,7 +416,7 @@ def limits(load: Load, machine: Machine = Machine(), *, launcher_gb: float = 16.
         ),
         Limit(
             name="the version's file table and manifest",
-            value=float(load.num_units * load.splits * (3 * FILE_RECORD_BYTES + MANIFEST_BYTES_A_SHARD)),
+            value=float(load.num_shards * (SHARD_FILES * FILE_RECORD_BYTES + MANIFEST_BYTES_A_SHARD)),
             limit=2e9,
             unit="bytes",
             remedy="larger units: unit_bytes; every reader of the dataset opens them",

@@ -14,24 +14,24 @@ def by_kind(load: Load) -> dict:
     return {(one.to, one.kind): one for one in crossings(load)}
 
 
-def test_signatures_are_24_bytes_a_document_and_13_and_1_a_message():
+def test_signatures_are_17_bytes_a_document_and_30_a_message():
     load = Load(num_bytes=10**9, num_documents=10**6, **SMALL)
-    assert (load.num_partitions, load.num_blocks) == (4, 100)
+    assert (load.num_partitions, load.num_blocks) == (16, 100)
     found = by_kind(load)["DEDUPLICATE", Kind.SIGNATURES]
-    assert (found.elements, found.num_bytes) == (400, 24 * 10**6 + 400 * 14)
+    assert (found.elements, found.num_bytes) == (1600, 17 * 10**6 + 1600 * (13 + 1 + 8 + 8))
 
 
 def test_on_a_local_disk_names_of_files_cross():
     load = Load(num_bytes=10**9, num_documents=10**6, is_local=True, **SMALL)
     found = by_kind(load)["DEDUPLICATE", Kind.SIGNATURES]
-    assert (found.elements, found.num_bytes) == (400, 400 * (13 + 80))
+    assert (found.elements, found.num_bytes) == (1600, 1600 * (13 + 80))
 
 
 def test_large_payloads_come_in_pieces():
-    load = Load(num_bytes=10**9, num_documents=10**6, bands=256, **{**SMALL, "num_units": 10})
+    load = Load(num_bytes=10**9, num_documents=10**6, bands=512, **{**SMALL, "num_units": 10})
     found = by_kind(load)["FIND NEAR DUPLICATES", Kind.BANDS]
-    assert 6 * scale.MAX_PAYLOAD_BYTES < 256 * 16 * 10**6 / 40
-    assert found.elements == 40 * 7
+    assert scale.MAX_PAYLOAD_BYTES < 512 * 9 * 10**6 / 160 < 2 * scale.MAX_PAYLOAD_BYTES
+    assert found.elements == 160 * 2
 
 
 def test_what_is_not_asked_for_costs_nothing():
@@ -69,7 +69,7 @@ def test_what_breaks_first_comes_first():
     small, large = whole_corpus(10**12), whole_corpus(66 * 10**12)
     assert all(one.share < 1 for one in limits(small))
     broken = [one.name for one in limits(large) if one.share > 1]
-    assert broken[0] == "results of all units, at PUBLISH"
+    assert broken == ["the version's file table and manifest", "results of all units, at PUBLISH"]
     assert limits(whole_corpus(10**12, bands=16))[0].name == "prepared units that FIND NEAR DUPLICATES reads again"
     shares = [one.share for one in limits(large)]
     assert shares == sorted(shares, reverse=True)
