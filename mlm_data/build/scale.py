@@ -203,7 +203,7 @@ def _sizes(load: Load) -> dict[Kind, tuple[float, float]]:
     steps = [step for step in FLOW if load.takes_part(step)]
     reports = sum(load.parts(step) for step in steps)
     is_curated = load.bands or load.has_lines or load.groups
-    result = RESULT_BYTES + PLANE_BYTES * load.planes + (EXAMPLES_BYTES if is_curated else 0)
+    result: float = RESULT_BYTES + PLANE_BYTES * load.planes + (EXAMPLES_BYTES if is_curated else 0)
     result += SHARD_BYTES * (load.num_shards / units - load.splits)  # the first of each split is in RESULT_BYTES
     found = {
         Kind.UNIT: (units, units * UNIT_BYTES + load.num_slices * (SLICE_BYTES + load.path_bytes)),
