@@ -85,14 +85,14 @@ def test_globs_in_a_bucket(tmp_path, glob, monkeypatch):
     bucket = pyarrow.fs.SubTreeFileSystem(str(tmp_path.parent), pyarrow.fs.LocalFileSystem())
 
     def from_uri(uri):
-        return bucket, unquote(uri.removeprefix("test://"))
+        return bucket, unquote(uri.removeprefix("hdfs://"))
 
     fake = types.SimpleNamespace(**{**vars(pyarrow.fs), "FileSystem": types.SimpleNamespace(from_uri=from_uri)})
     monkeypatch.setattr(pyarrow, "fs", fake)
-    there = find_files(configure(f"test://{tmp_path.name}/{glob}"))[0]
+    there = find_files(configure(f"hdfs://{tmp_path.name}/{glob}"))[0]
     assert [file.source for file in there] == [file.source for file in here]
     assert [file.identity for file in there] == [file.identity for file in here]
-    assert there[0].path.startswith(f"test://{tmp_path.name}/")
+    assert there[0].path.startswith(f"hdfs://{tmp_path.name}/")
 
 
 def test_links_to_folders_do_not_loop(tmp_path):
