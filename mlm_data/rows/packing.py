@@ -494,7 +494,7 @@ def _fill(ids, offsets, word_starts, document, start, length, order, row_offsets
             if cls >= 0:
                 out[at] = cls
                 at += 1
-            size = np.int64(length[segment])
+            size = int(length[segment])
             # Slices from 0 on: LLVM copies them with vectors, as no place can be negative.
             copy, marks = out[at : at + size], flags[at : at + size]
             content, begins = ids[source : source + size], word_starts[source : source + size]
