@@ -589,7 +589,7 @@ def test_a_remote_file_reads_as_a_local_one(tmp_path):
     path = save(tmp_path / "a b", LINES)
     piece = piece_of(path)
     here = list(read_slice(piece, configure(documents="line")))
-    there = Slice(**{**vars(piece), "path": f"file://{str(path).replace(' ', '%20')}"})
+    there = replace(piece, path=f"file://{str(path).replace(' ', '%20')}")
     assert [batch.table for batch in read_slice(there, configure(documents="line"))] == [b.table for b in here]
 
 
