@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; without `argv` as a process, which ends here if threads still live.
 
     The interpreter can't end beneath threads that work, as those of a build that failed; and where they only wait, it
-    takes half a second to take apart what Beam has made.
+    would take apart what Beam has made, for nothing.
     """
     if argv is not None:
         return command.main(PROGRAM, DESCRIPTION, COMMANDS, argv)
