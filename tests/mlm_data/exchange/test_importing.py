@@ -81,10 +81,17 @@ WRITERS = {
 }
 
 
+def test_files_of_datatrove_are_as_it_writes_them(documents, tmp_path):
+    pytest.importorskip("datatrove", reason="the writer of its files: pip install 'premask[bench]'")
+    ours = files.write_datatrove(tmp_path / "ours", documents).parent
+    theirs = files.write_datatrove_itself(tmp_path / "theirs", documents).parent
+    assert {path.name: path.read_bytes() for path in ours.iterdir()} == {
+        path.name: path.read_bytes() for path in theirs.iterdir()
+    }
+
+
 @pytest.mark.parametrize("kind", WRITERS)
 def test_documents_are_there_id_for_id(documents, tokenizer, tmp_path, kind):
-    if kind == "datatrove":
-        pytest.importorskip("datatrove", reason="the writer of its files: pip install 'premask[bench]'")
     WRITERS[kind](tmp_path / "in", documents)
     manifest = run(tmp_path / "in", tokenizer, tmp_path / "out", kind=kind)
     lines = found(tmp_path / "out")
