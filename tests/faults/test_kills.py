@@ -53,9 +53,7 @@ def test_at_named_points(family, moment, seed, job, right):
     killed_at(job, right, moment, family, seed)
 
 
-@pytest.mark.parametrize(
-    ("moment", "family"), [("while", "prepared unit"), ("after", "rows"), ("before", "manifest"), ("before", "LATEST")]
-)
+@pytest.mark.parametrize(("moment", "family"), [("while", "prepared unit"), ("before", "LATEST")])
 def test_at_some_points(moment, family, job, right):
     killed_at(job, right, moment, family, 0)
 

@@ -45,6 +45,7 @@ def test_texts_alone(config):
     assert cleaned["ledger"]["documents"]["kept"] == 60
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_beam_yaml(config):
     """As a person runs it: the provider file is included, and the pipeline is nothing but YAML."""

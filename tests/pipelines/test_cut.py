@@ -180,7 +180,7 @@ def test_ids_are_those_of_the_uncut_texts(built, corpus, tmp_path):
     [
         (2, []),
         (1, ["--direct_runner_bundle_repeat=2"]),
-        (2, ["--direct_running_mode=multi_processing"]),
+        pytest.param(2, ["--direct_running_mode=multi_processing"], marks=pytest.mark.slow),
     ],
     ids=["threads", "every bundle twice", "processes"],
 )

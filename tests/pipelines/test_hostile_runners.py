@@ -88,7 +88,14 @@ def names(line, step, place):
     return line.startswith((*out, "reports to PUBLISH")) or f"to {step.name}, or its reports to PUBLISH: " in line
 
 
-@pytest.mark.parametrize("step", [None, *FLOW], ids=lambda step: step.name if step else "PLAN")
+OFTEN = (account.PREPARE, account.SELECT, account.DEDUPLICATE, account.CHOOSE_RUNS, account.ASSEMBLE)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [None, *(step if step in OFTEN else pytest.param(step, marks=pytest.mark.slow) for step in FLOW)],
+    ids=lambda step: step.name if step else "PLAN",
+)
 def test_what_a_step_sends_and_a_runner_loses(whole, step):
     line = outcome(whole, Fault(step.name if step else "PLAN", "output", "lose"))
     assert names(line, step, "output"), line

@@ -369,7 +369,7 @@ def meets_a_later_one(texts_a: set[str], texts_b: set[str], kept: set[str]) -> b
     return any(one not in kept or len(one) <= len(other) for one, other in pairs)
 
 
-@pytest.mark.parametrize("most", [6, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [3, pytest.param(150, marks=pytest.mark.slow)])
 def test_at_once_and_one_after_the_other(tmp_path_factory, tokenizer, most):
     @settings(max_examples=most, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(a=PIECES, b=PIECES, is_near=st.booleans(), is_behind=st.booleans())

@@ -145,6 +145,7 @@ def test_colours_come_from_the_page(text):
     assert "var(--bar)" in text
 
 
+@pytest.mark.slow
 def test_versions_from_versions(hostile_dataset, tmp_path):
     dataset = str(shutil.copytree(hostile_dataset, tmp_path / "out"))
     first = Dataset.open(dataset).digest

@@ -61,7 +61,9 @@ def test_nothing_of_the_corpus_runs(visit):
     assert "<script>" in page.inner_text("#rows") + page.inner_text("#dropped") + page.inner_text("#sources")
 
 
-@pytest.mark.parametrize(("size", "scheme"), [("phone", "light"), ("desktop", "dark")])
+@pytest.mark.parametrize(
+    ("size", "scheme"), [("phone", "light"), pytest.param("desktop", "dark", marks=pytest.mark.slow)]
+)
 def test_axe_finds_nothing(visit, size, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
