@@ -52,7 +52,7 @@ def test_the_digest_is_the_local_one(cluster, local, tmp_path):
     built = build(config, beam_args=cluster.args)
     assert built.manifest.digest == local
     assert built.num_reused == 0
-    assert not list((tmp_path / "out/work/runs").iterdir())
+    assert not list((tmp_path / "out" / "work" / "runs").iterdir())
     again = build(config, beam_args=cluster.args)
     assert (again.manifest.digest, again.num_reused) == (local, again.num_units)
 

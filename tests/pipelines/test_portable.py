@@ -94,7 +94,7 @@ def test_ctrl_c_ends_a_job_that_can_t_be_cancelled_without_a_version(server, loc
         _, err = process.communicate(timeout=120)
         assert process.returncode == 130, err
         assert err.strip() == "premask: interrupted: start it again to go on"
-        assert not list((tmp_path / "out/work/runs").iterdir())
+        assert not list((tmp_path / "out" / "work" / "runs").iterdir())
         time.sleep(10)
     assert not (tmp_path / "out/LATEST").exists()
     assert build(parse_settings(BuildConfig, settings(tmp_path), where="test")).num_reused >= 3
@@ -105,7 +105,7 @@ def test_a_build_whose_sign_is_gone_publishes_nothing(tmp_path, monkeypatch):
     begun = []
 
     def running(plan):
-        (name,) = os.listdir(tmp_path / "out/work/runs")
+        (name,) = os.listdir(tmp_path / "out" / "work" / "runs")
         begun.append(name)
         cache.end(Folder(config.output).join("work"), name)
 
@@ -126,11 +126,11 @@ def test_a_runner_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
 
     class Job:
         def wait_until_finish(self):
-            seen.extend(os.listdir(tmp_path / "out/work/runs"))
+            seen.extend(os.listdir(tmp_path / "out" / "work" / "runs"))
             raise KeyboardInterrupt
 
         def cancel(self):
-            seen.append(os.listdir(tmp_path / "out/work/runs"))
+            seen.append(os.listdir(tmp_path / "out" / "work" / "runs"))
             told.set()
             threading.Event().wait(30)
 
