@@ -1,31 +1,35 @@
-# `make setup` makes .venv with every extra; every other target calls it where needed.
+# `make setup` makes .venv with every extra, and compiles the loops ahead. Every other target does what it needs of that.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
+WARM := $(VENV)/.warm
 
 .PHONY: setup lint format test test-slow test-faults bench docs demo clean
 
-setup: $(STAMP)
+setup: $(WARM)
 
 # torch first and pinned: an open requirement would choose another build of it.
-$(STAMP): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Premask needs Python 3.11 or newer; name one: make PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pipelines.warm
-	@touch $(STAMP)
+	@touch $(INSTALLED)
 
-lint: setup
+$(WARM): $(INSTALLED)
+	$(BIN)/python -m pipelines.warm
+	@touch $(WARM)
+
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/mypy
 
-format: setup
+format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -50,7 +54,7 @@ bench: setup
 	$(BIN)/python -m pytest -m bench -s --no-header -q tests/bench
 
 # What is made from the code, and the site from all pages; strict: a dead link or a lost page is an error.
-docs: setup
+docs: $(INSTALLED)
 	$(BIN)/python -m docs.tools.reference
 	$(BIN)/python -m docs.tools.pictures
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
