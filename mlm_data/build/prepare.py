@@ -54,14 +54,14 @@ def prepare_unit(
         parts["cuts"] = hashlib.sha256(np.ascontiguousarray(cuts).tobytes()).hexdigest()
     if ignored is not None:
         parts["ignored"] = hashlib.sha256(ignored.astype("<i4").tobytes()).hexdigest()
-    key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
+    key = unit_key(parts)
     try:
         facts, is_damaged = cache.check_unit(context.work, key), False
     except FormatError:
         facts, is_damaged = None, True
+    is_ours = facts is None or (bool(context.run) and facts.get("run") == context.run)
     if facts is None:
         facts = _write(unit, context, key, parts, cuts, ignored, is_damaged)
-    is_ours = bool(context.run) and facts.get("run") == context.run
     inputs = sorted({piece.input for piece in unit.slices})
     return PreparedUnit(
         unit=unit.index,
@@ -113,6 +113,11 @@ def key_parts(unit: Unit, context: Context) -> dict[str, Any]:
             **versions(config),
         },
     }
+
+
+def unit_key(parts: dict[str, Any]) -> str:
+    """The key of a prepared unit in the cache, from `key_parts` and what the survey has found for it."""
+    return hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
 
 
 def _evaluations(config: BuildConfig) -> dict[str, Any] | None:

@@ -43,6 +43,7 @@ def test_texts_alone(config):
         _ = pipeline | "Texts" >> CleanTexts(str(config), output=str(config.parent / "cleaned"))
     cleaned = json.loads((config.parent / "cleaned/cleaned.json").read_text())
     assert cleaned["ledger"]["documents"]["kept"] == 60
+    assert cleaned["reused"] == 0
 
 
 @pytest.mark.slow
