@@ -9,14 +9,11 @@ While it runs, a build keeps what it has made, so at its peak `work/` holds the 
 bytes for a byte of raw text, and 0.1 more where near duplicates are looked for.
 """
 
-import hashlib
 from collections.abc import Sequence
-
-import rfc8785
 
 from mlm_data.build import cache
 from mlm_data.build.context import Context
-from mlm_data.build.prepare import key_parts
+from mlm_data.build.prepare import key_parts, unit_key
 from mlm_data.types import Unit
 
 
@@ -26,7 +23,7 @@ def make_room(units: Sequence[Unit], context: Context) -> None:
     if limit is None or context.config.is_surveyed:  # then a unit's key is known only when all texts were looked at
         return
     if sum(entry.num_bytes for entry in cache.entries(context.work)) > limit:
-        keys = {hashlib.sha256(rfc8785.dumps(key_parts(unit, context))).hexdigest() for unit in units}
+        keys = {unit_key(key_parts(unit, context)) for unit in units}
         cache.evict(context.work, limit, keep=keys)
 
 

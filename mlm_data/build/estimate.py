@@ -1,6 +1,5 @@
 """What a build would read and make, found out without writing anything."""
 
-import hashlib
 import shutil
 import time
 from collections import Counter
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import rfc8785
 
 from mlm_data.build import cache
 from mlm_data.build.fields import absent_fields, add_counts, hexadecimal_fields
@@ -25,7 +23,7 @@ from mlm_data.build.forecast import (
     slices_by_input,
 )
 from mlm_data.build.plan import make_context, make_plan, read_tokenizer
-from mlm_data.build.prepare import count_ids, key_parts
+from mlm_data.build.prepare import count_ids, key_parts, unit_key
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.funnel import Funnel
@@ -136,8 +134,7 @@ def explain(config: BuildConfig, found: Estimate) -> list[tuple[int, str]]:
     answers = []
     for unit in found.plan.units:
         parts = key_parts(unit, context)
-        key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
-        if known.get(key):
+        if known.get(unit_key(parts)):
             answers.append((unit.index, "prepared: will be reused"))
             continue
         earlier = by_source.get(tuple(item["source"] for item in parts["slices"]))
