@@ -39,7 +39,6 @@ from mlm_data.types import Unit
 from pipelines import metrics
 
 _WORKER_PROCESS = "apache_beam.runners.worker.sdk_worker_main"
-MAX_PAYLOAD_BYTES = 16 * 2**20
 Messages = beam.PCollection[bytes]
 Sent = tuple[Any, ...]  # of Messages: Beam would take a hint of that for one of an element
 
@@ -434,8 +433,8 @@ class _Publish(_Work):
 
 
 def _pieces(records: np.ndarray) -> Iterator[np.ndarray]:
-    """The records in pieces of at most MAX_PAYLOAD_BYTES; one without records where there are none."""
-    step = MAX_PAYLOAD_BYTES // records.itemsize
+    """The records in pieces of at most `select.MAX_PAYLOAD_BYTES`; one without records where there are none."""
+    step = select.MAX_PAYLOAD_BYTES // records.itemsize
     for start in range(0, max(1, len(records)), step):
         yield records[start : start + step]
 

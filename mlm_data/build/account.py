@@ -36,6 +36,7 @@ from mlm_data.errors import BuildError
 from mlm_data.types import Unit
 
 _HEADER = struct.Struct("<Biii")
+HEADER_BYTES = _HEADER.size
 REMEDY = "nothing is published: start the build again, or choose another runner"
 
 

@@ -26,6 +26,14 @@ _lock = threading.Lock()
 MAX_UNITS_PER_BLOCK = 64
 
 
+def units_per_block(num_partitions: int) -> int:
+    """How many units send their signatures together: the more partitions, the less a unit has for each.
+
+    At 64 MiB a unit and 2 KB a document, a payload has 190 KiB with 4 partitions, 48 with 64 and 12 with 4096.
+    """
+    return max(1, min(MAX_UNITS_PER_BLOCK, num_partitions // 16))
+
+
 @dataclass(frozen=True)
 class Tally:
     """Some messages, counted: see `account`."""
@@ -63,11 +71,8 @@ class Context:
 
     @property
     def units_per_block(self) -> int:
-        """How many units send their signatures together: the more partitions, the less a unit has for each.
-
-        At 64 MiB a unit and 2 KB a document, a payload has 190 KiB with 4 partitions, 48 with 64 and 12 with 4096.
-        """
-        return max(1, min(MAX_UNITS_PER_BLOCK, self.num_partitions // 16))
+        """How many units send their signatures together."""
+        return units_per_block(self.num_partitions)
 
     @property
     def has_tokens(self) -> bool:

@@ -26,9 +26,12 @@ from typing import Any
 from mlm_data.build.account import (
     ASSEMBLE,
     CHOOSE_CUTS,
+    CHOOSE_RUNS,
+    DECIDE,
     DEDUPLICATE,
     FIND_EDGES,
     FLOW,
+    HEADER_BYTES,
     MATCH,
     MIX,
     PUBLISH,
@@ -41,16 +44,14 @@ from mlm_data.build.account import (
     Step,
 )
 from mlm_data.build.assemble import MAX_SHARD_TOKENS
-from mlm_data.build.context import MAX_UNITS_PER_BLOCK
+from mlm_data.build.context import units_per_block
 from mlm_data.build.plan import partitions_for
-from mlm_data.build.select import COPIES, INLINE_BYTES
+from mlm_data.build.select import COPIES, INLINE_BYTES, MAX_PAYLOAD_BYTES
 from mlm_data.duplicates import clusters, exact, lines
 from mlm_data.errors import ConfigError
 
-HEADER_BYTES = 13
 SIGNATURE_BYTES, BAND_BYTES, LINE_BYTES = 17, 9, 18  # packed: see `mlm_data.duplicates.records`
 PACKED_BYTES, RUN_BYTES = 8, 8  # of a packed payload, and of each unit in it
-MAX_PAYLOAD_BYTES = 16 * 2**20  # as `pipelines.steps` cuts them
 FILE_NAME_BYTES = 80  # of a payload in a file: a mark, `signatures/`, 64 digits, `.bin`
 UNIT_BYTES, SLICE_BYTES = 35, 157  # of the JSON of a unit of the plan, without its paths
 PREPARED_BYTES = 410  # of the JSON of a prepared unit, without its sources
@@ -64,10 +65,8 @@ SIZES_BYTES, WEIGHTS_BYTES = 20, 19  # of the JSON for one group
 PREPARED_FILES = 2
 SHARD_FILES = 3  # rows, masks, documents
 REQUESTS_A_READ, REQUESTS_A_WRITE = 3, 4  # of a file in a bucket, at most
-SURVEYED, SKETCHED = (
-    1.4,
-    1.2,
-)  # how much longer: texts are read twice; sketches (docs/benchmarks.md: 0.80 to 0.88 of the speed)
+SURVEYED = 1.4  # how much longer a build takes that reads texts twice
+SKETCHED = 1.2  # and one with sketches (docs/benchmarks.md: 0.80 to 0.88 of the speed)
 WORK_FACTOR = 0.93  # bytes of prepared units for a byte of text
 OBJECT_FACTOR = 5  # a JSON of counts as Python objects, against its bytes
 PLAN_BYTES_A_FILE = 1_000  # of memory while a build is planned, at most: see docs/explanation/scale.md
@@ -109,7 +108,7 @@ class Load:
     @property
     def num_blocks(self) -> int:
         """Blocks of units that send their signatures together."""
-        return -(-self.num_units // max(1, min(MAX_UNITS_PER_BLOCK, self.num_partitions // 16)))
+        return -(-self.num_units // units_per_block(self.num_partitions))
 
     @property
     def units_a_block(self) -> float:
@@ -147,12 +146,12 @@ class Load:
         asked: Mapping[str, bool] = {
             SURVEY.name: self.has_lines,
             CHOOSE_CUTS.name: self.has_lines,
-            "CHOOSE RUNS": False,
+            CHOOSE_RUNS.name: False,
             SELECT_BANDS.name: bool(self.bands),
             FIND_EDGES.name: bool(self.bands),
             RESOLVE.name: bool(self.bands),
             MATCH.name: self.drops_evaluations,
-            "DECIDE": self.drops_evaluations,
+            DECIDE.name: self.drops_evaluations,
             SIZE.name: bool(self.groups),
             MIX.name: bool(self.groups),
         }
@@ -164,7 +163,9 @@ class Load:
             return self.num_blocks
         if step.name in (CHOOSE_CUTS.name, DEDUPLICATE.name, FIND_EDGES.name):
             return self.num_partitions
-        return 1 if step.name in ("CHOOSE RUNS", RESOLVE.name, "DECIDE", MIX.name, PUBLISH.name) else self.num_units
+        if step.name in (CHOOSE_RUNS.name, RESOLVE.name, DECIDE.name, MIX.name, PUBLISH.name):
+            return 1
+        return self.num_units
 
 
 @dataclass(frozen=True, kw_only=True)

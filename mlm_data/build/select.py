@@ -26,6 +26,7 @@ from mlm_data.stores.folder import Folder
 _INLINE, _FILE = b"\x00", b"\x01"
 _PACKED = (exact.RECORD, clusters.BAND, lines.RECORD)  # records of which there are as many as documents, or more
 INLINE_BYTES = 4096  # payloads up to this are not worth a file
+MAX_PAYLOAD_BYTES = 16 * 2**20  # of records in memory: more go in pieces
 
 # Which documents of a unit are later copies: `copy` counts from 1.
 COPIES = np.dtype([("document", "<i4"), ("copy", "<i4")])
