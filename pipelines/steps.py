@@ -25,7 +25,7 @@ from mlm_data.build.account import Kind, Part, Step, balance, kind_of, receiver_
 from mlm_data.build.assemble import Found, assemble_unit, count_groups, matches_that_stay
 from mlm_data.build.clean_texts import CleanedUnit, Output, finish, write_texts
 from mlm_data.build.context import Context
-from mlm_data.build.evaluations import ASSET, load_index, report
+from mlm_data.build.evaluations import index_of, report
 from mlm_data.build.prepare import prepare_unit
 from mlm_data.build.publish import publish_version
 from mlm_data.build.records import AssembledUnit, PreparedUnit
@@ -335,10 +335,8 @@ class _Decide(_Work):
     step = account.DECIDE
 
     def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
-        settings = self.context.config.decontaminate
-        assert settings is not None, "the build looks for evaluations"
+        settings, index = index_of(self.context)
         records = self.load(inbox[Kind.MATCHES], MATCH)
-        index = load_index(settings, self.context.asset(ASSET))
         decision = decide(records, index, share=settings.share, max_documents=settings.max_documents)
         part.facts = {"lines": report(decision.report, self.context)}
         held = decision.documents

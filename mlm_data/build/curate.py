@@ -142,9 +142,7 @@ def _without_evaluations(
     from mlm_data.build import evaluations
     from mlm_data.duplicates import decontaminate
 
-    settings = context.config.decontaminate
-    assert settings is not None, "the build cuts evaluations"
-    index = evaluations.load_index(settings, context.asset(evaluations.ASSET))
+    settings, index = evaluations.index_of(context)
     cut = decontaminate.cut_runs(texts, index, ignored=ignored, window=settings.window)
     left, is_cut = texts, cut.num_cuts > 0
     if is_cut.any():  # white space where it was cut; the others stay as they are
@@ -293,7 +291,7 @@ def _score(
         from mlm_data.build import evaluations
         from mlm_data.duplicates import decontaminate
 
-        grams = evaluations.load_index(config.decontaminate, context.asset(evaluations.ASSET))
+        _, grams = evaluations.index_of(context)
         matches = decontaminate.find_matches(texts, grams)
         offsets = pa.array(np.searchsorted(matches["document"], np.arange(len(texts) + 1)), pa.int32())
         for name, values in (("matched_grams", matches["gram"]), ("matched_starts", matches["start"])):

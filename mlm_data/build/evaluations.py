@@ -78,6 +78,13 @@ def load_index(settings: DecontaminateSettings, version: str) -> Index:
     return _load(settings, version)[1]
 
 
+def index_of(context: Context) -> tuple[DecontaminateSettings, Index]:
+    """(what a build looks for, the index of it): `load_index` of its own items."""
+    settings = context.config.decontaminate
+    assert settings is not None, "the build looks for evaluations"
+    return settings, load_index(settings, context.asset(ASSET))
+
+
 def report(found: Report, context: Context) -> list[dict[str, Any]]:
     """What was found, a line for each file, as plain JSON types."""
     assert context.config.decontaminate is not None, "the build looks for evaluations"

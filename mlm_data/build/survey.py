@@ -66,9 +66,7 @@ def choose_ignored(records: decontaminate.Runs, context: Context) -> tuple[dict[
         records: the runs of all units.
         context: the build.
     """
-    settings = context.config.decontaminate
-    assert settings is not None, "the build cuts evaluations"
-    index = evaluations.load_index(settings, context.asset(evaluations.ASSET))
+    settings, index = evaluations.index_of(context)
     ignored, found = decontaminate.choose_ignored(records, index, max_documents=settings.max_documents)
     some = records[np.isin(records["gram"], ignored)]
     pairs = np.unique(np.stack([some["unit"], some["gram"]]), axis=1)
@@ -78,9 +76,7 @@ def choose_ignored(records: decontaminate.Runs, context: Context) -> tuple[dict[
 
 def _runs(texts: pa.LargeStringArray, unit: int, first: int, context: Context) -> decontaminate.Runs:
     """Runs of evaluations in the documents `first` and on of a unit."""
-    settings = context.config.decontaminate
-    assert settings is not None, "the build cuts evaluations"
-    index = evaluations.load_index(settings, context.asset(evaluations.ASSET))
+    _, index = evaluations.index_of(context)
     matches = decontaminate.find_matches(texts, index, unit=unit, first_document=first)
     records = np.empty(len(matches), decontaminate.RUN)
     for name in matches.dtype.names or ():

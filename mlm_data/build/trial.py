@@ -20,7 +20,6 @@ from mlm_data.build.units import whole_file
 from mlm_data.build.weights import input_names
 from mlm_data.config import BuildConfig, CleanSettings
 from mlm_data.curation.thresholds import SCORE_UNIT, reasons
-from mlm_data.curation_settings import DecontaminateSettings
 from mlm_data.errors import InputError
 from mlm_data.rows.packing import cut_documents
 from mlm_data.text import normalize
@@ -173,16 +172,16 @@ def _changes(texts: pa.LargeStringArray, context: Context) -> list[Change]:
             found.append(_change(f"clean.lines: {edit}", before, after, kinds, _lost_lines(before, after)))
             before, texts = after, edited.texts
     if config.decontaminate is not None:
-        found.append(_cut_evaluations(texts, config.decontaminate, context))
+        found.append(_cut_evaluations(texts, context))
     return found
 
 
-def _cut_evaluations(texts: pa.LargeStringArray, settings: DecontaminateSettings, context: Context) -> Change:
+def _cut_evaluations(texts: pa.LargeStringArray, context: Context) -> Change:
     """What `decontaminate.action: cut` takes out of a text; its lines are those that go, or parts of them."""
     from mlm_data.build import evaluations
     from mlm_data.duplicates import decontaminate
 
-    index = evaluations.load_index(settings, context.asset(evaluations.ASSET))
+    settings, index = evaluations.index_of(context)
     cut = decontaminate.cut_runs(texts, index, window=settings.window)
     left = normalize.normalize(cut.texts, context.config.clean) if cut.num_cuts[0] else texts
     after = left[0].as_py()
