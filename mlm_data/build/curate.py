@@ -130,13 +130,13 @@ def curate(
         for name, edit in edited.by_edit.items():
             counts[f"characters cut by the lines of {name}"] += int(edit.characters_removed.sum())
     if config.cuts_evaluations:
-        texts, more = _without_evaluations(texts, context, ignored)
+        texts, more = without_evaluations(texts, context, ignored)
         columns |= more
     return Curated(texts=texts, ids=ids, columns=columns, counts=counts)
 
 
-def _without_evaluations(
-    texts: pa.LargeStringArray, context: Context, ignored: Int32[np.ndarray, " ignored"] | None
+def without_evaluations(
+    texts: pa.LargeStringArray, context: Context, ignored: Int32[np.ndarray, " ignored"] | None = None
 ) -> tuple[pa.LargeStringArray, dict[str, pa.Array]]:
     """(texts, columns that say what was cut). It comes last: lines that go may bring parts of an item together."""
     from mlm_data.build import evaluations

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlm_data.build.context import Context
-from mlm_data.build.curate import clean_steps, languages_of
+from mlm_data.build.curate import clean_steps, languages_of, without_evaluations
 from mlm_data.build.forecast import judge_documents, sample_context
 from mlm_data.build.measures import Measure, measure
 from mlm_data.build.units import whole_file
@@ -182,15 +182,14 @@ def _cut_evaluations(texts: pa.LargeStringArray, context: Context) -> Change:
     from mlm_data.duplicates import decontaminate
 
     settings, index = evaluations.index_of(context)
-    cut = decontaminate.cut_runs(texts, index, window=settings.window)
-    left = normalize.normalize(cut.texts, context.config.clean) if cut.num_cuts[0] else texts
-    after = left[0].as_py()
+    left, columns = without_evaluations(texts, context)
     _, starts, ends = decontaminate.find_cuts(texts, index, window=settings.window)
-    before = texts[0].as_py()
+    before, after = texts[0].as_py(), left[0].as_py()
     data = before.encode()
     pieces = [data[start:end].decode() for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
     lines = [(line, "") for piece in pieces for line in piece.split("\n") if line.strip()]
-    return _change("decontaminate", before, after, {"cuts": int(cut.num_cuts[0])}, tuple(lines[:MOST_LINES]))
+    kinds = {"cuts": columns["evaluation_cuts"][0].as_py()}
+    return _change("decontaminate", before, after, kinds, tuple(lines[:MOST_LINES]))
 
 
 def _change(
