@@ -16,6 +16,7 @@ from jaxtyping import Int32
 from mlm_data.build import evaluations
 from mlm_data.build.context import Context
 from mlm_data.build.curate import clean
+from mlm_data.build.select import runs
 from mlm_data.duplicates import decontaminate, lines
 from mlm_data.hashing import hash128
 from mlm_data.text import reading
@@ -40,16 +41,16 @@ def survey_unit(unit: Unit, context: Context) -> Surveyed:
         InputError: a file can't be read, or has changed since it was planned.
     """
     config, settings = context.config, context.config.deduplicate.lines
-    found, runs, first = [np.zeros(0, lines.RECORD)], [np.zeros(0, decontaminate.RUN)], 0
+    found, held, first = [np.zeros(0, lines.RECORD)], [np.zeros(0, decontaminate.RUN)], 0
     for documents in reading.read_unit(unit, config):
         texts, _ = clean(documents.table.column("text"), config, context.placeholders())
         if settings is not None:
             numbers = np.arange(first, first + len(texts), dtype=np.int32)
             found.append(lines.pack_lines(lines.line_hashes(texts, min_chars=settings.min_chars), unit.index, numbers))
         if config.cuts_evaluations:
-            runs.append(_runs(texts, unit.index, first, context))
+            held.append(_runs(texts, unit.index, first, context))
         first += len(texts)
-    return Surveyed(lines=np.concatenate(found), runs=np.concatenate(runs))
+    return Surveyed(lines=np.concatenate(found), runs=np.concatenate(held))
 
 
 def choose_cuts(records: lines.Records, context: Context) -> lines.Cuts:
@@ -70,7 +71,7 @@ def choose_ignored(records: decontaminate.Runs, context: Context) -> tuple[dict[
     ignored, found = decontaminate.choose_ignored(records, index, max_documents=settings.max_documents)
     some = records[np.isin(records["gram"], ignored)]
     pairs = np.unique(np.stack([some["unit"], some["gram"]]), axis=1)
-    by_unit = {unit: pairs[1, pairs[0] == unit].astype(GRAM) for unit in np.unique(pairs[0]).tolist()}
+    by_unit = {unit: pairs[1, start:end].astype(GRAM) for unit, start, end in runs(pairs[0])}
     return by_unit, evaluations.report(found, context)
 
 
