@@ -13,7 +13,6 @@ one; `pipelines.build.construct` joins them.
 `pipelines/beam_providers.yaml` offers `Build` and `CleanTexts` to Beam YAML.
 """
 
-import os
 from typing import Literal
 
 import apache_beam as beam
@@ -24,6 +23,7 @@ from mlm_data.build.plan import find_tokenizer, make_context, make_plan
 from mlm_data.config import BuildConfig, load_config
 from mlm_data.dataset.publish import check_output
 from mlm_data.stores.folder import Folder
+from mlm_data.stores.places import absolute
 from pipelines.build import construct
 
 TEXTS_ONLY = {"output": "none", "tokenizer": {"path": "none"}}
@@ -99,12 +99,8 @@ class CleanTexts(_Whole):
             PremaskError: for whatever a user can mend.
         """
         config = load_config(self._config, self._overrides, defaults=TEXTS_ONLY)
-        config = config.model_copy(update={"output": _absolute(self._output)})
-        output = Output(format=self._format, dropped=self._dropped and _absolute(self._dropped))
+        config = config.model_copy(update={"output": absolute(self._output)})
+        output = Output(format=self._format, dropped=self._dropped and absolute(self._dropped))
         check_folders(config.output, output.dropped)
         plan = make_plan(config)
         return construct(root, plan.units, make_context(config, plan, None), output)
-
-
-def _absolute(location: str) -> str:
-    return location if "://" in location else os.path.abspath(location)

@@ -89,6 +89,15 @@ def parse(text: str, *, is_quoted: bool = True) -> Place:
     return Place(scheme, unquote(rest) if is_quoted else rest, user, query)
 
 
+def absolute(location: str) -> str:
+    """The same place for whoever works in another folder; a URI stays as it is.
+
+    >>> absolute("s3://bucket/data")
+    's3://bucket/data'
+    """
+    return location if "://" in location else os.path.abspath(location)
+
+
 def beside(location: str, ending: str) -> str:
     """The place whose name has that ending more.
 

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import time
 
 from mlm_data.command import Command, require
@@ -27,12 +26,13 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.config import load_config
     from mlm_data.console import Terminal, size
     from mlm_data.dataset.funnel import Funnel
+    from mlm_data.stores.places import absolute
     from pipelines.build import clean
     from pipelines.commands.display import Display
 
     config = load_config(options.config, options.set, defaults=TEXTS_ONLY)
-    config = config.model_copy(update={"output": _absolute(options.out)})
-    output = Output(format=options.format, dropped=options.dropped and _absolute(options.dropped))
+    config = config.model_copy(update={"output": absolute(options.out)})
+    output = Output(format=options.format, dropped=options.dropped and absolute(options.dropped))
     terminal = Terminal(stderr=options.json)
     started = time.perf_counter()
     with Display(terminal, trains=False) as display:
@@ -50,10 +50,6 @@ def _run(options: argparse.Namespace) -> int:
     num_bytes = sum(file["bytes"] for file in files)
     terminal.say(f"\n{len(files)} files, {size(num_bytes)}, in {seconds:.1f} s: {options.out}")
     return 0
-
-
-def _absolute(location: str) -> str:
-    return location if "://" in location else os.path.abspath(location)
 
 
 COMMAND = Command(
