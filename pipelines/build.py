@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -28,7 +29,7 @@ from mlm_data.build.clean_texts import CLEANED, Output, check_folders
 from mlm_data.build.context import Context
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan, tokenizer_warnings
 from mlm_data.build.units import Plan
-from mlm_data.config import BuildConfig
+from mlm_data.config import BuildConfig, anchor
 from mlm_data.dataset.manifest import Manifest, load_manifest, unseal
 from mlm_data.dataset.publish import check_output
 from mlm_data.memory import release
@@ -221,14 +222,7 @@ def run(units: tuple[Unit, ...], context: Context, chosen: Chosen, output: Outpu
 
 def _anywhere(config: BuildConfig, chosen: Chosen) -> BuildConfig:
     """The configuration for workers that run in other folders than this process: paths from the root on."""
-    if chosen.runner.is_local:
-        return config
-
-    def whole(path: str) -> str:
-        return path if "://" in path else os.path.abspath(path)
-
-    inputs = tuple(item.model_copy(update={"path": whole(item.path)}) for item in config.inputs)
-    return config.model_copy(update={"output": whole(config.output), "inputs": inputs})
+    return config if chosen.runner.is_local else anchor(config, Path.cwd())
 
 
 def _clear(*outputs: str) -> None:

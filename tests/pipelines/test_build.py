@@ -22,7 +22,8 @@ from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.bert import bert_settings
 from mlm_data.tokens.reference import from_bytes
-from pipelines.build import build, construct
+from pipelines.build import _anywhere, build, construct
+from pipelines.runners import choose
 from tests.pipelines.small_corpus import kill_midway, prepared_units, settings, text, write_jsonl
 
 
@@ -373,3 +374,12 @@ def test_a_budget_of_the_cache_is_kept(corpus, tmp_path):
     assert (none.num_reused, none.manifest.digest) == (none.num_units, second.manifest.digest)  # it needed them
     assert cache.entries(work) == []
     assert build(config_of(tmp_path / "in", **limited)).num_reused == 0
+
+
+def test_workers_in_other_folders_get_every_path_from_the_root_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = config_of(Path(), decontaminate={"against": "items.txt"})
+    assert _anywhere(config, choose([], workers=1)) is config
+    found = _anywhere(config, choose(["--runner=portable", "--job_endpoint=localhost:1"], workers=1))
+    assert (found.inputs[0].path, found.output) == (str(tmp_path / "in/*.jsonl"), str(tmp_path / "out"))
+    assert found.decontaminate.against == (str(tmp_path / "items.txt"),)
