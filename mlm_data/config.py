@@ -16,6 +16,8 @@ from mlm_data.quality_settings import QualitySettings
 from mlm_data.settings import Settings, apply_overrides, parse_settings, read_yaml
 
 Compression = Literal["none", "zstd", "lz4"]
+TEXTS_ONLY: Mapping[str, Any] = {"output": "none", "tokenizer": {"path": "none"}}
+"""For what makes no dataset: stands for what a configuration file may leave out. It looks at neither."""
 
 
 class InputSettings(Settings):

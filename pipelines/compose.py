@@ -20,13 +20,11 @@ from apache_beam.transforms.display import DisplayDataItem
 
 from mlm_data.build.clean_texts import Output, check_folders
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan
-from mlm_data.config import BuildConfig, load_config
+from mlm_data.config import TEXTS_ONLY, load_config
 from mlm_data.dataset.publish import check_output
 from mlm_data.stores.folder import Folder
 from mlm_data.stores.places import absolute
 from pipelines.build import construct
-
-TEXTS_ONLY = {"output": "none", "tokenizer": {"path": "none"}}
 
 
 class _Whole(beam.PTransform):
@@ -60,7 +58,7 @@ class Build(_Whole):
         Raises:
             PremaskError: for whatever a user can mend.
         """
-        config: BuildConfig = load_config(self._config, self._overrides)
+        config = load_config(self._config, self._overrides)
         check_output(Folder(config.output))
         plan = make_plan(config)
         return construct(root, plan.units, make_context(config, plan, find_tokenizer(config, plan)))

@@ -5,7 +5,7 @@ import logging
 import time
 
 from mlm_data.command import Command, require
-from pipelines.commands.options import TEXTS_ONLY, add_config, add_share, add_workers
+from pipelines.commands.options import add_config, add_share, add_workers
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def _run(options: argparse.Namespace) -> int:
     require("apache_beam", extra="build")
 
     from mlm_data.build.clean_texts import Output
-    from mlm_data.config import load_config
+    from mlm_data.config import TEXTS_ONLY, load_config
     from mlm_data.console import Terminal, size
     from mlm_data.dataset.funnel import Funnel
     from mlm_data.stores.places import absolute

@@ -2,12 +2,8 @@
 
 import argparse
 import os
-from typing import Any
 
 from mlm_data.command import num_cores
-
-TEXTS_ONLY: dict[str, Any] = {"output": "none", "tokenizer": {"path": "none"}}
-"""For commands that make no dataset: stands for what a configuration file may leave out. They look at neither."""
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

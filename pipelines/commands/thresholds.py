@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mlm_data.command import Command
-from pipelines.commands.options import TEXTS_ONLY, add_config, share
+from pipelines.commands.options import add_config, share
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -31,7 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from mlm_data.build.histograms import sample_scores
-    from mlm_data.config import load_config
+    from mlm_data.config import TEXTS_ONLY, load_config
     from mlm_data.console import Terminal, shown
     from mlm_data.errors import StorageError
 
