@@ -91,12 +91,9 @@ def _is_left(entry: os.DirEntry[str]) -> bool:
 
 def process_start(pid: int) -> str | None:
     """Names a process among all that have had its number; None if there is none, "" where it can't be told."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            parts = file.read().rpartition(")")[2].split()
-        return None if parts[0] in "ZX" else parts[19]  # proc(5): state, and starttime, field 22
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        facts = _stat(pid)
+        return None if facts[0] in "ZX" else facts[19]
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -104,6 +101,16 @@ def process_start(pid: int) -> str | None:
     except OSError:
         return ""  # somebody else's
     return ""
+
+
+def _stat(pid: int) -> list[str]:
+    """What proc(5) says of a process behind its name, from field 3 on: [0] state, [1] parent, [19] start.
+
+    Raises:
+        OSError: there is no such process, or /proc doesn't tell.
+    """
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()
 
 
 def process_space() -> str:
@@ -245,8 +252,8 @@ def descendants(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
             if name.isdecimal():
-                with contextlib.suppress(OSError), open(f"/proc/{name}/stat", errors="replace") as file:
-                    children.setdefault(int(file.read().rpartition(")")[2].split()[1]), []).append(int(name))
+                with contextlib.suppress(OSError):
+                    children.setdefault(int(_stat(int(name))[1]), []).append(int(name))
     found, new = [], [pid]
     while new:
         new = [child for parent in new for child in children.get(parent, ())]
@@ -257,8 +264,8 @@ def descendants(pid: int) -> list[int]:
 def _parents() -> tuple[int, int]:
     """This process's parent, and that one's; 0 where /proc doesn't tell."""
     parent = os.getppid()
-    with contextlib.suppress(OSError), open(f"/proc/{parent}/stat", errors="replace") as file:
-        return parent, int(file.read().rpartition(")")[2].split()[1])
+    with contextlib.suppress(OSError):
+        return parent, int(_stat(parent)[1])
     return parent, 0
 
 
