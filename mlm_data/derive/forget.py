@@ -12,7 +12,8 @@ which no copy stays goes to `forgotten.jsonl`.
 The parent stays as it is: this makes a version without the documents, it doesn't
 destroy them.
 
-Memory: the documents' ids of one file at a time, and for each thread a shard's tokens (at most 2^25), rows and masks.
+Memory: the documents' ids of one file at a time, and for each thread a shard's tokens (at most 2^22, in older
+datasets 2^25), rows and masks.
 """
 
 import fnmatch

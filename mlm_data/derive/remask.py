@@ -4,7 +4,8 @@ Masks are drawn from what a shard holds: tokens, word starts, and ids and copies
 nothing else, so the masks are those of a build with the new settings, and so is the digest. Rows, documents, signatures
 and validation shards are shared with the parent by hash.
 
-Memory: for each thread a shard's rows and its new masks; a shard holds at most 2^25 content tokens.
+Memory: for each thread a shard's rows and its new masks; a shard holds at most 2^22 content tokens, in
+older datasets 2^25.
 """
 
 from collections.abc import Callable, Mapping

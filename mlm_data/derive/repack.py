@@ -11,7 +11,7 @@ all. Documents and signatures are shared with the parent by hash.
 What `truncate` cut off is in no row, so such a dataset can't be repacked: rows of another length would hold other
 tokens than a build with it.
 
-Memory: for each thread a shard's tokens (at most 2^25, 3 bytes each), its rows and its masks.
+Memory: for each thread a shard's tokens (at most 2^22, in older datasets 2^25, 3 bytes each), its rows and its masks.
 """
 
 from collections.abc import Callable, Mapping
