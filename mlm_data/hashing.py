@@ -142,3 +142,9 @@ def string_buffers(
     _, offsets, data = values.buffers()
     places = np.frombuffer(offsets, np.int64)[values.offset : values.offset + len(values) + 1]
     return read_only(np.frombuffer(data or b"", np.uint8)), read_only(places)
+
+
+def large_strings(values: object, offsets: Int64[np.ndarray, " values+1"]) -> pa.LargeStringArray:
+    """Strings around a buffer of UTF-8, zero-copy; the inverse of `string_buffers`."""
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
+    return pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers)

@@ -45,7 +45,7 @@ from mlm_data.characters import code_point
 from mlm_data.duplicates.words import ALONE, BASE, BREAK, MOST_AT_ONCE, folding, next_words, power, word_hashes
 from mlm_data.duplicates.words import ngram as hash_ngram
 from mlm_data.errors import ConfigError
-from mlm_data.hashing import string_buffers
+from mlm_data.hashing import large_strings, string_buffers
 from mlm_data.kernels import copy_bytes, grown, kernel
 from mlm_data.seeds import mix
 
@@ -250,7 +250,7 @@ def cut_runs(
         if step < MOST_PASSES:
             left = _without(data, offsets, text, start, behind)
         else:
-            left = _strings(np.zeros(0, np.uint8), np.zeros(len(again) + 1, np.int64))
+            left = large_strings(np.zeros(0, np.uint8), np.zeros(len(again) + 1, np.int64))
         again, rows = left.take(pa.array(hit)), rows[hit]
         if len(rows) == len(texts):
             found = again
@@ -259,13 +259,6 @@ def cut_runs(
             mask[rows] = True
             found = pc.replace_with_mask(found, pa.array(mask), again)
     return Uncontaminated(found, num_cuts)
-
-
-def _strings(values: UInt8[np.ndarray, " bytes"], offsets: Int64[np.ndarray, " texts+1"]) -> pa.LargeStringArray:
-    """Texts around their bytes."""
-    return pa.Array.from_buffers(
-        pa.large_string(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(values)]
-    )
 
 
 def _without(
@@ -280,7 +273,7 @@ def _without(
     out = np.empty(int(offsets[-1] - offsets[0]) + 2, np.uint8)
     places = np.zeros(len(offsets), np.int64)
     _take_out(data, offsets, borders, start, behind, out, places)
-    return _strings(out[: places[-1]].copy(), places)
+    return large_strings(out[: places[-1]].copy(), places)
 
 
 class _Search(NamedTuple):

@@ -21,7 +21,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int32, Int64
 
 from mlm_data.characters import code_point
-from mlm_data.hashing import Hashes, hash_spans, string_buffers
+from mlm_data.hashing import Hashes, hash_spans, large_strings, string_buffers
 from mlm_data.kernels import copy_bytes, grown, kernel
 
 ALGORITHM_VERSION = 1  # enters cache keys: count up when other lines are found or cut
@@ -100,8 +100,7 @@ def cut_lines(
     places = np.zeros(len(texts) + 1, np.int64)
     removed = np.zeros(len(texts), np.int64)
     _cut(data, offsets, borders, line, out, places, removed)
-    buffers = [None, pa.py_buffer(places), pa.py_buffer(out[: places[-1]].copy())]
-    return pa.Array.from_buffers(pa.large_string(), len(texts), buffers), removed
+    return large_strings(out[: places[-1]].copy(), places), removed
 
 
 def _equals_before(records: Records, *names: str) -> Bool[np.ndarray, " records"]:

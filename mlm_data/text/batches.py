@@ -26,12 +26,6 @@ def other_columns(settings: InputSettings) -> tuple[str, ...]:
     return (*(["id_field"] if settings.id_field is not None else []), *names, *words)
 
 
-def large_strings(values: object, offsets: Int64[np.ndarray, " documents+1"]) -> pa.LargeStringArray:
-    """Strings around a buffer of UTF-8, zero-copy."""
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
-    return pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers)
-
-
 def batch(
     piece: Slice,
     settings: InputSettings,

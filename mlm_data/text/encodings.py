@@ -7,7 +7,7 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from mlm_data.errors import ConfigError
-from mlm_data.text.batches import large_strings
+from mlm_data.hashing import large_strings
 from mlm_data.text.borders import CodeUnits, Places, gather
 from mlm_data.text.utf8 import GARBAGE, TEXT, check_texts, is_no_text
 

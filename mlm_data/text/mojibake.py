@@ -32,9 +32,8 @@ from jaxtyping import Int32, UInt16
 
 from mlm_data.characters import code_point
 from mlm_data.errors import ConfigError
-from mlm_data.hashing import string_buffers
+from mlm_data.hashing import large_strings, string_buffers
 from mlm_data.kernels import kernel, load_uint64, read_only
-from mlm_data.text.batches import large_strings
 
 ALGORITHM_VERSION = 1  # enters cache keys: count up when any text comes out differently
 LONGEST_LINE = 256 << 10

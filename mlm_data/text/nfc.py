@@ -23,9 +23,8 @@ import pyarrow as pa
 from jaxtyping import Bool, Int32, Int64, UInt8
 
 from mlm_data.characters import code_point
-from mlm_data.hashing import string_buffers
+from mlm_data.hashing import large_strings, string_buffers
 from mlm_data.kernels import copy_bytes, kernel
-from mlm_data.text.batches import large_strings
 from mlm_data.text.utf8 import put_code_point
 
 LIMIT = 0x30000  # all code points from here on are stable

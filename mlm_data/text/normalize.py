@@ -27,9 +27,8 @@ from jaxtyping import UInt8
 
 from mlm_data.characters import code_point
 from mlm_data.config import CleanSettings
-from mlm_data.hashing import string_buffers
+from mlm_data.hashing import large_strings, string_buffers
 from mlm_data.kernels import copy_bytes, kernel, load_uint64, store_uint64
-from mlm_data.text.batches import large_strings
 from mlm_data.text.nfc import LIMIT, MAY_CHANGE, compose, tables
 
 ALGORITHM_VERSION = 1  # enters cache keys: count up when any text comes out differently

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from mlm_data.config import InputSettings
 from mlm_data.errors import InputError
-from mlm_data.hashing import string_buffers
+from mlm_data.hashing import large_strings, string_buffers
 from mlm_data.stores.folder import open_input
-from mlm_data.text.batches import batch, large_strings, other_fields, quarantined
+from mlm_data.text.batches import batch, other_fields, quarantined
 from mlm_data.text.encodings import BAD_UTF8, NOT_TEXT, NOT_TEXT_DETAIL
 from mlm_data.text.field_names import hint, names_in_schema
 from mlm_data.text.json_lines import NO_TEXT, NOT_A_STRING

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from mlm_data.config import InputSettings
 from mlm_data.errors import ConfigError
-from mlm_data.hashing import string_buffers
-from mlm_data.text.batches import batch, large_strings, other_fields, quarantined
+from mlm_data.hashing import large_strings, string_buffers
+from mlm_data.text.batches import batch, other_fields, quarantined
 from mlm_data.text.blocks import truncated
 from mlm_data.text.borders import find_lines
 from mlm_data.text.encodings import decode
