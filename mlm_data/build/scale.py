@@ -359,8 +359,7 @@ def requests(load: Load) -> tuple[int, int]:
     readers = [SELECT, SELECT_BANDS, MATCH, SIZE, ASSEMBLE]
     opened = sum(load.takes_part(step) for step in readers) * load.num_units
     if load.bands:
-        cells = load.num_units * load.num_partitions
-        opened += round(_lists(cells, 2 * (load.num_near + load.num_copies), 1)[0])
+        opened += round(_opened_for_pairs(load))
     files = load.num_slices * (2 if load.has_lines else 1) + opened
     return REQUESTS_A_READ * files, REQUESTS_A_WRITE * load.num_files_written
 
@@ -441,7 +440,7 @@ def limits(load: Load, machine: Machine = Machine(), *, launcher_gb: float = 16.
             ),
             Limit(
                 name="prepared units that FIND NEAR DUPLICATES reads again",
-                value=_reads_for_pairs(load),
+                value=_opened_for_pairs(load) * WORK_FACTOR * load.num_bytes / load.num_units,
                 limit=10.0 * load.num_bytes,
                 unit="bytes",
                 remedy="near duplicates in each part of the corpus alone; each partition opens each unit that it needs",
@@ -450,10 +449,10 @@ def limits(load: Load, machine: Machine = Machine(), *, launcher_gb: float = 16.
     return tuple(sorted(found, key=lambda one: -one.share))
 
 
-def _reads_for_pairs(load: Load) -> float:
-    cells = load.num_units * load.num_partitions
-    opened, _ = _lists(cells, 2 * (load.num_near + load.num_copies), 1)
-    return opened * WORK_FACTOR * load.num_bytes / load.num_units
+def _opened_for_pairs(load: Load) -> float:
+    """How many prepared units FIND NEAR DUPLICATES opens, all partitions together."""
+    opened, _ = _lists(load.num_units * load.num_partitions, 2 * (load.num_near + load.num_copies), 1)
+    return opened
 
 
 def whole_corpus(num_bytes: int, *, document_bytes: int = 2_000, file_bytes: int = 10**9, **changes: Any) -> Load:
