@@ -30,8 +30,9 @@ from mlm_data.build.context import Context
 from mlm_data.build.plan import find_tokenizer, make_context, make_plan, tokenizer_warnings
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig, anchor
-from mlm_data.dataset.manifest import Manifest, load_manifest, unseal
+from mlm_data.dataset.manifest import Manifest, load_manifest
 from mlm_data.dataset.publish import check_output
+from mlm_data.dataset.seals import unseal
 from mlm_data.memory import release
 from mlm_data.stores.folder import Folder
 from mlm_data.stores.places import beside

@@ -12,7 +12,8 @@ from typing import Any
 from mlm_data.build.assets import find_assets
 from mlm_data.config import BuildConfig, InputSettings, semantic
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.manifest import canonical, load_manifest, load_side, version_names
+from mlm_data.dataset.manifest import load_manifest, load_side, version_names
+from mlm_data.dataset.seals import canonical
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.settings import apply_overrides, parse_settings
 from mlm_data.tokens.reference import ROLES, Reference

@@ -24,7 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlm_data.dataset.manifest import sealed, unseal
+from mlm_data.dataset.seals import sealed, unseal
 from mlm_data.errors import BuildError, FormatError
 from mlm_data.hashing import hash_buffer
 from mlm_data.stores.folder import Folder

@@ -33,7 +33,7 @@ from mlm_data.config import BuildConfig
 from mlm_data.curation.thresholds import KEPT, SCORE_UNIT
 from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.dataset.manifest import sealed
+from mlm_data.dataset.seals import sealed
 from mlm_data.errors import ConfigError, StorageError
 from mlm_data.stores.folder import Folder
 from mlm_data.types import FieldCounts

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlm_data.build.context import Context
-from mlm_data.dataset.manifest import sealed, unseal
+from mlm_data.dataset.seals import sealed, unseal
 from mlm_data.ending import process_space, process_start
 from mlm_data.errors import BuildError, FormatError, PremaskError
 from mlm_data.stores.folder import Folder

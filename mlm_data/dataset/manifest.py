@@ -27,9 +27,7 @@ import pyarrow as pa
 
 from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.dataset.seals import MAX_SAFE_INTEGER as MAX_SAFE_INTEGER
 from mlm_data.dataset.seals import canonical, parse_object, unseal
-from mlm_data.dataset.seals import sealed as sealed  # for whoever writes what stands beside a manifest
 from mlm_data.dataset.tombstones import check_not_purged
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError, NewerFormatError

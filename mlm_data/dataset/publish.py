@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlm_data.dataset.manifest import LATEST, Manifest, latest, load_manifest, load_side, sealed, version_names
+from mlm_data.dataset.manifest import LATEST, Manifest, latest, load_manifest, load_side, version_names
 from mlm_data.dataset.names import TAGS
+from mlm_data.dataset.seals import sealed
 from mlm_data.errors import StorageError
 from mlm_data.shards import format as fmt
 from mlm_data.stores.conditional import Conditional, Seen

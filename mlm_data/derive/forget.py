@@ -30,20 +30,10 @@ from mlm_data.curation.thresholds import FORGOTTEN
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.documents import OWN_ID, DocumentsFile, documents_files
 from mlm_data.dataset.forgotten import LIST, mark, parse_list, write_list
+from mlm_data.dataset.heritage import attachments_of, compression_of, signatures_of
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest
-from mlm_data.derive.version import (
-    Change,
-    attachments_of,
-    compression_of,
-    current_version,
-    derive_version,
-    in_threads,
-    mask_settings,
-    record_of,
-    shards_of,
-    signatures_of,
-)
+from mlm_data.derive.version import Change, current_version, derive_version, mask_settings, record_of, shards_of
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.rows.arrays import join_rows
 from mlm_data.rows.audit_counts import AuditCounts, count_shard
@@ -54,6 +44,7 @@ from mlm_data.shards.assemble import AssembledShard, assemble_shard, groups_of
 from mlm_data.shards.planes import planes_of, vocabulary_of
 from mlm_data.shards.reader import Shard, read_batches
 from mlm_data.shards.writer import SignaturesRecord, write_table
+from mlm_data.threads import in_threads
 from mlm_data.tokens.reference import Reference
 from mlm_data.types import TokenIds, id_type
 

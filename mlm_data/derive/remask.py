@@ -14,17 +14,9 @@ from typing import Any
 
 from mlm_data.config import MaskSettings, semantic_mask
 from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.heritage import compression_of
 from mlm_data.dataset.manifest import Manifest
-from mlm_data.derive.version import (
-    Change,
-    compression_of,
-    current_version,
-    derive_version,
-    in_threads,
-    mask_settings,
-    record_of,
-    shards_of,
-)
+from mlm_data.derive.version import Change, current_version, derive_version, mask_settings, record_of, shards_of
 from mlm_data.rows.arrays import join_rows
 from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard
 from mlm_data.rows.masking import Plane
@@ -35,6 +27,7 @@ from mlm_data.shards.planes import planes_of, vocabulary_of
 from mlm_data.shards.reader import Shard
 from mlm_data.shards.writer import ShardRecord, masks_table, write_table
 from mlm_data.stores.folder import Folder
+from mlm_data.threads import in_threads
 from mlm_data.tokens.reference import Reference
 
 

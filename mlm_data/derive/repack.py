@@ -23,18 +23,10 @@ from jaxtyping import Bool, Int64
 
 from mlm_data.config import MaskSettings, PackSettings, semantic_pack
 from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.heritage import compression_of, file_record
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest
-from mlm_data.derive.version import (
-    Change,
-    compression_of,
-    current_version,
-    derive_version,
-    file_record,
-    in_threads,
-    mask_settings,
-    shards_of,
-)
+from mlm_data.derive.version import Change, current_version, derive_version, mask_settings, shards_of
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.rows.packing import take_out
 from mlm_data.settings import parse_settings
@@ -42,6 +34,7 @@ from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard, assemble_shard
 from mlm_data.shards.planes import planes_of, vocabulary_of
 from mlm_data.shards.reader import Shard
+from mlm_data.threads import in_threads
 from mlm_data.tokens.reference import Reference
 from mlm_data.types import TokenIds, id_type
 

@@ -16,7 +16,6 @@ from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.gates import add_audits, add_packings, judge_masks, library_versions, side_facts
 from mlm_data.dataset.heritage import COUNTS, attachments_of, file_record, read_counts, signatures_of, write_counts
-from mlm_data.dataset.heritage import compression_of as compression_of  # for whoever makes a version
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest, build_manifest, latest
 from mlm_data.dataset.publish import publish
@@ -27,7 +26,6 @@ from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard
 from mlm_data.shards.reader import Shard
 from mlm_data.shards.writer import ShardRecord, SignaturesRecord
-from mlm_data.threads import in_threads as in_threads  # for whoever makes a version
 
 ACCOUNTS = frozenset(
     {"bytes", "documents", "tokens", "unknown", "funnel"}

@@ -26,7 +26,6 @@ from mlm_data.dataset.gates import add_packings, judge_masks, library_versions, 
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest, build_manifest
 from mlm_data.dataset.publish import check_output, publish
-from mlm_data.derive.version import in_threads
 from mlm_data.duplicates.exact import find_duplicates, pack_records
 from mlm_data.errors import ConfigError, InputError
 from mlm_data.exchange.cut import Pieces, cut, token_rules
@@ -44,6 +43,7 @@ from mlm_data.shards.assemble import AssembledShard, assemble_shard
 from mlm_data.shards.planes import planes_of, vocabulary_of
 from mlm_data.shards.writer import SignaturesRecord, write_signatures
 from mlm_data.stores.folder import Folder
+from mlm_data.threads import in_threads
 from mlm_data.tokens.reference import Reference, load_tokenizer
 
 UNIT_TOKENS = 1 << 23

@@ -14,9 +14,9 @@ import pytest
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.forgotten import parse_list
-from mlm_data.dataset.manifest import canonical, load_attachment, load_files, load_manifest, version_names
+from mlm_data.dataset.manifest import load_attachment, load_files, load_manifest, version_names
 from mlm_data.dataset.publish import replace_attachments
-from mlm_data.dataset.seals import sealed, unseal
+from mlm_data.dataset.seals import canonical, sealed, unseal
 from mlm_data.dataset.tombstones import Tombstone, tombstone_name, write_tombstone
 from mlm_data.dataset.verify import verify
 from mlm_data.errors import PremaskError

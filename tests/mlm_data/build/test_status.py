@@ -12,7 +12,7 @@ from mlm_data.build import status
 from mlm_data.build.context import Context
 from mlm_data.build.status import ASSEMBLE, BUILD, PREPARE, Done, Status, Worker, followed, note, read_status
 from mlm_data.config import BuildConfig
-from mlm_data.dataset.manifest import sealed, unseal
+from mlm_data.dataset.seals import sealed, unseal
 from mlm_data.errors import BuildError
 from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder

@@ -3,8 +3,9 @@
 import pytest
 
 from mlm_data.dataset.history import history
-from mlm_data.dataset.manifest import latest, load_manifest, sealed, version_names
+from mlm_data.dataset.manifest import latest, load_manifest, version_names
 from mlm_data.dataset.names import set_tag
+from mlm_data.dataset.seals import sealed
 from mlm_data.errors import FormatError
 from mlm_data.stores.folder import Folder
 from tests.synthetic import make_dataset

@@ -9,7 +9,6 @@ from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import (
     Manifest,
     build_manifest,
-    canonical,
     compute_digest,
     latest,
     load_files,
@@ -18,6 +17,7 @@ from mlm_data.dataset.manifest import (
     version_names,
 )
 from mlm_data.dataset.publish import check_output, publish
+from mlm_data.dataset.seals import canonical
 from mlm_data.errors import BuildError, FormatError, NewerFormatError, StorageError
 from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
 from mlm_data.stores.folder import Folder

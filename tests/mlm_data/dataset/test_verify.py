@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlm_data.dataset.manifest import Manifest, canonical, compute_digest, load_files, load_manifest, version_names
+from mlm_data.dataset.manifest import Manifest, compute_digest, load_files, load_manifest, version_names
 from mlm_data.dataset.publish import publish
+from mlm_data.dataset.seals import canonical
 from mlm_data.dataset.verify import verify
 from mlm_data.errors import BuildError, FormatError, NewerFormatError
 from mlm_data.shards import format as fmt

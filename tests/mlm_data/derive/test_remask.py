@@ -16,7 +16,6 @@ from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.manifest import latest, load_manifest, load_side
 from mlm_data.derive import remask as module
 from mlm_data.derive.remask import change_masks, remask
-from mlm_data.derive.version import in_threads
 from mlm_data.errors import BuildError, ConfigError, StorageError
 from mlm_data.rows.masking import PlaneMasks
 from mlm_data.settings import parse_settings
@@ -174,9 +173,3 @@ def test_masks_that_fail_the_audit_are_not_published(corpus, parent, monkeypatch
     with pytest.raises(BuildError, match="the audit of the masks failed"):
         remask(parent, {"rate": 0.2})
     assert load_manifest(parent.folder).digest == parent.digest
-
-
-def test_threads_keep_the_order_and_stop_at_an_error():
-    assert list(in_threads(lambda n: n * n, range(20), workers=3)) == [n * n for n in range(20)]
-    with pytest.raises(ZeroDivisionError):
-        list(in_threads(lambda n: 1 // (3 - n), range(20), workers=2))
