@@ -5,14 +5,17 @@ needed, a copy lies in the dataset; those of blocklists, models and evaluations 
 held then. A setting that would change the documents that are there already can't be changed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from mlm_data.build.assets import find_assets
 from mlm_data.config import BuildConfig, InputSettings, semantic
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.manifest import load_manifest, load_side, version_names
+from mlm_data.dataset.heritage import told_of
+from mlm_data.dataset.manifest import version_names
 from mlm_data.dataset.seals import canonical
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.settings import apply_overrides, parse_settings
@@ -94,7 +97,7 @@ def _sort(overrides: Iterable[str]) -> tuple[list[str], list[str]]:
 def _config(parent: Dataset, overrides: Sequence[str]) -> BuildConfig:
     """The build's configuration again, from the manifest."""
     where = parent.folder.location
-    values = _copied(parent.manifest.config)
+    values = copy.deepcopy(dict(parent.manifest.config))
     values.pop("assets", None)
     name, paths = _named(parent)
     values |= {"name": name, "output": where, "seed": int(values["seed"])}
@@ -123,18 +126,9 @@ def _config(parent: Dataset, overrides: Sequence[str]) -> BuildConfig:
 
 def _named(parent: Dataset) -> tuple[str, list[str]]:
     """(the dataset's name, paths of its inputs), as the version or one that it was made from remembers them."""
-    folder, manifest, seen = parent.folder, parent.manifest, set[str]()
-    while manifest.digest not in seen:
-        seen.add(manifest.digest)
-        try:
-            side = load_side(folder, manifest)
-            if "inputs" in side:
-                return side.get("name", "dataset"), list(side["inputs"])
-            if not side.get("parent"):
-                break
-            manifest = load_manifest(folder, side["parent"])
-        except FormatError:
-            break
+    with suppress(FormatError):
+        side = told_of(parent, "inputs")
+        return side.get("name", "dataset"), list(side.get("inputs", ()))
     return "dataset", []
 
 
@@ -190,9 +184,3 @@ def _check_same(parent: Dataset, config: BuildConfig, assets: Sequence[tuple[str
                 f"{where}: {name}: would be another for the new documents than for those that are there: "
                 "leave it as it is, or build anew"
             )
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list) else value

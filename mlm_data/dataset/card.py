@@ -23,7 +23,8 @@ from typing import Any
 
 from mlm_data.console import percent, shown, size
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.manifest import Manifest, load_manifest, load_side
+from mlm_data.dataset.heritage import told_of
+from mlm_data.dataset.manifest import Manifest, load_side
 from mlm_data.dataset.steps import KEPT
 from mlm_data.shards import format as fmt
 
@@ -61,15 +62,7 @@ def name_of(dataset: Dataset) -> str | None:
     Raises:
         FormatError: if a side file is damaged.
     """
-    manifest, seen = dataset.manifest, set()
-    while manifest.digest not in seen:
-        seen.add(manifest.digest)
-        side = load_side(dataset.folder, manifest)
-        parent = side.get("parent")
-        if side.get("name") or parent is None or not dataset.folder.exists(f"versions/{parent}.json"):
-            return side.get("name") or None
-        manifest = load_manifest(dataset.folder, parent)
-    return None
+    return told_of(dataset, "name").get("name")
 
 
 def card_header(

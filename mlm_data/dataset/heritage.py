@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.manifest import ALL, load_attachment, load_side
+from mlm_data.dataset.manifest import ALL, load_attachment, load_manifest, load_side
 from mlm_data.errors import FormatError
 from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.shards import format as fmt
@@ -39,6 +39,25 @@ def attachments_of(dataset: Dataset) -> dict[str, bytes]:
     """The further files of a version, such as `dropped.jsonl`, by name."""
     names = load_side(dataset.folder, dataset.manifest).get("attachments", {})
     return {name: load_attachment(dataset.folder, dataset.manifest, name) for name in sorted(names)}
+
+
+def told_of(dataset: Dataset, key: str) -> dict[str, Any]:
+    """The side file that says something: the version's own, or that of the nearest one it was made from; {}: none does.
+
+    Raises:
+        FormatError: if a side file is damaged.
+    """
+    folder, manifest, seen = dataset.folder, dataset.manifest, set[str]()
+    while manifest.digest not in seen:
+        seen.add(manifest.digest)
+        side = load_side(folder, manifest)
+        if side.get(key):
+            return side
+        parent = side.get("parent")
+        if parent is None or not folder.exists(f"versions/{parent}.json"):
+            break
+        manifest = load_manifest(folder, parent)
+    return {}
 
 
 def compression_of(dataset: Dataset) -> str:
