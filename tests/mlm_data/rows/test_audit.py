@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,10 +24,11 @@ from mlm_data.rows.audit_counts import FAULTS, GROUPS
 from mlm_data.rows.audit_kernels import FRACTION_BITS
 from mlm_data.rows.masking import KINDS, MAX_UNIT, Plane, draw_plane
 from mlm_data.rows.packing import cut_documents, fill_rows, pack
-from mlm_data.tokens.engine import make_engine
+from mlm_data.shards.planes import vocabulary_of
 from mlm_data.tokens.reference import load_tokenizer
 from mlm_data.types import Roles
 from tests import shapes
+from tests.mlm_data.rows.text_rows import masks_of, rows_of_texts
 
 VOCAB = 300
 NEVER = np.arange(5)
@@ -556,40 +556,11 @@ def test_text_in_many_scripts_passes(corpora, tokenizer):
         for path in sorted((corpora / "ml_hf_course" / language).rglob("*.mdx"))[:6]:
             texts.append(path.read_text(encoding="utf-8")[:8000])
             names.append(f"{language}/{path.name}")
-    encoded = make_engine(reference).encode(pa.array(texts, pa.large_string()))
-    segments = cut_documents(encoded.offsets, encoded.word_starts, capacity=254)
-    packing = pack(segments.length + np.int32(2), sequence_length=256, max_segments=8)
-    rows = fill_rows(
-        encoded.ids,
-        encoded.offsets,
-        encoded.word_starts,
-        segments,
-        packing,
-        sequence_length=256,
-        roles=reference.roles,
-    )
-    vocabulary = describe_vocabulary(
-        reference.tokens,
-        roles=reference.roles,
-        never_targets=reference.never_targets,
-        random_ids=reference.random_ids,
-    )
-    keys = np.stack([np.arange(len(texts), dtype=np.uint64)] * 2, axis=1)
+    rows, ids = rows_of_texts(texts, reference, sequence_length=256)
+    vocabulary = vocabulary_of(reference)
     for kind in KINDS:
         planes = {str(i): Plane(index=i, kind=kind, ngram=4 if kind == "ngram" else 0) for i in range(3)}
-        masks = {
-            name: draw_plane(
-                rows,
-                keys,
-                np.zeros(len(texts), np.int16),
-                plane,
-                roles=reference.roles,
-                vocab_size=reference.vocab_size,
-                never_targets=reference.never_targets,
-                random_ids=reference.random_ids,
-            )
-            for name, plane in planes.items()
-        }
+        masks = masks_of(rows, ids, reference, planes)
         report = judge(count_shard(rows, masks, planes, vocabulary=vocabulary, sources=source_groups(names)), planes)
         assert report.failures == []
         scripts = {line["check"] for line in report.table if "script" in line["check"]}

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 
 from mlm_data.config import MaskSettings, TokenizerTraining
-from mlm_data.rows.audit import count_shard, describe_vocabulary, judge, source_groups
-from mlm_data.rows.masking import KINDS, draw_plane, training_planes
-from mlm_data.rows.packing import cut_documents, fill_rows, pack
-from mlm_data.tokens.engine import make_engine
+from mlm_data.rows.audit import count_shard, judge, source_groups
+from mlm_data.rows.masking import KINDS, training_planes
+from mlm_data.shards.planes import vocabulary_of
 from mlm_data.tokens.reference import load_tokenizer
 from mlm_data.tokens.train import train_tokenizer
+from tests.mlm_data.rows.text_rows import masks_of, rows_of_texts
 
 RATES = (0.3, 0.3, 0.15, 0.05)
 # Letters of invented words, what stands between the words, and the scripts that the audit tells apart.
@@ -36,52 +36,22 @@ def packed(request, tmp_path_factory):
     # Frequencies fall as in a text.
     picks = (400 * rng.random((240, 150)) ** 3).astype(int)
     texts = [between.join(lexicon[pick] for pick in line[: 20 + i % 130]) + "。 12." for i, line in enumerate(picks)]
-    array = pa.array(texts, pa.large_string())
     path = tmp_path_factory.mktemp("script") / "tokenizer.json"
-    path.write_bytes(train_tokenizer(iter([array]), TokenizerTraining(kind=kind, vocab_size=600)))
+    path.write_bytes(
+        train_tokenizer(iter([pa.array(texts, pa.large_string())]), TokenizerTraining(kind=kind, vocab_size=600))
+    )
     reference = load_tokenizer(path)
-    encoded = make_engine(reference).encode(array)
-    segments = cut_documents(encoded.offsets, encoded.word_starts, capacity=126)
-    packing = pack(segments.length + np.int32(2), sequence_length=128, max_segments=8)
-    rows = fill_rows(
-        encoded.ids,
-        encoded.offsets,
-        encoded.word_starts,
-        segments,
-        packing,
-        sequence_length=128,
-        roles=reference.roles,
-    )
-    keys = np.stack([np.arange(len(texts), dtype=np.uint64)] * 2, axis=1)
-    return script, rows, keys, reference
-
-
-def drawn(rows, keys, reference, plane):
-    return draw_plane(
-        rows,
-        keys,
-        np.zeros(len(keys), np.int16),
-        plane,
-        roles=reference.roles,
-        vocab_size=reference.vocab_size,
-        never_targets=reference.never_targets,
-        random_ids=reference.random_ids,
-    )
+    return script, *rows_of_texts(texts, reference, sequence_length=128), reference
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_all_kinds_at_falling_rates(packed, kind):
-    script, rows, keys, reference = packed
+    script, rows, ids, reference = packed
     settings = MaskSettings(kind=kind, planes=4, rate=RATES, ngram=2 if kind == "ngram" else None)
     planes = {str(plane.index): plane for plane in training_planes(settings, seed=3)}
-    masks = {name: drawn(rows, keys, reference, plane) for name, plane in planes.items()}
-    vocabulary = describe_vocabulary(
-        reference.tokens,
-        roles=reference.roles,
-        never_targets=reference.never_targets,
-        random_ids=reference.random_ids,
-    )
-    sources = source_groups([f"{number % 7}.txt" for number in range(len(keys))])
+    masks = masks_of(rows, ids, reference, planes)
+    vocabulary = vocabulary_of(reference)
+    sources = source_groups([f"{number % 7}.txt" for number in range(len(ids))])
 
     def report(masks):
         return judge(count_shard(rows, masks, planes, vocabulary=vocabulary, sources=sources), planes)
