@@ -19,7 +19,7 @@ from mlm_data.dataset.manifest import version_names
 from mlm_data.dataset.seals import canonical
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.settings import apply_overrides, parse_settings
-from mlm_data.tokens.reference import ROLES, Reference
+from mlm_data.tokens.reference import Reference
 
 PATHS = {"clean.domains": "drop", "clean.classifier": "path", "decontaminate": "against"}
 
@@ -75,8 +75,7 @@ def check_tokenizer(parent: Dataset, reference: Reference) -> None:
     Raises:
         ConfigError: if its tokens have other roles now.
     """
-    roles = {role: getattr(reference.roles, role) for role in ROLES}
-    if roles != {role: getattr(parent.manifest.roles, role) for role in ROLES}:
+    if reference.roles != parent.manifest.roles:
         raise ConfigError(
             f"{parent.folder.location}: this premask finds other special tokens in its tokenizer than the build did: "
             "build it again, and add to that version"

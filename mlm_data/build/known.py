@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int32, Int64, UInt64
 
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.documents import documents_files
+from mlm_data.dataset.documents import documents_files, place_of
 from mlm_data.dataset.heritage import signatures_of
 from mlm_data.duplicates import clusters, exact, minhash
 from mlm_data.errors import ConfigError
@@ -100,7 +100,7 @@ class Known:
             for file in documents_files(self._dataset):
                 table = file.read("id", "source", "offset")
                 for line in table.filter(pa.compute.is_in(table["id"], value_set=wanted)).to_pylist():
-                    found.setdefault(line["id"], f"{line['source']} at {line['offset']}")
+                    found.setdefault(line["id"], place_of(line["source"], line["offset"]))
         return {key: found.get(one, "") for key, one in ids.items()}
 
     def _bands(self, unit: int, filter_: "_Filter") -> Iterator[clusters.Bands]:

@@ -17,9 +17,10 @@ from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.records import AssembledUnit
 from mlm_data.config import BuildConfig, semantic
 from mlm_data.curation.thresholds import CONTAMINATED, EXACT_DUPLICATE, NEAR_DUPLICATE, THINNED
+from mlm_data.dataset.documents import place_of
 from mlm_data.dataset.forgotten import LIST
 from mlm_data.dataset.funnel import Example, Funnel
-from mlm_data.dataset.gates import add_audits, add_packings, judge_masks, side_facts
+from mlm_data.dataset.gates import add_audits, add_packings, judge_masks, side_facts, tokenizer_facts
 from mlm_data.dataset.heritage import COUNTS, write_counts
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import build_manifest, latest
@@ -51,14 +52,9 @@ def publish_version(results: Sequence[AssembledUnit], context: Context, account:
     audits = add_audits(item.audit for item in results)
     audit = judge_masks([audits], config.mask, seed=config.seed, where=config.output)
     reference = context.reference()
-    roles = reference.roles
     manifest, files = build_manifest(
         config=semantic(context.config, context.assets),
-        tokenizer={
-            "sha256": reference.sha256,
-            "vocab_size": reference.vocab_size,
-            "roles": {name: getattr(roles, name) for name in ("cls", "sep", "pad", "mask", "unk")},
-        },
+        tokenizer=tokenizer_facts(reference),
         shards=[shard for item in results for shard in item.shards],
         signatures=[item.signatures for item in results if item.signatures],
         ledger=ledger,
@@ -203,7 +199,7 @@ def with_places(funnel: Funnel, results: Sequence[UnitResult], context: Context)
         for place, one in enumerate(funnel.examples):
             if one.near is not None and one.near[0] == unit:
                 (row,) = table.slice(one.near[1], 1).to_pylist()
-                kept = f"{facts['sources'][row['source']]} at {row['offset']}"
+                kept = place_of(facts["sources"][row["source"]], row["offset"])
                 named[place] = replace(one, kept=kept, kept_head=row["head"], near=None)
     return replace(funnel, examples=tuple(named))
 
@@ -214,8 +210,8 @@ def plain_example(example: Example) -> dict[str, Any]:
 
 
 def _attachments(quarantine: Sequence[Mapping[str, Any]], funnel: Funnel, context: Context) -> dict[str, bytes]:
-    """One JSON line each: every quarantined document, with its place and reason; examples of dropped ones; and the ids
-    of texts that were forgotten, which the next build is to know, too.
+    """One JSON line each: every quarantined document, with its place and reason; examples of dropped ones; and the
+    marks of texts that were forgotten, which the next build is to know, too.
     """
     lines = {
         "quarantine.jsonl": [json.dumps(item) + "\n" for item in quarantine],

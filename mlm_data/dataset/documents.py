@@ -13,6 +13,15 @@ from mlm_data.stores.folder import Folder
 OWN_ID = "id_field"
 
 
+def place_of(source: object, offset: object) -> str:
+    """Where a document is, as examples of near duplicates name the one that stayed.
+
+    >>> place_of("a.txt", 7)
+    'a.txt at 7'
+    """
+    return f"{source} at {offset}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class DocumentsFile:
     """A documents file; it is opened for a column at a time, so that none of it stays in memory."""

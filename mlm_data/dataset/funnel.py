@@ -33,7 +33,7 @@ class Example:
     offset: int
     id: str  # hexadecimal
     head: str
-    kept: str = ""  # the near duplicate that stayed: its source and offset
+    kept: str = ""  # the near duplicate that stayed: see `documents.place_of`
     kept_head: str = ""  # what that one begins with
     near: tuple[int, int] | None = None  # its unit and document, as long as `kept` doesn't name it
 

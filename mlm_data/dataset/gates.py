@@ -17,6 +17,7 @@ from mlm_data.rows.packing import PackingStatistics
 from mlm_data.shards.format import SPLITS
 from mlm_data.shards.planes import planes_of
 from mlm_data.stores.folder import Folder
+from mlm_data.tokens.reference import ROLES, Reference
 
 
 def judge_masks(
@@ -61,6 +62,15 @@ def add_packings(packings: Iterable[Mapping[str, PackingStatistics]]) -> dict[st
     return {
         split: totals[split].to_dict() | {"fullness": round(totals[split].fullness, 6)}
         for split in filter(totals.__contains__, SPLITS)
+    }
+
+
+def tokenizer_facts(reference: Reference) -> dict[str, Any]:
+    """What a manifest says of its tokenizer."""
+    return {
+        "sha256": reference.sha256,
+        "vocab_size": reference.vocab_size,
+        "roles": {role: getattr(reference.roles, role) for role in ROLES},
     }
 
 

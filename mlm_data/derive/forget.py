@@ -6,11 +6,11 @@
     counts      of the audit and the packing: of all shards of a split of which one is new
 
 A document that is chosen by an id goes with every copy of its text, wherever it is; one that is chosen by its source
-goes alone. Examples in `dropped.jsonl` that show a chosen document go, too, and a mark of a text of
-which no copy stays goes to `forgotten.jsonl`.
+goes alone. Examples in `dropped.jsonl` that show a chosen document go, too, and a mark of a text of which no copy stays
+goes to `forgotten.jsonl`.
 
-The parent stays as it is: this makes a version without the documents, it doesn't
-destroy them.
+The parent stays as it is: this makes a version without the documents, it doesn't destroy them. That is what `purge`
+does.
 
 Memory: the documents' ids of one file at a time, and for each thread a shard's tokens (at most 2^22, in older
 datasets 2^25), rows and masks.
@@ -28,7 +28,7 @@ from jaxtyping import Bool, Int64
 from mlm_data.config import PackSettings
 from mlm_data.curation.thresholds import FORGOTTEN
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.documents import OWN_ID, DocumentsFile, documents_files
+from mlm_data.dataset.documents import OWN_ID, DocumentsFile, documents_files, place_of
 from mlm_data.dataset.forgotten import LIST, mark, parse_list, write_list
 from mlm_data.dataset.heritage import attachments_of, compression_of, signatures_of
 from mlm_data.dataset.ledger import Ledger
@@ -128,7 +128,7 @@ def forget(
         ledger=_ledger(parent, shards, num_documents, num_tokens, sum(part.untruncated for part in done)),
         signatures=_signatures(parent, found.lost_ids),
         attachments=_attachments(parent, found),
-        asked={"ids": len(chosen.ids), "sources": list(chosen.sources)},  # the ids themselves stand in the list
+        asked={"ids": len(chosen.ids), "sources": list(chosen.sources)},  # their marks stand in the list
     )
     return Forgotten(
         manifest=derive_version(parent, shards, change=change),
@@ -175,7 +175,7 @@ def _find(parent: Dataset, chosen: Chosen) -> _Found:
         if gone[key].size:
             lines = file.read("id", "source", "offset").take(pa.array(gone[key])).to_pylist()
             ids.update(line["id"] for line in lines)
-            places.update(f"{line['source']} at {line['offset']}" for line in lines)
+            places.update(place_of(line["source"], line["offset"]) for line in lines)
     missing = [*by_id.missing, *unseen]
     if not ids:
         named = ", ".join(repr(name) for name in missing[:NAMED])
@@ -282,7 +282,7 @@ def _signatures(parent: Dataset, lost: frozenset[bytes]) -> list[SignaturesRecor
 
 
 def _attachments(parent: Dataset, found: _Found) -> dict[str, bytes]:
-    """The parent's, without examples that show what goes, and with its ids in the list."""
+    """The parent's, without examples that show what goes, and with its marks on the list."""
     files = attachments_of(parent)
     listed = parse_list(files.pop(LIST, b""), where=f"{parent.folder.location}: {LIST}")
     listed |= {mark(one) for one in found.lost_ids}

@@ -7,14 +7,15 @@ A text that is chosen goes with every copy of it, from every version, however it
     3. clean     examples and other attachments of the versions that stay; marks on the list of the current one
     4. cache     prepared units that hold one, and whatever else in `work/` was made from all documents
     5. tombstone for each version that holds one: its tombstone is written, then its manifest deleted
-    6. collect   every file that no version needs now: shards, file tables, attachments, what crashes have left
+    6. collect   every file that no version needs now: shards, file tables, attachments, what crashes have left; and
+                 exports and reports in the folder
 
 A crash before 5 leaves all versions readable, and the chosen texts can still be found: starting again does the rest.
 After the last tombstone there is nothing to find any more, and starting again, or `premask gc`, does step 6. The new
 version is whole before any old one is touched. Tags stay: who opens one is told.
 
 What is left of a text is its mark (see `dataset.forgotten`). What lies outside of the folder is not touched: input
-files, exports, reports, other copies, models. The tokenizer stays: it may have learned from the texts.
+files, other exports and reports, other copies, models. The tokenizer stays: it may have learned from the texts.
 
 Memory: the ids of one documents file at a time.
 """
@@ -34,7 +35,7 @@ import pyarrow as pa
 
 from mlm_data.dataset.collect import WORK, check_quiet, collect, find_garbage
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.documents import OWN_ID, DocumentsFile, documents_files
+from mlm_data.dataset.documents import OWN_ID, DocumentsFile, documents_files, place_of
 from mlm_data.dataset.forgotten import LIST, mark, parse_list, write_list
 from mlm_data.dataset.manifest import latest, load_files, load_manifest, load_side
 from mlm_data.dataset.names import tags, versions
@@ -177,7 +178,7 @@ class _Texts:
         for file in files.values():
             lines = file.read("id", "source", "offset")
             mine = lines.filter(pa.compute.is_in(lines["id"], value_set=wanted)).to_pylist()
-            places.update(f"{line['source']} at {line['offset']}" for line in mine)
+            places.update(place_of(line["source"], line["offset"]) for line in mine)
             present.update(line["id"] for line in mine)
         for _, table, _ in _prepared(folder):
             present.update(table["id"].filter(pa.compute.is_in(table["id"], value_set=wanted)).to_pylist())
@@ -221,7 +222,7 @@ class _Texts:
         """Whether a line of an attachment shows a chosen text, or something of a chosen source."""
         if not isinstance(line, dict):
             return False
-        place = f"{line.get('source')} at {line.get('offset')}"
+        place = place_of(line.get("source"), line.get("offset"))
         return shows(line, self.hexadecimal, self.places) or place in self.places or self.is_source(line.get("source"))
 
 

@@ -22,7 +22,7 @@ from mlm_data.config import BuildConfig, semantic
 from mlm_data.curation.thresholds import EXACT_DUPLICATE, FORGOTTEN
 from mlm_data.dataset.forgotten import LIST, current_list, read_list
 from mlm_data.dataset.funnel import Funnel
-from mlm_data.dataset.gates import add_packings, judge_masks, library_versions, side_facts
+from mlm_data.dataset.gates import add_packings, judge_masks, library_versions, side_facts, tokenizer_facts
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest, build_manifest
 from mlm_data.dataset.publish import check_output, publish
@@ -168,11 +168,7 @@ def import_tokens(
     packings = ({shard.record.split: shard.packing} for shard in shards if shard.packing is not None)
     manifest, table = build_manifest(
         config=_semantic(config, source),
-        tokenizer={
-            "sha256": reference.sha256,
-            "vocab_size": reference.vocab_size,
-            "roles": {name: getattr(reference.roles, name) for name in ("cls", "sep", "pad", "mask", "unk")},
-        },
+        tokenizer=tokenizer_facts(reference),
         shards=[shard.record for shard in shards],
         signatures=[one.signatures for one in made if one.signatures],
         ledger=ledger,
