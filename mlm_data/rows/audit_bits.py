@@ -17,24 +17,19 @@ import numpy as np
 
 from mlm_data.kernels import kernel, load_uint64, num_ones, range_mask
 from mlm_data.rows.audit_kernels import (
-    BUDGET,
-    CANDIDATES,
     CHOICES,
-    DRAWABLE,
     FEW,
     FRACTION_BITS,
     FREQUENCY,
     LENGTHS,
     MANY,
-    MOST,
     NUM_FREQUENCIES,
     NUM_GROUPS,
     NUM_LENGTHS,
-    ROWS,
     SCRIPT,
     SHAPE,
-    TARGETS,
     WORD,
+    add_row,
     blame,
     hash_bits,
     well_shaped,
@@ -147,12 +142,7 @@ def count_single_targets(rows, targets, millionths, specials, grouping, totals):
             fault[SHAPE] += not fits
             fault[MANY] += total > budget
             fault[FEW] += hit < budget and hit < num
-            total_of[ROWS] += 1
-            total_of[CANDIDATES] += num
-            total_of[BUDGET] += budget
-            total_of[TARGETS] += hit
-            total_of[MOST] = max(total_of[MOST], total)
-            total_of[DRAWABLE] += drawn
+            add_row(total_of, num, budget, hit, total, drawn)
             fingerprints[plane] += hash_bits(targets[plane, row], row)
 
 

@@ -92,12 +92,7 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
         fits = well_shaped(line, first, last, segment_lengths, cls, sep, pad)
         for i in range(num):
             can_be_drawn[i] = drawable[line[place[i]]]
-        if words:
-            units = find_units(word_starts[row], place, segment, num, starts)
-            for u in range(units):
-                alike[u] = starts[u + 1] - starts[u] - 1
-        else:
-            units = find_run_starts(ngram, place, segment, num, starts, alike)
+        units = _units(words, ngram, word_starts[row], place, segment, num, starts, alike)
         units_of[:] = 0
         for u in range(units):
             i = starts[u]
@@ -169,12 +164,7 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
             fault[SHAPE] += not fits
             fault[MANY] += total > budget
             fault[FEW] += on_candidates < budget and smallest_left <= budget - on_candidates
-            total_of[ROWS] += 1
-            total_of[CANDIDATES] += num
-            total_of[BUDGET] += budget
-            total_of[TARGETS] += on_candidates
-            total_of[MOST] = max(total_of[MOST], total)
-            total_of[DRAWABLE] += drawn
+            add_row(total_of, num, budget, on_candidates, total, drawn)
             if in_runs:
                 total_of[RUNS] += _squared_runs(segment, hit, num)
             fingerprints[plane] += hash_bits(bits, row)
@@ -248,12 +238,7 @@ def count_pairs(rows, targets, pairs, words, ngram, has_cls, has_sep, never, cou
     for row in range(num_rows):
         first, last = segment_offsets[row], segment_offsets[row + 1]
         num, _ = _candidates(tokens[row], first, last, segment_lengths, has_cls, has_sep, never, place, segment)
-        if words:
-            units = find_units(word_starts[row], place, segment, num, starts)
-            for u in range(units):
-                alike[u] = starts[u + 1] - starts[u] - 1
-        else:
-            units = find_run_starts(ngram, place, segment, num, starts, alike)
+        units = _units(words, ngram, word_starts[row], place, segment, num, starts, alike)
         heads[:] = 0
         sizes[:] = 0
         for u in range(units):
@@ -299,6 +284,28 @@ def _candidates(line, first, last, segment_lengths, has_cls, has_sep, never, pla
             num += not never[line[p]]
         at = end
     return num, at
+
+
+@kernel
+def _units(words, ngram, word_starts, place, segment, num, starts, alike):
+    """Find the words of a row, or where its runs may start, and the class of each; returns how many there are."""
+    if not words:
+        return find_run_starts(ngram, place, segment, num, starts, alike)
+    units = find_units(word_starts, place, segment, num, starts)
+    for u in range(units):
+        alike[u] = starts[u + 1] - starts[u] - 1
+    return units
+
+
+@kernel
+def add_row(sums, num, budget, hit, total, drawn):
+    """Add a row of one plane: candidates, how many may be hidden and are, all targets, those that a draw can hit."""
+    sums[ROWS] += 1
+    sums[CANDIDATES] += num
+    sums[BUDGET] += budget
+    sums[TARGETS] += hit
+    sums[MOST] = max(sums[MOST], total)
+    sums[DRAWABLE] += drawn
 
 
 @kernel

@@ -502,7 +502,7 @@ def _fill(ids, offsets, word_starts, document, start, length, order, row_offsets
                 copy[j] = content[j]
             for j in range(size):
                 marks[j] = begins[j]
-            at += int(size)
+            at += size
             if sep >= 0:
                 out[at] = sep
                 at += 1
