@@ -38,7 +38,7 @@ from mlm_data.dataset.manifest import (
 from mlm_data.errors import FormatError, NewerFormatError, PremaskError, PurgedError
 from mlm_data.rows.mask_rules import look_at_targets, maskable_bits, swap_problems
 from mlm_data.rows.masking import KINDS, Plane, PlaneMasks
-from mlm_data.rows.row_rules import add_content, document_problems, row_problems
+from mlm_data.rows.row_rules import add_content, document_problems, problem_line, row_problems
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, fixed_view, read_batches
 from mlm_data.shards.table_hash import table_hash
@@ -398,4 +398,4 @@ def _rows_where(problem: str, wrong: Bool[np.ndarray, " rows"], first: int) -> I
     """One line for all rows with a problem."""
     rows = np.flatnonzero(wrong)
     if rows.size:
-        yield f"row {first + rows[0]}: {problem}" + (f" ({rows.size} such rows)" if rows.size > 1 else "")
+        yield problem_line(first + rows[0], problem, rows.size)

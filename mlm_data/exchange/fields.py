@@ -27,7 +27,6 @@ TYPES: Mapping[str, type[np.integer]] = {
     "attention_mask": np.int8,
     "position_ids": np.int32,
 }
-BYTES_PER_PLACE = sum(np.dtype(kind).itemsize for kind in TYPES.values())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Int64, Integer, UInt8
 from mlm_data.kernels import kernel, read_only
 from mlm_data.rows.audit_kernels import POPCOUNT
 from mlm_data.rows.masking import PlaneMasks, mask_arrays
+from mlm_data.rows.row_rules import problem_line
 
-OUTSIDE, NO_TARGET, FALLING, FOREIGN = range(4)
 SWAP_LINES = (
     "a swap lies outside the row",
     "a swap is not on a target",
@@ -61,8 +61,8 @@ def swap_problems(masks: PlaneMasks, *, sequence_length: int, vocab_size: int, f
     firsts, counts = _swaps(mask_arrays(masks), sequence_length, vocab_size)
     for line, row, count in zip(SWAP_LINES, firsts.tolist(), counts.tolist(), strict=True):
         if count:
-            yield f"row {first + row}: {line}" + (f" ({count} such rows)" if count > 1 else "")
-        if count and line == SWAP_LINES[OUTSIDE]:
+            yield problem_line(first + row, line, count)
+        if count and line == SWAP_LINES[0]:
             return
 
 

@@ -58,7 +58,16 @@ def row_problems(
     )
     for line, row, count in zip(LINES, firsts.tolist(), counts.tolist(), strict=True):
         if count:
-            yield f"row {first + row}: {line}" + (f" ({count} such rows)" if count > 1 else "")
+            yield problem_line(first + row, line, count)
+
+
+def problem_line(row: int, problem: str, count: int) -> str:
+    """A rule that some rows break: the first of them, and how many there are.
+
+    >>> problem_line(7, "its swaps are not in order", 2)
+    'row 7: its swaps are not in order (2 such rows)'
+    """
+    return f"row {row}: {problem}" + (f" ({count} such rows)" if count > 1 else "")
 
 
 def document_problems(
