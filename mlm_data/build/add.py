@@ -396,7 +396,9 @@ def _publish(
         raise BuildError(f"{where}: {problem}")
     shards = [*shard_records(parent), *(shard for unit in done.units for shard in unit.shards)]
     new_signatures = [unit.signatures for unit in done.units if unit.signatures]
-    audits = add_audits([read_counts(parent) or count_masks(parent), *(unit.audit for unit in done.units)])
+    audits = add_audits(
+        [read_counts(parent) or count_masks(parent, workers=work.workers), *(unit.audit for unit in done.units)]
+    )
     packings = [_packing(parent), *(unit.packing for unit in done.units)]
     attached = attachments_of(parent)
     funnel = _funnel(work, done, attached)

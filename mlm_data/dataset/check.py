@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 
-from mlm_data.config import MaskSettings
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.names import find_version
 from mlm_data.dataset.verify import verify
@@ -13,7 +12,7 @@ from mlm_data.rows.audit import AuditReport, judge
 from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard
 from mlm_data.shards.assemble import groups_of
 from mlm_data.shards.format import SPLITS
-from mlm_data.shards.planes import planes_of, vocabulary_of
+from mlm_data.shards.planes import planes_in, vocabulary_of
 from mlm_data.shards.reader import Shard
 from mlm_data.threads import in_threads
 
@@ -96,13 +95,13 @@ def audit_dataset(path: str, *, workers: int = 1) -> Audited:
     return Audited(digest=dataset.digest, reports=_count_all(dataset, workers).reports())
 
 
-def count_masks(dataset: Dataset) -> dict[str, AuditCounts]:
+def count_masks(dataset: Dataset, *, workers: int = 1) -> dict[str, AuditCounts]:
     """What the audit counts in a version's files, by split: its cost is to read them all.
 
     Raises:
         FormatError: if a file is damaged.
     """
-    return _count_all(dataset, 1).counts
+    return _count_all(dataset, workers).counts
 
 
 def _count_all(dataset: Dataset, workers: int) -> "_Audit":
@@ -117,9 +116,7 @@ class _Audit:
     """Counts of the masks, gathered while threads go from shard to shard: sums of integers, in any order."""
 
     def __init__(self, dataset: Dataset) -> None:
-        config = dataset.manifest.config
-        settings = MaskSettings.model_validate(config["mask"])
-        self.planes = {split: planes_of(split, settings, int(config["seed"])) for split in SPLITS}
+        self.planes = planes_in(dataset.manifest.config)
         self.counts: dict[str, AuditCounts] = {}
         self._dataset, self._lock = dataset, Lock()
 

@@ -19,13 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64, Integer
 
-from mlm_data.config import MaskSettings
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.rows.audit_counts import AuditCounts, count_shard
 from mlm_data.rows.masking import Plane
 from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import groups_of
-from mlm_data.shards.planes import planes_of, vocabulary_of
+from mlm_data.shards.planes import planes_in, vocabulary_of
 from mlm_data.tokens.reference import Reference
 
 MOST_TOKENS = 1 << 27  # 134 million: a second or two of counting, and more than the figures of a page can show
@@ -187,12 +186,10 @@ def by_source(documents: pa.Table) -> Iterator[tuple[str, int, int]]:
 
 def shown_planes(dataset: Dataset) -> dict[str, dict[str, Plane]]:
     """By split, the first plane of each rule: a rate, a kind and shares."""
-    config = dataset.manifest.config
-    settings, seed = MaskSettings.model_validate(config["mask"]), int(config["seed"])
     found: dict[str, dict[str, Plane]] = {}
-    for split in fmt.SPLITS:
+    for split, planes in planes_in(dataset.manifest.config).items():
         rules: dict[tuple[object, ...], tuple[str, Plane]] = {}
-        for name, plane in planes_of(split, settings, seed).items():
+        for name, plane in planes.items():
             rule = (plane.kind, plane.millionths, plane.mask_share, plane.random_share, plane.keep_share)
             rules.setdefault(rule, (name, plane))
         if dataset.num_rows(split):

@@ -33,7 +33,7 @@ from mlm_data.dataset.forgotten import LIST, mark, parse_list, write_list
 from mlm_data.dataset.heritage import attachments_of, compression_of, signatures_of
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest
-from mlm_data.derive.version import Change, current_version, derive_version, mask_settings, record_of, shards_of
+from mlm_data.derive.version import Change, current_version, derive_version, record_of, shards_of
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.rows.arrays import join_rows
 from mlm_data.rows.audit_counts import AuditCounts, count_shard
@@ -41,7 +41,7 @@ from mlm_data.rows.packing import Packing, PackingStatistics, statistics, take_o
 from mlm_data.rows.row_rules import add_content
 from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard, assemble_shard, groups_of
-from mlm_data.shards.planes import planes_of, vocabulary_of
+from mlm_data.shards.planes import planes_in, vocabulary_of
 from mlm_data.shards.reader import Shard, read_batches
 from mlm_data.shards.writer import SignaturesRecord, write_table
 from mlm_data.threads import in_threads
@@ -316,8 +316,7 @@ class _Forgetter:
         self._reference, self._compression = parent.reference(), compression_of(parent)
         self._vocabulary = vocabulary_of(self._reference)
         self._settings = PackSettings.model_validate(parent.manifest.config["pack"])
-        masks, seed = mask_settings(parent.manifest.config), int(parent.manifest.config["seed"])
-        self._planes = {split: planes_of(split, masks, seed) for split in fmt.SPLITS}
+        self._planes = planes_in(parent.manifest.config)
 
     def work(self, shard: Shard) -> _Done:
         gone = self._found.gone[shard.split, shard.index]

@@ -16,14 +16,14 @@ from mlm_data.config import MaskSettings, semantic_mask
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.heritage import compression_of
 from mlm_data.dataset.manifest import Manifest
-from mlm_data.derive.version import Change, current_version, derive_version, mask_settings, record_of, shards_of
+from mlm_data.derive.version import Change, current_version, derive_version, record_of, shards_of
 from mlm_data.rows.arrays import join_rows
 from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard
 from mlm_data.rows.masking import Plane
 from mlm_data.settings import parse_settings
 from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard, draw_planes, groups_of
-from mlm_data.shards.planes import planes_of, vocabulary_of
+from mlm_data.shards.planes import mask_settings, planes_of, vocabulary_of
 from mlm_data.shards.reader import Shard
 from mlm_data.shards.writer import ShardRecord, masks_table, write_table
 from mlm_data.stores.folder import Folder

@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from mlm_data.config import MaskSettings, PackSettings, semantic_pack
+from mlm_data.config import PackSettings, semantic_pack
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.heritage import compression_of, file_record
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest
-from mlm_data.derive.version import Change, current_version, derive_version, mask_settings, shards_of
+from mlm_data.derive.version import Change, current_version, derive_version, shards_of
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.rows.packing import take_out
 from mlm_data.settings import parse_settings
 from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard, assemble_shard
-from mlm_data.shards.planes import planes_of, vocabulary_of
+from mlm_data.shards.planes import planes_in, vocabulary_of
 from mlm_data.shards.reader import Shard
 from mlm_data.threads import in_threads
 from mlm_data.tokens.reference import Reference
@@ -151,8 +151,7 @@ class _Repacker:
         self._parent, self._settings = parent, settings
         self._reference, self._compression = parent.reference(), compression_of(parent)
         self._vocabulary = vocabulary_of(self._reference)
-        self._masks: MaskSettings = mask_settings(parent.manifest.config)
-        self._seed = int(parent.manifest.config["seed"])
+        self._planes = planes_in(parent.manifest.config)
 
     def repack(self, shard: Shard) -> AssembledShard:
         ids, offsets, word_starts = documents_tokens(shard, self._reference)
@@ -166,7 +165,7 @@ class _Repacker:
             offsets=offsets,
             word_starts=word_starts,
             settings=self._settings,
-            planes=planes_of(shard.split, self._masks, self._seed),
+            planes=self._planes[shard.split],
             reference=self._reference,
             vocabulary=self._vocabulary,
             compression=self._compression,

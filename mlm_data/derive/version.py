@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlm_data.config import MaskSettings
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.gates import add_audits, add_packings, judge_masks, library_versions, side_facts
@@ -24,6 +23,7 @@ from mlm_data.errors import BuildError, FormatError
 from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard
+from mlm_data.shards.planes import mask_settings
 from mlm_data.shards.reader import Shard
 from mlm_data.shards.writer import ShardRecord, SignaturesRecord
 
@@ -112,11 +112,6 @@ def _attachments(parent: Dataset, change: Change, audited: Mapping[str, AuditCou
 def current_version(parent: Dataset) -> str | None:
     """What `Change.current` wants: to be asked before any work is done."""
     return latest(parent.folder)
-
-
-def mask_settings(config: Mapping[str, Any]) -> MaskSettings:
-    """The mask settings in a semantic configuration."""
-    return MaskSettings.model_validate(config["mask"])
 
 
 def record_of(dataset: Dataset, shard: Shard) -> ShardRecord:

@@ -19,11 +19,10 @@ from mlm_data.dataset.manifest import build_manifest
 from mlm_data.dataset.publish import publish
 from mlm_data.derive.remask import remask
 from mlm_data.derive.repack import repack
-from mlm_data.derive.version import mask_settings
 from mlm_data.hashing import ids_to_arrow
 from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import assemble_shard
-from mlm_data.shards.planes import planes_of, vocabulary_of
+from mlm_data.shards.planes import mask_settings, planes_of, vocabulary_of
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import from_roles
 from tests.bench.report import show
