@@ -3,9 +3,8 @@
 Rows are read, laid out and written some at a time, so memory does not depend on the dataset. Files are written into a
 hidden folder beside `out`, which gets its name when all is there and on the disk: nobody sees half an export.
 
-Every export has a small manifest, `_premask-export.json` (readers of folders pass over names
-that begin so): which version and plane its rows are of, and the size and
-SHA-256 of each file.
+Every export has a small manifest, `_premask-export.json` (readers of folders pass over names that begin so): which
+version and plane its rows are of, and the size and SHA-256 of each file.
 """
 
 import hashlib
