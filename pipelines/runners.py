@@ -52,9 +52,6 @@ class Runner:
     extra: str = "build"  # of premask, which installs them
     program: str = ""  # what must be in PATH
     is_local: bool = False  # its workers are threads of this process, or end with it
-    has_metrics: bool = False  # hands counters back
-    is_live: bool = False  # progress can be seen while it runs
-    can_cancel: bool = False  # Ctrl-C ends the job; where it can't, the job may no longer publish
     shares_disk: Callable[[Given], bool] = lambda given: False  # workers surely see this machine's folders
 
 
@@ -104,9 +101,6 @@ RUNNERS = (
         help="threads of this process; --direct_running_mode=multi_processing for processes",
         defaults=_local_defaults,
         is_local=True,
-        has_metrics=True,
-        is_live=True,
-        can_cancel=True,
         shares_disk=lambda given: True,
     ),
     Runner(
@@ -118,7 +112,6 @@ RUNNERS = (
         endpoint="dask_client_address",
         modules=("dask", "distributed"),
         extra="dask",
-        can_cancel=True,
         shares_disk=lambda given: True,  # it is looked: every worker is asked whether it sees the files
     ),
     Runner(
@@ -140,8 +133,6 @@ RUNNERS = (
         defaults=_flink_defaults,
         endpoint="flink_master",
         program="java",
-        has_metrics=True,
-        can_cancel=True,
         shares_disk=_loops_back,
     ),
     Runner(
@@ -152,8 +143,6 @@ RUNNERS = (
         defaults=_portable_defaults,
         needs=("job_endpoint",),
         endpoint="job_endpoint",
-        has_metrics=True,
-        can_cancel=True,
         shares_disk=_loops_back,
     ),
     Runner(
@@ -165,8 +154,6 @@ RUNNERS = (
         needs=("project", "region", "temp_location"),
         modules=("apitools",),
         extra="gcp",
-        has_metrics=True,
-        can_cancel=True,
     ),
 )
 
