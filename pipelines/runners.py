@@ -85,8 +85,14 @@ def _dask_defaults(given: Given, workers: int) -> Given:
 
 
 def _dataflow_defaults(given: Given, workers: int) -> Given:
-    # One process a worker: threads share one word table. Python's SDK would start one for each core.
-    return {"experiments": "use_runner_v2,no_use_multiple_sdk_containers"}
+    # One process for each core, which is what Beam's batch workers start, and one thread in it: kernels and tokenizers
+    # are told the same by the image. 4 GB of memory for a core hold a unit of 64 MiB and its masks.
+    machine = {} if "machine_type" in given else {"worker_machine_type": "n2-standard-8"}  # Beam's other name for it
+    return machine | {
+        "disk_size_gb": "50",
+        "number_of_worker_harness_threads": "1",
+        "experiments": "use_runner_v2",
+    }
 
 
 def _loops_back(given: Given) -> bool:
@@ -197,9 +203,8 @@ def choose(beam_args: Sequence[str], *, workers: int) -> Chosen:
         if runner.name != "dask":
             raise ConfigError(f"--scheduler {mine.scheduler}: only --runner dask has one")
         rest.append(f"--dask_client_address={mine.scheduler}")
-    if runner.modules and not all(importlib.util.find_spec(name) for name in runner.modules):
-        (missing, *_) = [name for name in runner.modules if not importlib.util.find_spec(name)]
-        raise ConfigError(f"--runner {runner.name}: {missing} is not installed: {_install(runner, missing)}")
+    if missing := [name for name in runner.modules if not importlib.util.find_spec(name)]:
+        raise ConfigError(f"--runner {runner.name}: {missing[0]} is not installed: {_install(runner, missing[0])}")
     if runner.modules and "." in runner.beam:
         importlib.import_module(runner.beam.rpartition(".")[0])  # declares its options
     given = _given(rest)
@@ -262,6 +267,20 @@ def check(chosen: Chosen, config: BuildConfig, outputs: Iterable[str]) -> None:
         _answers(f"--{_ours(runner.endpoint)}", endpoint)
     if runner.shares_disk(given) or (chosen.says_shared and runner.name != "dataflow"):
         return
+    check_places(runner, config, outputs)
+    if runner.name in ("flink", "portable") and "environment_type" not in given and "environment_config" not in given:
+        raise ConfigError(
+            f"--runner {runner.name}: workers need an image with premask: name it with --environment_config, "
+            "or say how they start with --environment_type"
+        )
+
+
+def check_places(runner: Runner, config: BuildConfig, outputs: Iterable[str]) -> None:
+    """Refuse what lies on this machine, for workers that run on others.
+
+    Raises:
+        ConfigError: an output or an input that they can't reach.
+    """
     advice = "use a bucket (gs://, s3://)"
     if runner.name != "dataflow":
         advice += ", or say --shared_disk if every worker sees this machine's folders"
@@ -270,16 +289,12 @@ def check(chosen: Chosen, config: BuildConfig, outputs: Iterable[str]) -> None:
             raise ConfigError(
                 f"output {output}: workers of --runner {runner.name} can't reach a folder of this machine: {advice}"
             )
-    for where, path in _read_by_workers(config):
-        if is_local_path(path):
+    for number, item in enumerate(config.inputs):
+        if is_local_path(item.path):
             raise ConfigError(
-                f"{where} {path}: workers of --runner {runner.name} can't read a file of this machine: {advice}"
+                f"inputs.{number}.path {item.path}: workers of --runner {runner.name} can't read a file of this "
+                f"machine: {advice}"
             )
-    if runner.name in ("flink", "portable") and "environment_type" not in given and "environment_config" not in given:
-        raise ConfigError(
-            f"--runner {runner.name}: workers need an image with premask: name it with --environment_config, "
-            "or say how they start with --environment_type"
-        )
 
 
 def look_at_workers(chosen: Chosen, output: str, sign: str, inputs: Sequence[str]) -> None:
@@ -368,11 +383,6 @@ def _install(runner: Runner, missing: str) -> str:
 
 def _ours(option: str) -> str:
     return "scheduler" if option == "dask_client_address" else option
-
-
-def _read_by_workers(config: BuildConfig) -> list[tuple[str, str]]:
-    """(setting, path or pattern) of what workers read."""
-    return [(f"inputs.{number}.path", item.path) for number, item in enumerate(config.inputs)]
 
 
 def _host(endpoint: str) -> str:

@@ -1,6 +1,7 @@
 """The Flex Template, offline: its parameters, its image, and a launcher that starts a job and waits for nothing."""
 
 import importlib.metadata
+import importlib.util
 import json
 import re
 import shlex
@@ -13,9 +14,10 @@ from mlm_data.config import BuildConfig
 from mlm_data.errors import ConfigError
 from mlm_data.settings import parse_settings
 from pipelines.dataflow import launcher
+from pipelines.runners import choose
+from tests.conftest import ROOT
 from tests.pipelines.small_corpus import settings, write_jsonl
 
-ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "pipelines/dataflow"
 METADATA = json.loads((FOLDER / "template_metadata.json").read_text())
 ARGS = [
@@ -61,12 +63,20 @@ def test_the_metadata_has_the_launchers_parameters():
     assert {"name", "description", "parameters"} == set(METADATA)
 
 
-def test_defaults_give_way_to_what_is_given():
-    from pipelines.runners import check_beam_args
+@pytest.fixture
+def installed(monkeypatch):
+    """As if Google's clients were there: a job is made here, and never sent."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "apitools" or real(name))
 
-    assert launcher.with_defaults([]) == list(launcher.DEFAULTS)
-    assert "--disk_size_gb=50" not in launcher.with_defaults(["--disk_size_gb=200"])
-    check_beam_args(launcher.with_defaults(["--project=p", "--region=r", "--temp_location=gs://b/t"]))
+
+@pytest.mark.usefixtures("installed")
+def test_defaults_give_way_to_what_is_given():
+    assert choose(ARGS, workers=1).given["worker_machine_type"] == "n2-standard-8"
+    given = choose([*ARGS, "--disk_size_gb", "200", "--machine_type=n2-standard-4"], workers=1).given
+    assert given["disk_size_gb"] == "200"
+    assert "worker_machine_type" not in given
+    assert (given["number_of_worker_harness_threads"], given["experiments"]) == ("1", "use_runner_v2")
 
 
 def test_versions_are_those_of_the_machine_that_starts_a_job():
@@ -115,6 +125,7 @@ def test_the_image_starts_as_a_worker_and_names_the_launcher():
             assert "-c /src/constraints.txt" in rest
 
 
+@pytest.mark.usefixtures("installed")
 def test_the_launcher_runs_the_pipeline_and_waits_for_nothing(tmp_path, monkeypatch):
     write_jsonl(tmp_path / "in/a.jsonl", range(40))
     config = parse_settings(BuildConfig, settings(tmp_path), where="test")
@@ -131,6 +142,7 @@ def test_the_launcher_runs_the_pipeline_and_waits_for_nothing(tmp_path, monkeypa
         launcher.launch(config, [*ARGS, "--project=p"])
 
 
+@pytest.mark.usefixtures("installed")
 def test_each_stage_boundary_carries_a_number_and_bytes(tmp_path, monkeypatch):
     """What is shuffled: keys are whole numbers, values are messages; no pickle, and one shuffle for each step."""
     write_jsonl(tmp_path / "in/a.jsonl", range(40))
@@ -152,7 +164,7 @@ def test_each_stage_boundary_carries_a_number_and_bytes(tmp_path, monkeypatch):
 def test_places_that_workers_cannot_reach_are_refused(tmp_path):
     path = tmp_path / "premask.yaml"
     path.write_text(json.dumps(settings(tmp_path)))
-    with pytest.raises(ConfigError, match="workers of Dataflow can't reach it"):
+    with pytest.raises(ConfigError, match="workers of --runner dataflow can't reach a folder"):
         launcher.read_config(str(path), None, [])
     remote = settings(tmp_path) | {"inputs": [{"path": "gs://b/x/*.jsonl"}]}
     path.write_text(json.dumps(remote))
