@@ -30,12 +30,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from mlm_data.errors import ConfigError, StorageError
-from mlm_data.stores.folder import Folder, explain
+from mlm_data.stores.folder import AT_ONCE, READ_BYTES, Folder, explain
 
 CACHE, BUDGET = "PREMASK_CACHE", "PREMASK_CACHE_BYTES"
 FETCHERS = 16  # files side by side: what takes time in a bucket is waiting
 ATTEMPTS = 3  # to fetch a file whose bytes are those of its name
-_CHUNK = 8 << 20
 _SHA256 = re.compile(r"(?:^|/)([0-9a-f]{64})(?:\.[a-z]+)?$")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -107,11 +106,10 @@ class Cache:
                 raise StorageError(f"{folder.location}/{name}: {size} bytes, more than {BUDGET} = {self.max_bytes}")
             os.ftruncate(file, 0)
             os.lseek(file, 0, os.SEEK_SET)
-            with self._room(size, file):
-                pass
+            self._make_room(size, file)
             while size:
                 try:
-                    data = stream.read(min(size, _CHUNK) if size > _WHOLE else size)
+                    data = stream.read(min(size, READ_BYTES) if size > AT_ONCE else size)
                 except OSError as error:
                     raise explain(error, f"{folder.location}/{name}", "read") from error
                 if not data:
@@ -123,8 +121,7 @@ class Cache:
                     view = view[os.write(file, view) :]
         return hasher.hexdigest()
 
-    @contextlib.contextmanager
-    def _room(self, wanted: int, file: int) -> Iterator[None]:
+    def _make_room(self, wanted: int, file: int) -> None:
         """Make room for a file: the copies that were used longest ago go. The room is taken before others look."""
         descriptor = os.open(self.root / "lock", os.O_CREAT | os.O_RDWR, 0o666)
         try:
@@ -140,12 +137,8 @@ class Cache:
                         path.unlink()
                     excess -= size
             os.ftruncate(file, wanted)
-            yield
         finally:
             os.close(descriptor)
-
-
-_WHOLE = 64 << 20  # a file of at most this size is fetched by one request
 
 
 class CachedFolder(Folder):
@@ -168,11 +161,11 @@ class CachedFolder(Folder):
 
     def read_ahead(self, name: str) -> None:
         """Begin to fetch a file, if it is not there."""
-        found = _SHA256.search(name)
-        if found is None:
+        sha256 = _content_of(name)
+        if not sha256:
             return
         with self._guard:
-            if name in self._coming or self._cache.path(found[1]).exists():
+            if name in self._coming or self._cache.path(sha256).exists():
                 return
             self._coming[name] = Future()
             if self._workers < FETCHERS:
@@ -199,24 +192,24 @@ class CachedFolder(Folder):
 
     def open(self, name: str) -> pa.NativeFile:
         """A reader of the copy, checked and memory-mapped; of other files, one of the bucket."""
-        found = _SHA256.search(name)
-        if found is None:
+        sha256 = _content_of(name)
+        if not sha256:
             return super().open(name)
         with self._guard:
             coming = self._coming.pop(name, None)
         if coming is not None and not coming.cancel():
             coming.result()
         for _ in range(ATTEMPTS):
-            path = self._cache.fetch(Folder(self.location), name, found[1])
+            path = self._cache.fetch(Folder(self.location), name, sha256)
             with suppress(FileNotFoundError):  # thrown out at this moment
                 stream = pa.memory_map(str(path), "r") if path.stat().st_size else pa.BufferReader(b"")
                 buffer = stream.read_buffer()
                 stream.seek(0)
-                if hashlib.sha256(memoryview(buffer)).hexdigest() == found[1]:
+                if hashlib.sha256(memoryview(buffer)).hexdigest() == sha256:
                     return stream
                 stream.close()
-                self._cache.drop(found[1])
-        raise StorageError(f"{self._cache.path(found[1])}: does not stay whole: check that disk")
+                self._cache.drop(sha256)
+        raise StorageError(f"{self._cache.path(sha256)}: does not stay whole: check that disk")
 
 
 def through_cache(folder: Folder) -> Folder:
@@ -225,7 +218,7 @@ def through_cache(folder: Folder) -> Folder:
     Raises:
         ConfigError: if the environment says what can't be right.
     """
-    if "://" not in folder.location or folder.location.startswith("file:") or isinstance(folder, CachedFolder):
+    if folder.is_local or isinstance(folder, CachedFolder):
         return folder
     cache = Cache.from_environment()
     return folder if cache is None else CachedFolder(folder.location, cache)
@@ -244,10 +237,9 @@ def num_bytes(text: str) -> int:
 
 
 def _content_of(name: str) -> str:
-    """The SHA-256 that a file is named by."""
+    """The SHA-256 that a file is named by; "" where it has another name."""
     found = _SHA256.search(name)
-    assert found is not None, "only such files are asked for"
-    return found[1]
+    return found[1] if found is not None else ""
 
 
 def _touch(path: Path) -> bool:

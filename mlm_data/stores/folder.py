@@ -30,7 +30,7 @@ from mlm_data.stores.places import hidden, parse
 OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss")
 HELD_BYTES = 64 << 20  # of a file for a bucket in memory, before it goes to the bucket; more go by a local disk
 READ_BYTES = 8 << 20  # of a file that is read from its beginning to its end
-AT_ONCE = 64 << 20  # an input in a bucket of at most this size is read by one request
+AT_ONCE = 64 << 20  # a file in a bucket of at most this size is read by one request
 
 
 @dataclass(frozen=True)
