@@ -20,8 +20,7 @@ def test_waiting_for_a_bucket(tmp_path, monkeypatch, capsys):
     local = Folder(tmp_path / "data")
     write_large(local, LENGTH, 1024)
     with s3_server() as store:
-        for name, value in store.environment.items():
-            monkeypatch.setenv(name, value)
+        store.enter(monkeypatch)
         remote = Folder(store.uri("data"))
         for name, _ in local.walk():
             remote.write(name, local.read(name))

@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from pipelines.commands.cli import main
 
 WORDS = """
     the a river stone house garden light water small old green walks sings writes reads under over beside within
@@ -72,3 +75,20 @@ def settings(folder: Path, **changes: object) -> dict[str, object]:
         "unit_bytes": 20_000,
     }
     return values | changes
+
+
+def write_config(folder: Path, **changes: object) -> str:
+    """These settings as a file in the folder; its path."""
+    path = folder / "premask.yaml"
+    path.write_text(json.dumps(settings(folder, **changes)))
+    return str(path)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run the command; it must end with exit code 2 and one line, which is returned."""
+    capsys.readouterr()
+    code = main(list(argv))
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert code == 2, lines
+    assert len(lines) == 1, lines
+    return lines[0]

@@ -16,7 +16,7 @@ from mlm_data.stores import folder as storage
 from mlm_data.stores.folder import Folder
 from pipelines.commands.cli import main
 from tests.conftest import ROOT
-from tests.pipelines.small_corpus import settings, text, write_jsonl
+from tests.pipelines.small_corpus import refused, text, write_config, write_jsonl
 
 
 @pytest.fixture
@@ -24,22 +24,6 @@ def folder(tmp_path):
     """An input of 40 documents and a configuration that would build."""
     write_jsonl(tmp_path / "in/a.jsonl", range(40))
     return tmp_path
-
-
-def write_config(folder, **changes):
-    path = folder / "premask.yaml"
-    path.write_text(json.dumps(settings(folder, **changes)))
-    return str(path)
-
-
-def refused(capsys, *argv: str) -> str:
-    """Run the command; it must end with exit code 2 and one line, which is returned."""
-    capsys.readouterr()
-    code = main(list(argv))
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert code == 2, lines
-    assert len(lines) == 1, lines
-    return lines[0]
 
 
 def built(folder) -> bool:

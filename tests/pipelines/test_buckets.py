@@ -10,9 +10,8 @@ from mlm_data.config import BuildConfig
 from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
 from pipelines.build import build
-from pipelines.commands.cli import main
-from tests.mlm_data.stores.emulators import s3_server
-from tests.pipelines.small_corpus import settings, text, write_jsonl
+from tests.mlm_data.stores.emulators import impatient, s3_server
+from tests.pipelines.small_corpus import refused, settings, text, write_config, write_jsonl
 
 
 def config_of(folder, **changes) -> BuildConfig:
@@ -23,8 +22,7 @@ def test_a_build_in_a_bucket_has_the_digest_of_a_local_one(tmp_path, monkeypatch
     write_jsonl(tmp_path / "in/a.jsonl", range(60))
     here = build(config_of(tmp_path))
     with s3_server() as store:
-        for name, value in store.environment.items():
-            monkeypatch.setenv(name, value)
+        store.enter(monkeypatch)
         lines = "".join(json.dumps({"text": text(number), "url": f"u{number}"}) + "\n" for number in range(60))
         Folder(store.uri("in")).write("a.jsonl", lines.encode())
         config = config_of(tmp_path, inputs=[{"path": store.uri("in/*.jsonl")}], output=store.uri("out"))
@@ -65,29 +63,16 @@ def running():
         yield store
 
 
-def refused(capsys, folder, **changes) -> str:
-    """The one line of a build that ends with exit code 2."""
-    path = folder / "premask.yaml"
-    path.write_text(json.dumps(settings(folder, **changes)))
-    capsys.readouterr()
-    assert main(["build", str(path)]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
-
-
 @pytest.mark.parametrize("place", ["inputs", "output"])
 @pytest.mark.parametrize("fault", sorted(REFUSED))
 def test_a_store_that_refuses_is_one_line(running, tmp_path, monkeypatch, capsys, fault, place):
-    for name, value in running.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("mlm_data.stores.places.ATTEMPTS", 2)
-    monkeypatch.setenv("AWS_ATTEMPTS_OF_THIS_TEST", "2")  # another environment, another client
+    running.enter(monkeypatch)
+    impatient(monkeypatch)
     write_jsonl(tmp_path / "in/a.jsonl", range(40))
-    running.proxy.reset()
     running.proxy.set(always=fault)
     where = running.uri("in/*.jsonl") if place == "inputs" else running.uri("out")
     changes = {"inputs": [{"path": where}]} if place == "inputs" else {"output": where}
-    line = refused(capsys, tmp_path, **changes)
+    line = refused(capsys, "build", write_config(tmp_path, **changes))
     told = REFUSED["403"] if fault in ("key", "secret") and place == "inputs" else REFUSED[fault]  # HEAD: only a status
     assert told in line
     assert where.removesuffix("/*.jsonl") in line
@@ -101,5 +86,5 @@ def test_a_region_that_nobody_knows_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("pyarrow.fs.resolve_s3_region", unknown)
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
-    line = refused(capsys, tmp_path, inputs=[{"path": "s3://bucket-without-region/a.jsonl"}])
+    line = refused(capsys, "build", write_config(tmp_path, inputs=[{"path": "s3://bucket-without-region/a.jsonl"}]))
     assert "set the bucket's region, as AWS_REGION or `storage:`" in line

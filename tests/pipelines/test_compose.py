@@ -15,17 +15,14 @@ from mlm_data.errors import ConfigError
 from pipelines import steps
 from pipelines.compose import Build, CleanTexts
 from pipelines.runners import LOCAL_RUNNER
-from tests.pipelines.small_corpus import settings, write_jsonl
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
+from tests.pipelines.small_corpus import write_config, write_jsonl
 
 
 @pytest.fixture
 def config(tmp_path):
     write_jsonl(tmp_path / "in/a.jsonl", range(60))
-    path = tmp_path / "premask.yaml"
-    path.write_text(json.dumps(settings(tmp_path)))
-    return path
+    return Path(write_config(tmp_path))
 
 
 def test_a_dataset_in_somebodys_pipeline_and_what_waits_for_it(config):

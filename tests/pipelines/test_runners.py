@@ -9,8 +9,7 @@ from mlm_data.errors import ConfigError
 from mlm_data.settings import parse_settings
 from pipelines import runners
 from pipelines.commands.cli import main
-from tests.pipelines.small_corpus import settings, write_jsonl
-from tests.pipelines.test_bad_input import refused, write_config
+from tests.pipelines.small_corpus import refused, settings, write_config, write_jsonl
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
     with s3_server() as store:             moto's server
     with google_server() as store:         gcp-storage-emulator
+        store.enter(monkeypatch)           its variables, and nothing asked or set so far
         store.requests()                   what it was asked since the last call, as "PUT /bucket/name"
 
 Each has a proxy before it, whose faults a test sets: `store.proxy.faults = ["500", "reset"]` are given to the next
@@ -210,12 +211,25 @@ class Store:
     def requests(self) -> list[str]:
         return self.proxy.taken()
 
+    def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the variables of the environment lead there, where nothing goes wrong and nothing was asked so far."""
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        self.proxy.reset()
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that give up soon."""
+    monkeypatch.setattr("mlm_data.stores.places.RETRY_SECONDS", 1)
+    monkeypatch.setattr("mlm_data.stores.places.ATTEMPTS", 2)
+    monkeypatch.setenv("AWS_ATTEMPTS_OF_THIS_TEST", "2")  # another environment, another client
+
 
 @contextlib.contextmanager
 def s3_server() -> Iterator[Store]:
     """moto's server with an empty bucket, and the variables that lead there."""
     need("moto", "flask")
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with _running(command, f"http://127.0.0.1:{port}/moto-api/"), _proxied(port) as proxy:
         _ask("PUT", f"http://127.0.0.1:{port}/{BUCKET}")
@@ -237,7 +251,7 @@ def s3_server() -> Iterator[Store]:
 def google_server() -> Iterator[Store]:
     """gcp-storage-emulator with an empty bucket, and the variable that leads there."""
     need("gcp_storage_emulator")
-    port = _free_port()
+    port = free_port()
     code = (
         "from gcp_storage_emulator.server import create_server as c; import time;"
         f"s = c('127.0.0.1', {port}, in_memory=True, default_bucket='{BUCKET}'); s.start(); time.sleep(1e6)"
@@ -275,7 +289,7 @@ def _running(command: list[str], address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _proxied(port: int) -> Iterator[Proxy]:
-    own = _free_port()
+    own = free_port()
     command = [sys.executable, __file__, str(own), str(port)]
     with _running(command, f"http://127.0.0.1:{own}{CONTROL}"):
         yield Proxy(own)
@@ -286,7 +300,8 @@ def _ask(method: str, address: str) -> None:
         answer.read()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port where nobody listens now."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]

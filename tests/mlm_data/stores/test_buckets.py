@@ -10,76 +10,26 @@ from mlm_data.errors import InputError, PremaskError, StorageError
 from mlm_data.stores.folder import Folder, file_info, open_input
 from mlm_data.stores.places import parse
 from mlm_data.text.find import expand
-from tests.mlm_data.stores.emulators import BUCKET, google_server, s3_server
+from tests.mlm_data.stores.emulators import BUCKET, impatient
 
 READ, WRITTEN = 3, 4  # requests that a file may cost
 
 
-@pytest.fixture(scope="module", params=[s3_server, google_server], ids=["s3", "gs"])
-def running(request):
-    with request.param() as store:
-        yield store
-
-
-@pytest.fixture
-def store(running, monkeypatch):
-    for name, value in running.environment.items():
-        monkeypatch.setenv(name, value)
-    running.proxy.reset()
-    return running
-
-
-@pytest.fixture(scope="module")
-def google_running():
-    with google_server() as store:
-        yield store
-
-
-@pytest.fixture
-def google(google_running, monkeypatch):
-    for name, value in google_running.environment.items():
-        monkeypatch.setenv(name, value)
-    google_running.proxy.reset()
-    return google_running
-
-
-@pytest.fixture(scope="module")
-def s3_running():
-    with s3_server() as store:
-        yield store
-
-
-@pytest.fixture
-def counted(s3_running, monkeypatch):
-    """S3, behind the proxy."""
-    for name, value in s3_running.environment.items():
-        monkeypatch.setenv(name, value)
-    s3_running.proxy.reset()
-    return s3_running
-
-
-def impatient(monkeypatch):
-    """Clients that give up soon."""
-    monkeypatch.setattr("mlm_data.stores.places.RETRY_SECONDS", 1)
-    monkeypatch.setattr("mlm_data.stores.places.ATTEMPTS", 2)
-    monkeypatch.setenv("AWS_ATTEMPTS_OF_THIS_TEST", "2")  # another environment, another client
-
-
 @pytest.mark.parametrize("size", [0, 10, 5_000_000])
 def test_what_a_file_costs(store, size):
-    counted, folder = store, Folder(store.uri(f"costs-{size}"))
+    folder = Folder(store.uri(f"costs-{size}"))
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
-    counted.requests()
+    store.requests()
     written = folder.create(lambda sink: sink.write(data), lambda sha: f"rows/{sha}.bin")
     assert written.sha256 == hashlib.sha256(data).hexdigest()
-    asked = counted.requests()
+    asked = store.requests()
     assert 1 <= len(asked) <= WRITTEN, asked
     assert folder.read(written.name) == data
-    asked = counted.requests()
+    asked = store.requests()
     assert 1 <= len(asked) <= READ, asked
     with open_input(f"{folder.location}/{written.name}", whole=True) as stream:
         assert stream.read(7) + stream.read() == data
-    asked = counted.requests()
+    asked = store.requests()
     assert 1 <= len(asked) <= READ, asked
     assert folder.names("rows") == [f"{written.sha256}.bin"]
     assert folder.names() == (["rows"] if store.scheme == "s3" else [])  # no temporary file; Google has no folders
@@ -87,11 +37,11 @@ def test_what_a_file_costs(store, size):
 
 
 @pytest.mark.parametrize("size", [(10 << 20) - 1, 10 << 20, 25 << 20])
-def test_how_many_parts_a_large_file_has_on_s3(counted, size):
+def test_how_many_parts_a_large_file_has_on_s3(s3, size):
     """Arrow's client has one size of parts, which no option changes: 10 MiB."""
-    Folder(counted.uri("parts")).write("x", bytes(size))
+    Folder(s3.uri("parts")).write("x", bytes(size))
     parts = -(-size // (10 << 20))
-    assert len(counted.requests()) == (1 if size < 10 << 20 else parts + 2)
+    assert len(s3.requests()) == (1 if size < 10 << 20 else parts + 2)
 
 
 def test_other_threads_run_while_a_file_is_read(store):
@@ -174,15 +124,15 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("faults", FAULTS)
-def test_what_goes_wrong_now_and_then_is_tried_again(counted, faults):
-    folder = Folder(counted.uri("faults"))
-    counted.proxy.faults = list(faults)
+def test_what_goes_wrong_now_and_then_is_tried_again(s3, faults):
+    folder = Folder(s3.uri("faults"))
+    s3.proxy.faults = list(faults)
     folder.write("x", b"hello" * 1000)
-    assert counted.proxy.faults == []
-    counted.proxy.faults = list(faults)
+    assert s3.proxy.faults == []
+    s3.proxy.faults = list(faults)
     assert folder.read("x") == b"hello" * 1000
-    assert counted.proxy.faults == []
-    counted.proxy.faults = list(faults)
+    assert s3.proxy.faults == []
+    s3.proxy.faults = list(faults)
     assert folder.names() == ["x"]
 
 

@@ -7,26 +7,11 @@ from mlm_data.dataset.publish import publish
 from mlm_data.errors import StorageError
 from mlm_data.stores.conditional import Conditional
 from mlm_data.stores.folder import Folder
-from tests.mlm_data.stores.emulators import s3_server
 from tests.synthetic import TOKENIZER, make_dataset
 
 
-@pytest.fixture(scope="module")
-def running():
-    with s3_server() as store:
-        yield store
-
-
-@pytest.fixture
-def store(running, monkeypatch):
-    for name, value in running.environment.items():
-        monkeypatch.setenv(name, value)
-    running.proxy.reset()
-    return running
-
-
-def test_a_file_is_replaced_as_it_was_seen(store):
-    folder = Folder(store.uri("a b"))
+def test_a_file_is_replaced_as_it_was_seen(s3):
+    folder = Folder(s3.uri("a b"))
     file = Conditional(folder, "LATEST")
     absent = file.look()
     assert absent.data is None
@@ -42,42 +27,42 @@ def test_a_file_is_replaced_as_it_was_seen(store):
     assert folder.read("LATEST") == b"two"
 
 
-def test_one_whose_answer_was_lost_is_a_success(store):
-    file = Conditional(Folder(store.uri("lost")), "LATEST")
+def test_one_whose_answer_was_lost_is_a_success(s3):
+    file = Conditional(Folder(s3.uri("lost")), "LATEST")
     absent = file.look()
     assert file.replace(absent, b"one")
     assert file.replace(absent, b"one")  # as the client does it where it heard nothing
 
 
-def test_what_s3_refuses_is_one_line(store, monkeypatch):
+def test_what_s3_refuses_is_one_line(s3, monkeypatch):
     monkeypatch.setattr("mlm_data.stores.conditional.ATTEMPTS", 2)
-    file = Conditional(Folder(store.uri("refused")), "LATEST")
+    file = Conditional(Folder(s3.uri("refused")), "LATEST")
     absent = file.look()
     for fault, told in (("403", "access denied"), ("key", "credentials are not valid"), ("503", "fewer requests")):
-        store.proxy.set(always=fault)
+        s3.proxy.set(always=fault)
         for action in (file.look, lambda: file.replace(absent, b"x")):
             with pytest.raises(StorageError, match=told) as caught:
                 action()
             assert "\n" not in str(caught.value)
 
 
-def test_a_store_that_does_not_know_conditions_gets_the_file_all_the_same(store):
-    folder = Folder(store.uri("old"))
+def test_a_store_that_does_not_know_conditions_gets_the_file_all_the_same(s3):
+    folder = Folder(s3.uri("old"))
     file = Conditional(folder, "LATEST")
     absent = file.look()
-    store.proxy.faults = ["501"]
+    s3.proxy.faults = ["501"]
     assert file.replace(absent, b"x")
     assert folder.read("LATEST") == b"x"
 
 
-def test_only_where_it_is_possible(store, tmp_path, monkeypatch):
-    assert Conditional.is_possible(Folder(store.uri("x")))
+def test_only_where_it_is_possible(s3, tmp_path, monkeypatch):
+    assert Conditional.is_possible(Folder(s3.uri("x")))
     assert not Conditional.is_possible(Folder(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert not Conditional.is_possible(Folder(store.uri("x")))
+    assert not Conditional.is_possible(Folder(s3.uri("x")))
 
 
-def test_of_two_versions_made_from_one_the_second_is_told(store, tmp_path, monkeypatch):
+def test_of_two_versions_made_from_one_the_second_is_told(s3, tmp_path, monkeypatch):
     """Both have looked at LATEST before either has moved it."""
     versions = []
     for seed in (1, 2, 3):
@@ -86,7 +71,7 @@ def test_of_two_versions_made_from_one_the_second_is_told(store, tmp_path, monke
         )
         manifest = load_manifest(local)
         versions.append((manifest, load_files(local, manifest)))
-    folder = Folder(store.uri("dataset"))
+    folder = Folder(s3.uri("dataset"))
     first, second, third = (manifest.digest for manifest, _ in versions)
 
     def move(number, expected):
@@ -108,8 +93,7 @@ def test_of_two_versions_made_from_one_the_second_is_told(store, tmp_path, monke
     with pytest.raises(StorageError, match="was published in the meantime"):
         move(2, first)
     monkeypatch.undo()
-    for name, value in store.environment.items():
-        monkeypatch.setenv(name, value)
+    s3.enter(monkeypatch)
     assert latest(folder) == second
     move(2, second)
     assert latest(folder) == third

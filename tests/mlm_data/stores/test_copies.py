@@ -13,24 +13,14 @@ from mlm_data.errors import ConfigError, StorageError
 from mlm_data.loading.loader import Loader
 from mlm_data.stores.copies import BUDGET, CACHE, Cache, CachedFolder, num_bytes, through_cache
 from mlm_data.stores.folder import Folder
-from tests.mlm_data.stores.emulators import s3_server
 from tests.synthetic import make_dataset
 
 
-@pytest.fixture(scope="module")
-def running():
-    with s3_server() as store:
-        yield store
-
-
 @pytest.fixture
-def store(running, monkeypatch, tmp_path):
-    for name, value in running.environment.items():
-        monkeypatch.setenv(name, value)
+def store(s3, monkeypatch, tmp_path):
     monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     monkeypatch.delenv(BUDGET, raising=False)
-    running.proxy.reset()
-    return running
+    return s3
 
 
 def put(store, *contents):

@@ -1,19 +1,18 @@
 """`premask plan --cost`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from pipelines.commands.cli import main
-from tests.pipelines.small_corpus import settings, write_jsonl
+from tests.pipelines.small_corpus import write_config, write_jsonl
 
 
 @pytest.fixture
 def config(tmp_path):
     write_jsonl(tmp_path / "in/a.jsonl", range(60))
-    path = tmp_path / "premask.yaml"
-    path.write_text(json.dumps(settings(tmp_path)))
-    return path
+    return Path(write_config(tmp_path))
 
 
 def test_quantities_money_and_what_breaks_first(config, capsys):

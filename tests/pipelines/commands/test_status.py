@@ -2,21 +2,20 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from mlm_data.build import status
 from pipelines.commands.cli import main
-from tests.pipelines.small_corpus import kill_midway, settings, write_jsonl
+from tests.pipelines.small_corpus import kill_midway, write_config, write_jsonl
 
 
 @pytest.fixture
 def config(tmp_path):
     for number in range(6):
         write_jsonl(tmp_path / f"in/{number}.jsonl", range(number * 40, number * 40 + 60))
-    path = tmp_path / "premask.yaml"
-    path.write_text(json.dumps(settings(tmp_path)))
-    return path
+    return Path(write_config(tmp_path))
 
 
 def asked(config, capsys, *words: str) -> tuple[int, str]:
