@@ -7,31 +7,26 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from mlm_data.config import PackSettings
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.manifest import build_manifest
-from mlm_data.dataset.publish import publish
 from mlm_data.derive.remask import remask
 from mlm_data.derive.repack import repack
-from mlm_data.hashing import ids_to_arrow
 from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import assemble_shard
 from mlm_data.shards.planes import mask_settings, planes_of, vocabulary_of
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import from_roles
+from tests.bench.datasets import VOCAB, documents_table, publish_shards
 from tests.bench.report import show
-from tests.bench.test_loader import VOCAB
+from tests.conftest import ROOT
 from tests.mlm_data.dataset.test_statistics import ROLE_IDS, words_tokenizer
-from tests.synthetic import ROLES, balanced_ledger, make_config, tokenizer_facts
+from tests.synthetic import make_config
 
 TOKENS, NUM_SHARDS, LENGTH, MEAN, ROUNDS = 50_000_000, 12, 512, 600, 3
-ROOT = Path(__file__).parents[2]
 
 
 def write_packed(folder: Folder, tokens: int = TOKENS, num_shards: int = NUM_SHARDS, rates: tuple = (0.3,)) -> None:
@@ -47,18 +42,12 @@ def write_packed(folder: Folder, tokens: int = TOKENS, num_shards: int = NUM_SHA
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         words = rng.random(offsets[-1]) < 0.75
         words[offsets[:-1]] = True
-        documents = [
-            ids_to_arrow(rng.integers(0, 2**64, (sizes.size, 2), dtype=np.uint64)),
-            pa.array(np.zeros(sizes.size, np.int16)),
-            pa.array(["text.txt"] * sizes.size).dictionary_encode(),
-            pa.array(np.arange(sizes.size, dtype=np.int64)),
-            pa.array(sizes.astype(np.int32)),
-        ]
+        keys = rng.integers(0, 2**64, (sizes.size, 2), dtype=np.uint64)
         made = assemble_shard(
             folder,
             split=fmt.TRAIN,
             unit=unit,
-            documents=pa.table(documents, schema=fmt.documents_schema()),
+            documents=documents_table(keys, sizes),
             ids=(5 + (VOCAB - 5) * rng.random(offsets[-1]) ** 4).astype(np.uint16),
             offsets=offsets,
             word_starts=words,
@@ -70,16 +59,7 @@ def write_packed(folder: Folder, tokens: int = TOKENS, num_shards: int = NUM_SHA
             where="bench",
         )
         shards.append(made.record)
-    manifest, files = build_manifest(
-        config=config,
-        tokenizer=tokenizer_facts(json_bytes, VOCAB, ROLES),
-        shards=shards,
-        ledger=balanced_ledger(shards, ROLES),
-        audit={},
-        packing={},
-        plan={},
-    )
-    publish(folder, manifest, files, tokenizer=json_bytes, side={})
+    publish_shards(folder, shards, length=LENGTH, rates=rates, max_segments=16, tokenizer=json_bytes)
 
 
 def command(*words: str) -> float:

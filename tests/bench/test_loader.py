@@ -4,22 +4,18 @@ import platform
 import time
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.manifest import build_manifest
-from mlm_data.dataset.publish import publish
-from mlm_data.hashing import ids_to_arrow
 from mlm_data.loading.loader import Loader
 from mlm_data.rows.masking import PlaneMasks
-from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import write_shard
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Rows
-from tests.synthetic import ROLES, TOKENIZER, balanced_ledger, make_config, tokenizer_facts
+from tests.bench.datasets import VOCAB, documents_table, publish_shards
+from tests.synthetic import ROLES, TOKENIZER
 
-VOCAB, RATE, NUM_SHARDS, SEGMENTS = 30_000, 0.3, 16, 4
+RATE, NUM_SHARDS, SEGMENTS = 0.3, 16, 4
 OURS, PEERS = 32_000_000, 2_000_000  # tokens to measure with
 
 
@@ -43,13 +39,7 @@ def write_large(folder: Folder, length: int, rows_per_shard: int, tokenizer: byt
             swap_tokens=rng.integers(5, VOCAB, place.size, dtype=np.uint16),
         )
         count = segment_lengths.size
-        documents = [
-            ids_to_arrow(rng.integers(0, 2**64, (count, 2), dtype=np.uint64)),
-            pa.array(np.zeros(count, np.int16)),
-            pa.array(["text.txt"] * count).dictionary_encode(),
-            pa.array(np.arange(count, dtype=np.int64)),
-            pa.array(segment_lengths - 2),
-        ]
+        keys = rng.integers(0, 2**64, (count, 2), dtype=np.uint64)
         rows = Rows(
             tokens=tokens,
             segment_offsets=np.arange(0, count + 1, SEGMENTS, dtype=np.int32),
@@ -58,18 +48,9 @@ def write_large(folder: Folder, length: int, rows_per_shard: int, tokenizer: byt
             segment_starts=np.zeros(count, np.int32),
             word_starts=np.zeros((rows_per_shard, length // 8), np.uint8),
         )
-        table = pa.table(documents, schema=fmt.documents_schema())
+        table = documents_table(keys, segment_lengths - 2)
         shards.append(write_shard(folder, split="train", unit=unit, rows=rows, planes={"0": masks}, documents=table))
-    manifest, files = build_manifest(
-        config=make_config(length, (RATE,), SEGMENTS, validation=False, seed=0),
-        tokenizer=tokenizer_facts(tokenizer, VOCAB, ROLES),
-        shards=shards,
-        ledger=balanced_ledger(shards, ROLES),
-        audit={},
-        packing={},
-        plan={},
-    )
-    publish(folder, manifest, files, tokenizer=tokenizer, side={})
+    publish_shards(folder, shards, length=length, rates=(RATE,), max_segments=SEGMENTS, tokenizer=tokenizer)
 
 
 def measure_ours(dataset: Dataset, batch_rows: int) -> list[float]:

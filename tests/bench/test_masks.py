@@ -9,11 +9,12 @@ from mlm_data.rows.audit_counts import count_shard, describe_vocabulary, source_
 from mlm_data.rows.masking import KINDS, Plane, draw_plane
 from mlm_data.rows.packing import cut_documents, fill_rows, pack
 from mlm_data.shards.writer import masks_table
-from mlm_data.types import Roles, Rows
+from mlm_data.types import Rows
+from tests.bench.datasets import VOCAB
 from tests.bench.report import show
+from tests.synthetic import ROLES
 
-ROLES = Roles(cls=2, sep=3, pad=0, mask=4, unk=1)
-VOCAB, NEVER, RANDOM = 30_000, np.arange(5), np.arange(5, 30_000)
+NEVER, RANDOM = np.arange(5), np.arange(5, VOCAB)
 ROUNDS = 5
 
 

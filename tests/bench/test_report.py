@@ -5,17 +5,17 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from mlm_data.stores.folder import Folder
-from tests.bench import report as bench
-from tests.bench.test_loader import NUM_SHARDS, VOCAB, write_large
+from tests.bench.datasets import VOCAB
+from tests.bench.report import show
+from tests.bench.test_loader import NUM_SHARDS, write_large
+from tests.conftest import ROOT
 from tests.mlm_data.dataset.test_statistics import words_tokenizer
 
 TOKENS, LENGTH, TURNS = 100_000_000, 512, 3
-ROOT = Path(__file__).parents[2]
 
 COMMAND = """
 import json, resource, sys
@@ -39,7 +39,7 @@ def test_report(tmp_path):
         seconds = time.perf_counter() - begun
         memory = json.loads(done.stdout.splitlines()[-1])
         rows.append((turn + 1, f"{seconds:.1f} s", f"{page.stat().st_size / 1e6:.2f} MB", f"{memory:.0f} MiB"))
-    bench.show(
+    show(
         f"A report of {TOKENS // 1_000_000} million tokens in {NUM_SHARDS} shards",
         ("turn", "time", "page", "peak memory"), rows, packages=("matplotlib", "pyarrow"),
     )  # fmt: skip

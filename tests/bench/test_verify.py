@@ -5,22 +5,18 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from mlm_data.dataset.check import audit_dataset
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.dataset.manifest import build_manifest
-from mlm_data.dataset.publish import publish
 from mlm_data.dataset.verify import verify
-from mlm_data.hashing import ids_to_arrow
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import write_shard
 from mlm_data.stores.folder import Folder
+from tests.bench.datasets import VOCAB, documents_table, publish_shards
 from tests.bench.report import show
-from tests.bench.test_masks import ROLES, VOCAB, draw, packed, planes_of
+from tests.bench.test_masks import draw, packed, planes_of
 from tests.mlm_data.dataset.test_statistics import words_tokenizer
-from tests.synthetic import balanced_ledger, make_config, tokenizer_facts
 
 SHARDS, TOKENS, PLANES, ROUNDS = 4, 8_000_000, 4, 3
 
@@ -30,14 +26,7 @@ def write(folder: Folder) -> Dataset:
     rows, keys = packed(TOKENS)
     sizes = np.zeros(len(keys), np.int32)
     np.add.at(sizes, rows.segment_documents, rows.segment_lengths - 2)
-    columns = [
-        ids_to_arrow(keys),
-        pa.array(np.zeros(len(keys), np.int16)),
-        pa.array(["a.txt"] * len(keys)).dictionary_encode(),
-        pa.array(np.arange(len(keys))),
-        pa.array(sizes),
-    ]
-    documents = pa.table(columns, schema=fmt.documents_schema())
+    documents = documents_table(keys, sizes)
     masks = {name: draw(rows, keys, plane) for name, plane in planes_of("token", PLANES).items()}
     shards = [
         write_shard(
@@ -45,18 +34,11 @@ def write(folder: Folder) -> Dataset:
         )
         for unit in range(SHARDS)
     ]
-    tokenizer = words_tokenizer(VOCAB)
-    manifest, files = build_manifest(
-        config=make_config(rows.sequence_length, (0.3,) * PLANES, 16, validation=False, seed=0),
-        tokenizer=tokenizer_facts(tokenizer, VOCAB, ROLES),
-        shards=shards,
-        ledger=balanced_ledger(shards, ROLES),
-        audit={},
-        packing={},
-        plan={},
-    )
-    publish(folder, manifest, files, tokenizer=tokenizer, side={})
-    return Dataset(folder, manifest, files)
+    publish_shards(
+        folder, shards, length=rows.sequence_length, rates=(0.3,) * PLANES, max_segments=16,
+        tokenizer=words_tokenizer(VOCAB),
+    )  # fmt: skip
+    return Dataset.open(folder)
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
