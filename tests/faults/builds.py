@@ -13,19 +13,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlm_data.dataset.verify import verify
 from mlm_data.ending import TEMPORARY
 from mlm_data.stores.folder import Folder
+from tests.conftest import ROOT
+from tests.pipelines.clusters import PYTHON, wait_for
 from tests.pipelines.small_corpus import settings, text
 
-ROOT = Path(__file__).resolve().parents[2]
-PYTHON = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "mlm_data/face")])}
 SECONDS = 120  # that any build here may take
 
 
@@ -72,8 +71,8 @@ class Running:
             AssertionError: one did, or it does not end.
         """
         try:
-            wait_for(lambda: self.has_ended, SECONDS)
-            wait_for(lambda: not in_session(self.pid), 10)
+            wait_for(lambda: self.has_ended, seconds=SECONDS)
+            wait_for(lambda: not in_session(self.pid), seconds=10)
         finally:
             for pid in in_session(self.pid):
                 os.kill(pid, signal.SIGKILL)
@@ -235,18 +234,6 @@ def digest(what: Job) -> str:
 def temporary_files(what: Job) -> list[str]:
     """Of any kind, anywhere in the dataset."""
     return sorted(str(path.relative_to(what.out)) for path in what.out.rglob(f"{TEMPORARY}*"))
-
-
-def wait_for(what: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Until something is so.
-
-    Raises:
-        AssertionError: it never is.
-    """
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
-        time.sleep(0.005)
 
 
 def in_session(session: int) -> list[int]:

@@ -7,8 +7,10 @@ import signal
 import pytest
 
 from mlm_data import ending
+from tests.conftest import ROOT
 from tests.faults import builds
-from tests.faults.builds import ROOT, Job, Running, temporary_files, wait_for
+from tests.faults.builds import Job, Running, temporary_files
+from tests.pipelines.clusters import wait_for
 
 SAID = {
     signal.SIGINT: (130, "premask: interrupted: start it again to go on"),

@@ -12,17 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tests.mlm_data.stores.emulators import free_port
 
-PYTHON = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "mlm_data/face")]), "NUMBA_NUM_THREADS": "1"}
-
-
-def free_port() -> int:
-    """A port where nobody listens now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+PYTHON = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "mlm_data/face")]),
+    "NUMBA_NUM_THREADS": "1",
+}
 
 
-def wait_for(is_so: Callable[[], bool], *, seconds: float = 120) -> None:
+def wait_for(is_so: Callable[[], object], *, seconds: float = 120) -> None:
     """Wait until it is so.
 
     Raises:
@@ -30,8 +28,8 @@ def wait_for(is_so: Callable[[], bool], *, seconds: float = 120) -> None:
     """
     deadline = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
+        time.sleep(0.005)
 
 
 def listens(port: int) -> bool:
@@ -56,7 +54,7 @@ class Processes:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
-            env={**os.environ, **PYTHON},
+            env=PYTHON,
             start_new_session=True,
         )
         self.started.append(process)

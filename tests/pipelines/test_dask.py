@@ -1,6 +1,5 @@
 """On a real Dask cluster: the local digest, whoever is killed; and one line for whatever goes wrong."""
 
-import json
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from mlm_data.settings import parse_settings
 from pipelines.build import build
 from tests.conftest import ROOT
 from tests.pipelines.clusters import PYTHON, dask_cluster, wait_for
-from tests.pipelines.small_corpus import prepared_units, settings, write_jsonl
+from tests.pipelines.small_corpus import prepared_units, settings, write_config, write_jsonl
 
 pytest.importorskip("distributed", reason="premask[dask] is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
@@ -40,11 +39,21 @@ def cluster(tmp_path_factory):
         yield found
 
 
-def start(config, folder, cluster):
-    """`premask build` on the cluster, as a process."""
-    (folder / "premask.yaml").write_text(json.dumps(settings(folder)))
-    command = [sys.executable, "-m", "pipelines", "build", str(folder / "premask.yaml"), *cluster.args]
-    return subprocess.Popen(command, cwd=ROOT, env=PYTHON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def build_and_kill(folder, victim, prepared):
+    """`premask build` as a process, on a cluster one of whose processes is killed once so many units are prepared.
+
+    Returns:
+        (exit code, what it printed, its errors)
+    """
+    with dask_cluster(folder / "logs") as cluster:
+        command = [sys.executable, "-m", "pipelines", "build", write_config(folder), *cluster.args]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=PYTHON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        wait_for(lambda: len(prepared_units(folder)) >= prepared)
+        cluster.processes.kill(victim(cluster))
+        out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
 
 
 def test_the_digest_is_the_local_one(cluster, local, tmp_path):
@@ -108,25 +117,17 @@ def test_a_local_cluster_of_processes(local, tmp_path):
 @pytest.mark.slow
 def test_a_worker_that_is_killed_costs_time_and_nothing_else(local, tmp_path):
     """SIGKILL in the middle: its tasks are done by the other one."""
-    config = corpus(tmp_path)
-    with dask_cluster(tmp_path / "logs") as cluster:
-        process = start(config, tmp_path, cluster)
-        wait_for(lambda: len(prepared_units(tmp_path)) >= 3)
-        cluster.processes.kill(cluster.workers[0])
-        out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    corpus(tmp_path)
+    code, out, err = build_and_kill(tmp_path, lambda cluster: cluster.workers[0], 3)
+    assert code == 0, err
     assert f"digest {local}" in out
 
 
 @pytest.mark.slow
 def test_a_scheduler_that_is_killed_is_one_line_and_the_next_start_goes_on(local, tmp_path):
     config = corpus(tmp_path)
-    with dask_cluster(tmp_path / "logs") as cluster:
-        process = start(config, tmp_path, cluster)
-        wait_for(lambda: len(prepared_units(tmp_path)) >= 5)
-        cluster.processes.kill(cluster.scheduler)
-        _, err = process.communicate(timeout=300)
-    assert process.returncode == 2, err
+    code, _, err = build_and_kill(tmp_path, lambda cluster: cluster.scheduler, 5)
+    assert code == 2, err
     (line,) = [line for line in err.splitlines() if line.startswith("premask: ")]
     assert line == err.strip()
     assert re.search("the Dask scheduler is gone: start the build again: it goes on from the units that are", line)

@@ -1,7 +1,5 @@
 """On an engine of its own, with its scheduler, shuffle and executors: the local digest, and one line."""
 
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +11,7 @@ from mlm_data.settings import parse_settings
 from pipelines.build import build
 from tests.conftest import ROOT
 from tests.pipelines.clusters import PYTHON
-from tests.pipelines.small_corpus import settings, write_jsonl
+from tests.pipelines.small_corpus import settings, write_config, write_jsonl
 
 pytest.importorskip("pyspark", reason="premask[spark] is not installed")
 pytest.importorskip("beam_pyspark_runner", reason="beam-pyspark-runner is not installed (with --no-deps)")
@@ -25,11 +23,9 @@ pytestmark = [
 
 def run(folder):
     """`premask build` on Spark with two executors of one core: two more processes on this machine."""
-    (folder / "premask.yaml").write_text(json.dumps(settings(folder)))
     options = ["--runner", "spark", "--workers", "2", "--spark_master_url", "local-cluster[2,1,1024]"]
-    command = [sys.executable, "-m", "pipelines", "build", str(folder / "premask.yaml"), *options]
-    env = {**os.environ, **PYTHON}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-m", "pipelines", "build", write_config(folder), *options]
+    return subprocess.run(command, cwd=ROOT, env=PYTHON, capture_output=True, text=True, timeout=600)
 
 
 def test_the_digest_is_the_local_one_and_a_mistake_is_one_line(tmp_path):

@@ -4,14 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from mlm_data.dataset.dataset import Dataset
-from tests.pipelines.small_corpus import settings, write_jsonl
+from tests.conftest import ROOT
+from tests.pipelines.small_corpus import write_config, write_jsonl
 
-ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("apache_beam", "torch", "pyarrow", "numba", "pydantic", "numpy", "rich", "tokenizers")
 
 HELP = """
@@ -54,20 +53,19 @@ def test_help_imports_nothing_heavy(module, words):
 
 def test_what_needs_no_beam_runs_without_it(tmp_path):
     write_jsonl(tmp_path / "in/a.jsonl", range(80))
-    config = tmp_path / "premask.yaml"
-    config.write_text(json.dumps(settings(tmp_path)))
+    config = write_config(tmp_path)
     from pipelines.commands.cli import main
 
-    assert main(["build", str(config)]) == 0
+    assert main(["build", config]) == 0
     documents = Dataset.open(tmp_path / "out").shard("train", 0).documents
     (tmp_path / "ids.txt").write_text(documents["id"][0].as_py().hex() + "\n")
     commands = [
         ["init", str(tmp_path / "new.yaml")],
         ["doctor", "--output", str(tmp_path / "elsewhere")],
-        ["plan", str(config), "--explain"],
-        ["thresholds", str(config), "--html", str(tmp_path / "page.html")],
-        ["try", str(config), str(tmp_path / "in/a.jsonl")],
-        ["tokenizer", "train", str(config), "--out", str(tmp_path / "tokenizer.json")],
+        ["plan", config, "--explain"],
+        ["thresholds", config, "--html", str(tmp_path / "page.html")],
+        ["try", config, str(tmp_path / "in/a.jsonl")],
+        ["tokenizer", "train", config, "--out", str(tmp_path / "tokenizer.json")],
         ["status", str(tmp_path / "out")],
         ["verify", str(tmp_path / "out")],
         ["inspect", str(tmp_path / "out")],

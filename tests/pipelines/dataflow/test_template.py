@@ -16,7 +16,7 @@ from mlm_data.settings import parse_settings
 from pipelines.dataflow import launcher
 from pipelines.runners import choose
 from tests.conftest import ROOT
-from tests.pipelines.small_corpus import settings, write_jsonl
+from tests.pipelines.small_corpus import settings, write_config, write_jsonl
 
 FOLDER = ROOT / "pipelines/dataflow"
 METADATA = json.loads((FOLDER / "template_metadata.json").read_text())
@@ -162,12 +162,10 @@ def test_each_stage_boundary_carries_a_number_and_bytes(tmp_path, monkeypatch):
 
 
 def test_places_that_workers_cannot_reach_are_refused(tmp_path):
-    path = tmp_path / "premask.yaml"
-    path.write_text(json.dumps(settings(tmp_path)))
+    path = Path(write_config(tmp_path))
     with pytest.raises(ConfigError, match="workers of --runner dataflow can't reach a folder"):
         launcher.read_config(str(path), None, [])
-    remote = settings(tmp_path) | {"inputs": [{"path": "gs://b/x/*.jsonl"}]}
-    path.write_text(json.dumps(remote))
+    write_config(tmp_path, inputs=[{"path": "gs://b/x/*.jsonl"}])
     config = launcher.read_config(str(path), "gs://b/out", ["mask.rate=0.2"])
     assert (config.output, config.mask.rate) == ("gs://b/out", 0.2)
 
