@@ -1,11 +1,10 @@
 """`premask card`: README.md of a dataset, with the header that the Hugging Face Hub reads."""
 
 import argparse
-import os
 import re
 
 from mlm_data.command import Command
-from pipelines.commands.options import add_dataset
+from pipelines.commands.options import add_dataset, folder_name, write_out
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,18 +29,14 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.console import Terminal, shown
     from mlm_data.dataset.card import card, name_of
     from mlm_data.dataset.dataset import Dataset
-    from mlm_data.dataset.names import split_name
-    from mlm_data.stores.folder import Folder
 
     dataset = Dataset.open(options.dataset)
-    folder_name = split_name(options.dataset)[0].rstrip("/").rpartition("/")[2] or "dataset"
-    name = options.name or name_of(dataset) or folder_name
+    name = options.name or name_of(dataset) or folder_name(options.dataset)
     text = card(dataset, name=str(name), license_id=options.license, languages=options.language)
     if options.out is None:
         sys.stdout.write(text)
         return 0
-    out = os.path.abspath(options.out)
-    Folder(os.path.dirname(out)).write(os.path.basename(out), text.encode())
+    write_out(options.out, text)
     Terminal().say(f"{shown(options.out)}: the card of {dataset.digest[:16]}")
     return 0
 

@@ -49,3 +49,22 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"must be a number from 1 to 1024, got {text!r}")
     return int(text)
+
+
+def folder_name(dataset: str) -> str:
+    """The last part of a dataset's place, without a version: what to call it."""
+    from mlm_data.dataset.names import split_name
+
+    return split_name(dataset)[0].rstrip("/").rpartition("/")[2] or "dataset"
+
+
+def write_out(path: str, text: str) -> int:
+    """Make a file that the user has named appear on this machine, whole or not at all; returns its bytes.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+    from mlm_data.stores.folder import Folder
+
+    folder, name = os.path.split(os.path.abspath(path))
+    return Folder(folder).write(name, text.encode()).num_bytes

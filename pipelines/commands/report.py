@@ -1,11 +1,10 @@
 """`premask report`: one page of HTML about a version, to look at and to keep beside a model."""
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 from mlm_data.command import Command
-from pipelines.commands.options import add_dataset
+from pipelines.commands.options import add_dataset, folder_name, write_out
 
 if TYPE_CHECKING:
     from mlm_data.dataset.dataset import Dataset
@@ -27,16 +26,13 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.command import require
     from mlm_data.console import Terminal, shown, size
     from mlm_data.dataset.dataset import Dataset
-    from mlm_data.dataset.names import split_name
-    from mlm_data.stores.folder import Folder
 
     require("matplotlib", extra="report")  # before the work
     dataset = Dataset.open(options.dataset)
-    name = split_name(options.dataset)[0].rstrip("/").rpartition("/")[2] or "dataset"
-    out = os.path.abspath(options.out or f"{name}-{dataset.digest[:12]}.html")
-    data = make_report(dataset, title=options.dataset.rstrip("/").rpartition("/")[2] or name).encode()
-    Folder(os.path.dirname(out)).write(os.path.basename(out), data)
-    Terminal().say(f"{shown(options.out or os.path.basename(out))}: {size(len(data))}; digest {dataset.digest[:16]}")
+    name = folder_name(options.dataset)
+    out = options.out or f"{name}-{dataset.digest[:12]}.html"
+    num_bytes = write_out(out, make_report(dataset, title=options.dataset.rstrip("/").rpartition("/")[2] or name))
+    Terminal().say(f"{shown(out)}: {size(num_bytes)}; digest {dataset.digest[:16]}")
     return 0
 
 

@@ -316,16 +316,14 @@ def _lengths(report: Report) -> Iterator[str]:
     yield '<div class="charts">'
     documents, segments = statistics.documents, statistics.segments
     edges, counts = _octaves(documents)
-    yield _figure(
-        "Documents", f"Content tokens of {documents.num:,} kept documents. {_summary(documents)}",
-        charts.histogram(edges, counts, xlabel="content tokens", ylabel="documents", log=True), "documents", 2.4,
-        _bins("Documents by length", edges, counts, "documents"),
+    yield _histogram(
+        "Documents", f"Content tokens of {documents.num:,} kept documents. {_summary(documents)}", edges, counts,
+        table="Documents by length", of="content tokens", unit="documents", name="documents", log=True,
     )  # fmt: skip
     edges, counts = _even(segments, report.manifest.sequence_length)
-    yield _figure(
+    yield _histogram(
         "Segments", f"Places of {segments.num:,} pieces of documents, special tokens included. {_summary(segments)}",
-        charts.histogram(edges, counts, xlabel="places", ylabel="segments"), "segments", 2.4,
-        _bins("Segments by length", edges, counts, "segments"),
+        edges, counts, table="Segments by length", of="places", unit="segments", name="segments",
     )  # fmt: skip
     yield "</div>"
 
@@ -346,17 +344,15 @@ def _packing(report: Report) -> Iterator[str]:
     )  # fmt: skip
     yield '<div class="charts">'
     edges, heights = _even(statistics.used, manifest.sequence_length)
-    yield _figure(
+    yield _histogram(
         "How full rows are", f"Places in segments of {statistics.used.num:,} rows. {_summary(statistics.used)}",
-        charts.histogram(edges, heights, xlabel="places", ylabel="rows"), "used", 2.4,
-        _bins("Rows by places that are used", edges, heights, "rows"),
+        edges, heights, table="Rows by places that are used", of="places", unit="rows", name="used",
     )  # fmt: skip
     allowed = manifest.config["pack"]["max_segments"]
     edges, heights = _even(statistics.row_segments, int(statistics.row_segments.values.max(initial=1)))
-    yield _figure(
+    yield _histogram(
         "Segments in a row", f"At most {allowed:,} are allowed. {_summary(statistics.row_segments)}",
-        charts.histogram(edges, heights, xlabel="segments", ylabel="rows"), "row-segments", 2.4,
-        _bins("Rows by segments", edges, heights, "rows"),
+        edges, heights, table="Rows by segments", of="segments", unit="rows", name="row-segments",
     )  # fmt: skip
     yield "</div>"
 
@@ -706,14 +702,27 @@ def _even(lengths: Lengths, most: int) -> tuple[list[int], list[int]]:
     return edges.tolist(), counts.tolist()
 
 
-def _bins(caption: str, edges: Sequence[int], counts: Sequence[int], unit: str) -> str:
+def _histogram(
+    title: str,
+    told: str,
+    edges: Sequence[int],
+    counts: Sequence[int],
+    *,
+    table: str,
+    of: str,
+    unit: str,
+    name: str,
+    log: bool = False,
+) -> str:
+    """How many of a `unit` have so many `of` something: bars, and the same as a table."""
     total = sum(counts)
     cells = [
         (f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}", f"{count:,}", percent(count, total))
         for low, high, count in zip(edges, edges[1:], counts, strict=False)
         if count
     ]
-    return _table(caption, ("length", unit, "share"), cells, most=len(cells))
+    chart = charts.histogram(edges, counts, xlabel=of, ylabel=unit, log=log)
+    return _figure(title, told, chart, name, 2.4, _table(table, ("length", unit, "share"), cells, most=len(cells)))
 
 
 def _summary(lengths: Lengths) -> str:
