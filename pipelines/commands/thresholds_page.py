@@ -1,9 +1,8 @@
 """The pictures of `premask thresholds`: one page of HTML with drawings in SVG, which asks the network for nothing.
 
 A card for each score, with its bars, the threshold as a dashed line, and the same counts as a table. Bars are as high
-as the square root of their counts, so that rare documents can be seen beside many. Colours follow the reader's choice
-of light or dark. Names from configurations and corpora are escaped twice: what doesn't print becomes an escape, and
-then HTML's own characters become entities; a content policy forbids scripts and anything from elsewhere.
+as the square root of their counts, so that rare documents can be seen beside many. Colours and safety are those of
+`pages`.
 """
 
 from collections.abc import Iterator, Sequence
