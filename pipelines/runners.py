@@ -254,7 +254,25 @@ def check(chosen: Chosen, config: BuildConfig, outputs: Iterable[str]) -> None:
         outputs: folders that workers write to.
 
     Raises:
-        ConfigError: a missing option or program, an endpoint where nobody answers, or a place that workers can't reach.
+        ConfigError: what `check_start` says, or a place that workers can't reach.
+    """
+    check_start(chosen)
+    runner, given = chosen.runner, chosen.given
+    if runner.shares_disk(given) or (chosen.says_shared and runner.name != "dataflow"):
+        return
+    check_places(runner, config, outputs)
+    if runner.name in ("flink", "portable") and "environment_type" not in given and "environment_config" not in given:
+        raise ConfigError(
+            f"--runner {runner.name}: workers need an image with premask: name it with --environment_config, "
+            "or say how they start with --environment_type"
+        )
+
+
+def check_start(chosen: Chosen) -> None:
+    """Refuse a runner that can't start.
+
+    Raises:
+        ConfigError: a missing option or program, or an endpoint where nobody answers.
     """
     runner, given = chosen.runner, chosen.given
     if missing := [f"--{name}" for name in runner.needs if name not in given]:
@@ -265,14 +283,6 @@ def check(chosen: Chosen, config: BuildConfig, outputs: Iterable[str]) -> None:
         )
     if not chosen.runs_nothing and (endpoint := given.get(runner.endpoint, "")):
         _answers(f"--{_ours(runner.endpoint)}", endpoint)
-    if runner.shares_disk(given) or (chosen.says_shared and runner.name != "dataflow"):
-        return
-    check_places(runner, config, outputs)
-    if runner.name in ("flink", "portable") and "environment_type" not in given and "environment_config" not in given:
-        raise ConfigError(
-            f"--runner {runner.name}: workers need an image with premask: name it with --environment_config, "
-            "or say how they start with --environment_type"
-        )
 
 
 def check_places(runner: Runner, config: BuildConfig, outputs: Iterable[str]) -> None:

@@ -59,11 +59,11 @@ def _findings(options: argparse.Namespace) -> Iterator["Finding"]:
 
 
 def _runner(name: str, rest: list[str]) -> "Finding":
-    """Whether a runner is there and understands its options."""
+    """Whether a runner is there, understands its options, and could start."""
     from mlm_data.build.checkup import BAD, OK, Finding
 
     try:
-        from pipelines.runners import choose
+        from pipelines.runners import check_start, choose
     except ModuleNotFoundError as error:
         return Finding(
             name="runner",
@@ -72,7 +72,7 @@ def _runner(name: str, rest: list[str]) -> "Finding":
             remedy="pip install 'premask[build]'",
         )
     try:
-        choose([f"--runner={name}", *rest], workers=1)
+        check_start(choose([f"--runner={name}", *rest], workers=1))
     except PremaskError as error:
         return Finding(name="runner", state=BAD, text=str(error), remedy="see premask build --help")
     return Finding(name="runner", state=OK, text=f"{name}: it is there, and takes these options")

@@ -25,6 +25,10 @@ def test_a_runner_with_its_options(capsys):
     assert "local: it is there" in capsys.readouterr().out
     assert main(["doctor", "--runner", "local", "--direct_num_worker=2"]) == 1
     assert "did you mean --direct_num_workers?" in capsys.readouterr().out
+    assert main(["doctor", "--runner", "portable"]) == 1
+    assert "needs --job_endpoint" in capsys.readouterr().out
+    assert main(["doctor", "--runner", "portable", "--job_endpoint", "localhost:1"]) == 1
+    assert "nobody answers there" in capsys.readouterr().out
 
 
 def test_an_option_that_nobody_knows_is_a_mistake(capsys):
