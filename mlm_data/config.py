@@ -472,10 +472,6 @@ class BuildConfig(Settings):
         return self
 
 
-TEXTS_ONLY: Mapping[str, Any] = {"output": "none", "tokenizer": {"path": "none"}}
-"""For what makes no dataset: stands for what a configuration file may leave out. Neither is looked at."""
-
-
 def load_config(path: str | Path, overrides: Iterable[str] = (), *, defaults: Mapping[str, Any] = {}) -> BuildConfig:
     """Read a build's YAML file and apply `field=value` overrides.
 

@@ -270,7 +270,7 @@ class _Select(_Work):
     step = account.SELECT
 
     def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
-        found = [select.select_signatures(_prepared(data), self.context) for data in inbox[Kind.PREPARED]]
+        found = [select.select_signatures(PreparedUnit.from_bytes(data), self.context) for data in inbox[Kind.PREPARED]]
         records = _together(found, exact.RECORD)
         for number, mine in enumerate(partition(records, "h2", self.context.num_partitions)):
             for piece in _pieces(mine):
@@ -293,7 +293,7 @@ class _SelectBands(_Work):
     step = account.SELECT_BANDS
 
     def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
-        units = [_prepared(data) for data in inbox[Kind.PREPARED]]
+        units = [PreparedUnit.from_bytes(data) for data in inbox[Kind.PREPARED]]
         records = _together([select.select_bands(prepared, self.context) for prepared in units], clusters.BAND)
         for number, mine in enumerate(partition(records, "key", self.context.num_partitions)):
             for piece in _pieces(mine):
@@ -326,7 +326,7 @@ class _Match(_Work):
 
     def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
         for data in inbox[Kind.PREPARED]:
-            records = matches_that_stay(_prepared(data), _found(inbox), self.context)
+            records = matches_that_stay(PreparedUnit.from_bytes(data), _found(inbox), self.context)
             for piece in _pieces(records):
                 yield part.send(Kind.MATCHES, 0, select.store(piece, self.context.work))
 
@@ -350,7 +350,7 @@ class _Size(_Work):
 
     def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
         for data in inbox[Kind.PREPARED]:
-            sizes = count_groups(_prepared(data), _found(inbox), self.context)
+            sizes = count_groups(PreparedUnit.from_bytes(data), _found(inbox), self.context)
             yield part.send(Kind.SIZES, 0, json.dumps(sizes).encode())
 
 
@@ -386,7 +386,7 @@ class _Assemble(_Work):
             return  # they were lost
         weights = json.loads(inbox[Kind.WEIGHTS][0]) if inbox[Kind.WEIGHTS] else {}
         for data in inbox[Kind.PREPARED]:
-            prepared, found = _prepared(data), _found(inbox)
+            prepared, found = PreparedUnit.from_bytes(data), _found(inbox)
             if self._output is not None:
                 cleaned = write_texts(prepared, found, self.context, self._output, weights=weights)
                 ledger = cleaned.ledger
@@ -435,10 +435,6 @@ def _pieces(records: np.ndarray) -> Iterator[np.ndarray]:
     step = select.MAX_PAYLOAD_BYTES // records.itemsize
     for start in range(0, max(1, len(records)), step):
         yield records[start : start + step]
-
-
-def _prepared(data: bytes) -> PreparedUnit:
-    return PreparedUnit.from_bytes(data)
 
 
 def _found(inbox: dict[Kind, list[bytes]]) -> Found:

@@ -27,7 +27,7 @@ from mlm_data.build.account import DEDUPLICATE, Account
 from mlm_data.build.add_settings import Request, Settled, check_tokenizer, settle_request
 from mlm_data.build.assemble import Found, assemble_unit, count_groups, matches_that_stay
 from mlm_data.build.context import Context
-from mlm_data.build.evaluations import ASSET, load_index, report
+from mlm_data.build.evaluations import index_of, report
 from mlm_data.build.known import Known
 from mlm_data.build.plan import signature_partitions
 from mlm_data.build.prepare import document_ids, open_prepared, prepare_unit
@@ -328,10 +328,9 @@ def _without_evaluations(
     pool: ThreadPoolExecutor,
     reports: dict[str, list[dict[str, Any]]],
 ) -> dict[int, Found]:
-    context, settings = work.context, work.context.config.decontaminate
-    assert settings is not None, "evaluations are looked for"
+    context = work.context
     records = np.concatenate(list(pool.map(lambda unit: matches_that_stay(unit, found[unit.unit], context), prepared)))
-    index = load_index(settings, context.asset(ASSET))
+    settings, index = index_of(context)
     decision = decide(records, index, share=settings.share, max_documents=settings.max_documents)
     reports["evaluations"] = _added_evaluations(
         work.parent.manifest.ledger.get("evaluations", []), report(decision.report, context)

@@ -11,7 +11,7 @@ left:
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -185,14 +185,3 @@ def all_edges(is_share: bool) -> Float64[np.ndarray, " edges"]:
     powers = np.exp2(np.arange(SMALLEST * PER_DOUBLING, LARGEST * PER_DOUBLING + 1) / PER_DOUBLING)
     # Powers of two are exact, so that counts of 1, 2, 4, ... begin a bin.
     return np.concatenate([-powers[::-1], [0.0], powers])
-
-
-def most_dropped(scores: Iterable[InputScores]) -> list[tuple[str, str, int, float]]:
-    """(input, reason, documents, share of the input), the most documents first."""
-    found = [
-        (one.name, reason, count, count / one.num_documents)
-        for one in scores
-        for reason, count in one.fates.items()
-        if reason != "kept"
-    ]
-    return sorted(found, key=lambda item: (-item[2], item[0], item[1]))
