@@ -67,8 +67,8 @@ COMMANDS_INTRO = """\
 # Commands
 
 Both commands end with exit code 0 if all is well, and with 2 after one line on standard error if there is something
-that you can mend. `premask verify` ends with 1 if a dataset is not sound. Ctrl-C ends with 130, SIGTERM with 143.
-`--debug` shows the traceback of an error.
+that you can mend. `premask verify`, `audit`, `doctor` and `status` end with 1 if what they look at is not as it
+should be. Ctrl-C ends with 130, SIGTERM with 143. `--debug` shows the traceback of an error.
 """
 
 
