@@ -271,7 +271,7 @@ def followed(context: Context, *, units: int, num_bytes: int, runner: str, worke
         thread.join()
         with _lock:
             mine = _mine.pop((os.getpid(), context.run), None)
-        if mine is not None and state != DONE:
+        if mine is not None:  # what it did since it last wrote
             worker = _worker(mine, time.time())
             _write(work, _worker_name(worker), context.run, _plain(worker))
         beat(state, error)

@@ -75,8 +75,7 @@ def test_how_it_ended_is_said(tmp_path, error, state, line):
         run()
     found = read_status(Folder(tmp_path))
     assert (found.state, found.error) == (state, line)
-    if error:  # what was noted last is not lost
-        assert found.dropped == {"too_short": 2}
+    assert (found.documents, found.dropped) == ({"kept": 3}, {"too_short": 2})  # what was noted last is not lost
 
 
 def test_a_unit_that_is_done_again_counts_once(tmp_path):
