@@ -101,9 +101,14 @@ def slices_by_input(plan: Plan) -> dict[int, list[Slice]]:
 
 
 def read_runs(pieces: Sequence[Slice], config: BuildConfig, *, runs: int, num_bytes: int) -> Iterator[Documents]:
-    """About `num_bytes` of the slices of an input, from so many places that are spread evenly over them."""
+    """About `num_bytes` of the slices of an input, from so many places that are spread evenly over them.
+
+    An input that has no more than that is read whole, however unevenly its text lies in its files.
+    """
     step = max(1, -(-len(pieces) // runs))
-    budget = num_bytes // len(range(0, len(pieces), step))
+    budget = num_bytes
+    if sum(piece.num_bytes for piece in pieces) > num_bytes:
+        budget //= len(range(0, len(pieces), step))
     for first in range(0, len(pieces), step):
         read = 0
         for piece in pieces[first : first + step]:

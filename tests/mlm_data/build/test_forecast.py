@@ -72,6 +72,16 @@ def test_a_run_stops_at_its_budget(tmp_path):
     assert sum(documents.num_bytes_read for documents in read_runs(pieces, config, runs=4, num_bytes=10**9)) == whole
 
 
+def test_a_small_input_is_read_whole_however_uneven_its_files(tmp_path):
+    for number in range(20):
+        documents = 40 if number < 3 else 2
+        write_jsonl(tmp_path / f"in/{number:02}.jsonl", range(number * 50, number * 50 + documents))
+    config = load_config(write(tmp_path, [{"path": "in/*.jsonl"}]))
+    pieces = sorted((piece for unit in make_plan(config).units for piece in unit.slices), key=lambda one: one.source)
+    whole = sum(piece.num_bytes for piece in pieces)
+    assert sum(documents.num_bytes_read for documents in read_runs(pieces, config, runs=4, num_bytes=whole)) == whole
+
+
 def test_a_rule_that_eats_an_input_and_hard_wrapped_text_under_c4_are_warned_of(tmp_path):
     with (tmp_path / "law.jsonl").open("w") as file:
         for number in range(30):
