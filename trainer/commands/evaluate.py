@@ -85,8 +85,9 @@ def _show(result: dict[str, Any], terminal: "Terminal") -> None:
             table.add_row(name, *cells)
     terminal.print(table)
     if "nats_below_unigram" in result:
+        below = result["nats_below_unigram"]
         terminal.say(
-            f"{result['nats_below_unigram']:.2f} nats below the unigram frequencies; "
+            f"{abs(below):.2f} nats {'below' if below >= 0 else 'above'} the unigram frequencies; "
             f"shuffling the visible context costs {result['nats_lost_by_shuffling']:.2f} nats"
         )
     for way, lines in result.get("by", {}).items():

@@ -1,5 +1,6 @@
 """The smaller commands: curves, plans, documents of a step, breakdowns, export and import."""
 
+import io
 import json
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from mlm_data.console import Terminal
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import InputError
 from mlm_data.loading.loader import Loader, evaluation
 from tests.synthetic import make_dataset
 from tests.trainer.precision import both_precisions, tolerance
-from trainer.commands import cli, export
+from trainer.commands import cli, evaluate, export
 from trainer.commands.progress import describe
 from trainer.studies.breakdown import breakdown, target_losses
 from trainer.studies.plot import plot
@@ -254,3 +256,11 @@ def test_a_line_of_progress_is_readable_from_the_first_step_on():
     )
     later = replace(first, step=80, total=601, tokens_per_second=8390.4, seconds_left=261.0, mfu=0.5)
     assert describe(later) == ("step 80/601  loss 5.700  accuracy 0.100  lr 0.0005  8,390 tokens/s  MFU 50%  4:21 left")
+
+
+@pytest.mark.parametrize(("below", "said"), [(2.5, "2.50 nats below"), (-0.06, "0.06 nats above")])
+def test_a_model_that_has_learnt_nothing_is_above_the_unigram_frequencies(below, said):
+    sink = io.StringIO()
+    result = {"run": "runs/a", "step": 1, "nats_below_unigram": below, "nats_lost_by_shuffling": 0.0}
+    evaluate._show(result, Terminal(sink))
+    assert f"{said} the unigram frequencies" in sink.getvalue()
