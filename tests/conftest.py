@@ -12,6 +12,12 @@ shapes.install(["mlm_data", "pipelines", "trainer", "premask"])
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def copies(tmp_path_factory) -> None:
+    """Local copies of buckets belong to a file of tests: as they go by content, those of another would be found."""
+    os.environ["PREMASK_CACHE"] = str(tmp_path_factory.mktemp("copies"))
+
+
 @pytest.fixture(scope="session")
 def corpora() -> Path:
     """The folder of shared corpora; the test is skipped, with the reason, where it is absent."""

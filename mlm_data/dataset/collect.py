@@ -35,7 +35,7 @@ from mlm_data.stores.folder import TEMPORARY, Folder, explain
 WORK, TEMPORARY_FILES, PURGED, SHARDS = "work", "temporary files", "purged", "shards"
 TOKENIZERS, VERSIONS = "tokenizers", "versions"
 ALL_KINDS = (WORK, TEMPORARY_FILES, PURGED, SHARDS, TOKENIZERS, VERSIONS)
-WRITTEN_LAST = re.compile(r"work/(status/build|runs/[^/]+)\.json")  # by a build that has published
+WRITTEN_LAST = re.compile(r"work/(status|runs)/[^/]+\.json")  # by builds that have published; others have runs/<run>
 QUIET_SECONDS = 3600  # whoever makes a version writes something more often than that
 
 

@@ -98,7 +98,7 @@ def test_what_builds_write_behind_latest_is_no_sign_of_work(folder):
     for one in find_garbage(folder):
         folder.delete(one.name)
     os.utime(folder.path("LATEST"), (1e9, 1e9))
-    for name in ("work/runs/1.json", "work/status/build.json"):
+    for name in ("work/runs/1.json", "work/status/build.json", "work/status/host-17.json"):
         folder.write(name, b"{}")
     check_quiet(folder, find_garbage(folder))
     folder.write("work/runs/2", b"may publish")

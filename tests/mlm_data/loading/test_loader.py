@@ -157,6 +157,7 @@ def test_a_bucket_is_read_once_an_epoch(tmp_path, monkeypatch, planes):
     epochs = 4
     wanted = take(Loader(dataset, batch_rows=8, window=3, planes=planes), epochs * 120 // 8)
     monkeypatch.setattr(Folder, "is_local", property(lambda self: False))
+    monkeypatch.setenv("PREMASK_CACHE_BYTES", "0")
     opened = Counter()
     really_open = Folder.open
 
