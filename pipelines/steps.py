@@ -217,7 +217,7 @@ class _Survey(_Work):
         for data in inbox[Kind.UNIT]:
             found = survey_unit(Unit.from_dict(json.loads(data)), self.context)
             if account.CHOOSE_CUTS.takes_part(self.context):
-                for number, mine in enumerate(partition(found.lines, "h2", self.context.num_partitions)):
+                for number, mine in enumerate(lines.partition_lines(found.lines, self.context.num_partitions)):
                     for piece in _pieces(mine):
                         yield part.send(Kind.LINES, number, select.store(piece, self.context.work))
             if account.CHOOSE_RUNS.takes_part(self.context):

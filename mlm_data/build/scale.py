@@ -6,7 +6,7 @@ those of `account`; a test counts what really crosses each border of small build
     header of a message          13 bytes
     signature of a document      17 bytes                         to DEDUPLICATE
     band of a sketch             9 bytes, as many as `bands`      to FIND NEAR DUPLICATES
-    hash of a line               18 bytes                         to CHOOSE CUTS
+    hash of a line               10 bytes                         to CHOOSE CUTS
     a unit in a payload of them  8 bytes, and 8 for each payload
 
 Every border is a shuffle: the step that reads groups by its parts. A prepared unit crosses as often as steps read it.
@@ -50,7 +50,7 @@ from mlm_data.build.select import COPIES, INLINE_BYTES, MAX_PAYLOAD_BYTES
 from mlm_data.duplicates import clusters, exact, lines
 from mlm_data.errors import ConfigError
 
-SIGNATURE_BYTES, BAND_BYTES, LINE_BYTES = 17, 9, 18  # packed: see `mlm_data.duplicates.records`
+SIGNATURE_BYTES, BAND_BYTES, LINE_BYTES = 17, 9, 10  # packed: see `mlm_data.duplicates.records`
 PACKED_BYTES, RUN_BYTES = 8, 8  # of a packed payload, and of each unit in it
 FILE_NAME_BYTES = 80  # of a payload in a file: a mark, `signatures/`, 64 digits, `.bin`
 UNIT_BYTES, SLICE_BYTES = 35, 157  # of the JSON of a unit of the plan, without its paths

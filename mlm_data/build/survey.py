@@ -30,7 +30,7 @@ Ignored = Int32[np.ndarray, " ignored"]
 class Surveyed:
     """What was seen in one unit; documents are numbered as PREPARE numbers them."""
 
-    lines: lines.Records  # none where no lines are cut
+    lines: lines.Seen  # none where no lines are cut
     runs: decontaminate.Runs  # none where no evaluations are
 
 
@@ -41,7 +41,7 @@ def survey_unit(unit: Unit, context: Context) -> Surveyed:
         InputError: a file can't be read, or has changed since it was planned.
     """
     config, settings = context.config, context.config.deduplicate.lines
-    found, held, first = [np.zeros(0, lines.RECORD)], [np.zeros(0, decontaminate.RUN)], 0
+    found, held, first = [np.zeros(0, lines.SEEN)], [np.zeros(0, decontaminate.RUN)], 0
     for documents in reading.read_unit(unit, config):
         texts, _ = clean(documents.table.column("text"), config, context.placeholders())
         if settings is not None:

@@ -11,8 +11,9 @@ are random, and stay as they are; places are in order, so hardly more than a bit
                           documents d, or where there are lines 2 l + (d > 0), then d if it isn't 0; l is a number of
                           lines, from 0 again in another document
 
-So a signature takes 17 bytes of 24 in memory, a band 9 of 16, a line 17 to 19 of 32. Hashes are whole: nothing is
-matched that differs in one of 128 bits, and a band that meets by chance costs one comparison of sketches.
+So a signature takes 17 bytes of 24 in memory, a band 9 of 16, a line 9 to 11 of 24. A signature's hash is whole: no
+document is matched that differs in one of 128 bits. A band that meets by chance costs one comparison of sketches; of
+lines `lines` says how seldom it is.
 """
 
 import struct

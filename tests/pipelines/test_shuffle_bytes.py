@@ -70,7 +70,7 @@ def test_bytes_of_a_document(sent):
 
 def test_bytes_of_a_line(sent):
     found, _ = sent
-    assert 17 * DOCUMENTS * LINES * 0.9 < found[Kind.LINES] < 19 * DOCUMENTS * LINES
+    assert 9 * DOCUMENTS * LINES * 0.9 < found[Kind.LINES] < 10 * DOCUMENTS * LINES
 
 
 def test_no_text_crosses(sent):

@@ -10,6 +10,7 @@ from mlm_data.build.plan import make_context, make_plan
 from mlm_data.build.prepare import open_prepared, prepare_unit
 from mlm_data.build.survey import choose_cuts, survey_unit
 from mlm_data.config import BuildConfig
+from mlm_data.duplicates.lines import partition_lines
 from mlm_data.settings import parse_settings
 
 MENU = "Home | About | Contact us | Imprint"
@@ -37,7 +38,7 @@ def build(tmp_path):
 
 def test_cuts_are_the_later_copies_and_reach_their_documents(build):
     units, context = build
-    records = np.concatenate([survey_unit(unit, context).lines for unit in units])
+    (records,) = partition_lines(np.concatenate([survey_unit(unit, context).lines for unit in units]), 1)
     assert len(records) == 2 * 39 * 2
     cuts = choose_cuts(records, context)
     assert len(cuts) == 2 * 39 - 7
@@ -55,7 +56,7 @@ def test_cuts_are_the_later_copies_and_reach_their_documents(build):
 
 def test_the_order_of_records_does_not_matter(build):
     units, context = build
-    records = np.concatenate([survey_unit(unit, context).lines for unit in units])
+    (records,) = partition_lines(np.concatenate([survey_unit(unit, context).lines for unit in units]), 1)
     shuffled = np.random.default_rng(0).permutation(np.concatenate([records, records[:50]]))
     assert choose_cuts(shuffled, context).tolist() == choose_cuts(records, context).tolist()
 
@@ -63,7 +64,8 @@ def test_the_order_of_records_does_not_matter(build):
 def test_a_unit_is_made_again_only_where_its_cuts_change(build):
     units, context = build
     context = replace(context, run="one")
-    cuts = choose_cuts(np.concatenate([survey_unit(unit, context).lines for unit in units]), context)
+    (records,) = partition_lines(np.concatenate([survey_unit(unit, context).lines for unit in units]), 1)
+    cuts = choose_cuts(records, context)
     mine = [cuts[cuts["unit"] == unit.index] for unit in units]
     assert not any(prepare_unit(unit, context, some).reused for unit, some in zip(units, mine, strict=True))
     # The same build finds its own work and doesn't call it reused: a runner may do a unit twice.
