@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from mlm_data.kernels import kernel
+from mlm_data.kernels import lean_kernel
 
 
-@kernel
+@lean_kernel
 def code_point(data, i):
     """For kernels: (code point, its bytes) of the well-formed UTF-8 at i."""
     c = np.int64(data[i])

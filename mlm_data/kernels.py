@@ -215,7 +215,7 @@ def range_mask(typingctx, data, place, flip, low, count):
     return types.uint64(data, types.int64, types.int64, types.int64, types.int64), generate
 
 
-@kernel
+@lean_kernel
 def zero_bytes(word):
     """Inside kernels: the high bit of each byte that is zero; above the lowest such byte others may be set, too.
 
@@ -224,7 +224,7 @@ def zero_bytes(word):
     return (word - np.uint64(0x0101010101010101)) & ~word & np.uint64(0x8080808080808080)
 
 
-@kernel
+@lean_kernel
 def copy_bytes(data, start, end, out, at):
     """Inside kernels: write data[start:end] to out[at:]; return the place behind it.
 

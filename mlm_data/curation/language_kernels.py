@@ -19,7 +19,7 @@ import numpy as np
 
 from mlm_data.characters import code_point
 from mlm_data.curation.thresholds import SCORE_UNIT
-from mlm_data.kernels import copy_bytes, kernel, prefetch
+from mlm_data.kernels import copy_bytes, kernel, lean_kernel, prefetch
 
 MEMORY = 16  # bytes: no state of the automaton is further from its beginning
 WEIGHT_UNIT = 512  # units of a weight in 1
@@ -108,7 +108,7 @@ def look(data, offsets, kinds, marks, needs_care, has_letters):
         has_letters[i] = bits & LETTER != 0
 
 
-@kernel
+@lean_kernel
 def _count(entry, first, features, weights, counts, found, n):
     """Count the feature that ends here, if any; returns how many have been found. Weights of a new one are fetched."""
     k = entry & np.uint32(0xFFFF)
@@ -124,7 +124,7 @@ def _count(entry, first, features, weights, counts, found, n):
     return n
 
 
-@kernel
+@lean_kernel
 def _walk(data, start, end, table, first, features, weights, counts, found):
     """Count the features of a text: counts[f], and found[:n] says which; returns n.
 
@@ -156,7 +156,7 @@ def _walk(data, start, end, table, first, features, weights, counts, found):
     return n
 
 
-@kernel
+@lean_kernel
 def _sort_by_count(counts, found, n, sizes, ordered):
     """Put the features into the order of their counts; returns the highest count. Sets their counts to 0 again."""
     highest = 0

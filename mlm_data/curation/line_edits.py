@@ -48,7 +48,7 @@ from mlm_data.curation.character_classes import BREAK, DIGIT, LETTER, SPACE, UPP
 from mlm_data.curation.pieces import count_characters, find_line_feed, strip
 from mlm_data.curation.quality_languages import LANGUAGES, language_indexes
 from mlm_data.hashing import string_buffers
-from mlm_data.kernels import copy_bytes, kernel, read_only
+from mlm_data.kernels import copy_bytes, lean_kernel, range_mask, read_only, trailing_zeros
 from mlm_data.quality_settings import MILLION, C4Settings
 
 ALGORITHM_VERSION = 1  # enters cache keys: count up when any text comes out differently
@@ -215,12 +215,12 @@ def _citations() -> np.ndarray:
     return _packed(_CITATIONS)[0]
 
 
-@kernel
+@lean_kernel
 def _lower(byte):
     return byte | 0x20 if 0x41 <= byte <= 0x5A else byte
 
 
-@kernel
+@lean_kernel
 def _matches(data, i, end, pattern, first, last):
     """Whether data from i on is pattern[first:last], in capitals or not."""
     if end - i < last - first:
@@ -231,7 +231,7 @@ def _matches(data, i, end, pattern, first, last):
     return True
 
 
-@kernel
+@lean_kernel
 def _is_exactly(data, i, end, pattern, first, last):
     if end - i < last - first:
         return False
@@ -241,7 +241,7 @@ def _is_exactly(data, i, end, pattern, first, last):
     return True
 
 
-@kernel
+@lean_kernel
 def _count_line_words(data, start, end, classes):
     """(words, characters of the longest one, whether there is a bracket that may begin a citation)."""
     num_words = 0
@@ -267,7 +267,7 @@ def _count_line_words(data, start, end, classes):
     return num_words, longest, has_bracket
 
 
-@kernel
+@lean_kernel
 def _copy_without_citations(data, i, end, classes, citations, out, at):
     """Write a line without `[12]`, `[]`, `[edit]` and `[citation needed]`; return the place behind it."""
     while i < end:
@@ -298,26 +298,31 @@ def _copy_without_citations(data, i, end, classes, citations, out, at):
     return at
 
 
-@kernel
+@lean_kernel
 def _said(data, start, end, phrases, borders, firsts, seconds):
     """(one bit for each phrase that a line says, whether it has a curly bracket)."""
     said = np.uint8(0)
+    for i in range(start, end - 1):
+        may_say = firsts[data[i]] & seconds[data[i + 1]]
+        if may_say:
+            for phrase in range(len(borders) - 1):
+                bit = np.uint8(1 << phrase)
+                if may_say & bit and _matches(data, i, end, phrases, borders[phrase], borders[phrase + 1]):
+                    said |= bit
     has_curly = False
-    for i in range(start, end):
-        byte = data[i]
-        has_curly |= byte == 0x7B
-        may_say = firsts[byte]
-        if may_say and i + 1 < end:
-            may_say &= seconds[data[i + 1]]
-            if may_say:
-                for phrase in range(len(borders) - 1):
-                    bit = np.uint8(1 << phrase)
-                    if may_say & bit and _matches(data, i, end, phrases, borders[phrase], borders[phrase + 1]):
-                        said |= bit
+    i = start
+    while i < end:
+        if i + 64 <= len(data):
+            place = trailing_zeros(range_mask(data, i, 0, 0x7B, 1) | np.uint64(1 << 63))
+            has_curly |= i + place < end and data[i + place] == 0x7B
+            i += 64
+        else:
+            has_curly |= data[i] == 0x7B
+            i += 1
     return said, has_curly
 
 
-@kernel
+@lean_kernel
 def _c4_line(
     data, start, end, classes, phrases, borders, firsts, seconds, citations, terminal, min_words, max_chars, dropping,
     out, base, at, counts,
@@ -361,7 +366,7 @@ def _c4_line(
     return stop
 
 
-@kernel
+@lean_kernel
 def _c4(
     data, starts, ends, untouched, classes, phrases, borders, firsts, seconds, citations, terminal, min_words,
     max_chars, dropping, out, places, counts,
@@ -379,6 +384,14 @@ def _c4(
             places[text + 1] = at
             continue
         while i < end:
+            if i + 64 <= len(data):
+                others = ~range_mask(data, i, 0, 0x20, 0x60)
+                if others == 0:
+                    i += 64
+                    continue
+                i += trailing_zeros(others)
+                if i >= end:
+                    break
             byte = data[i]
             width = 1
             is_break = False
@@ -411,12 +424,12 @@ def _c4(
         places[text + 1] = at
 
 
-@kernel
+@lean_kernel
 def _is_word(code, classes):
     return classes[code] & (LETTER | DIGIT) != 0 or code == 0x5F
 
 
-@kernel
+@lean_kernel
 def _is_counter(data, i, end, classes, names, borders):
     """Whether a line is a number, one of k m b or none, white space, and one of the names: `3 likes`, `1.2K views!`."""
     while i < end:
@@ -459,7 +472,7 @@ def _is_counter(data, i, end, classes, names, borders):
     return False
 
 
-@kernel
+@lean_kernel
 def _refinedweb(data, starts, ends, untouched, classes, names, borders, out, places, counts):
     at = np.int64(0)
     for text in range(len(starts)):

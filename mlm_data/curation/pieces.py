@@ -23,7 +23,7 @@ from jaxtyping import Int32, Int64, UInt8
 from mlm_data.characters import code_point
 from mlm_data.curation.character_classes import BREAK, SPACE, TERMINAL, character_classes
 from mlm_data.curation.words import hash_span
-from mlm_data.kernels import kernel, load_uint64, num_ones, trailing_zeros, zero_bytes
+from mlm_data.kernels import kernel, lean_kernel, load_uint64, num_ones, trailing_zeros, zero_bytes
 
 COUNTS = (
     "num_characters",
@@ -67,7 +67,7 @@ def count_pieces(
     return {name: np.ascontiguousarray(out[:, column]) for column, name in enumerate(COUNTS)}
 
 
-@kernel
+@lean_kernel
 def count_characters(data, start, end):
     """Inside kernels: characters of the UTF-8 data[start:end]: bytes that continue none."""
     continuing = np.int64(0)
@@ -83,7 +83,7 @@ def count_characters(data, start, end):
     return end - start - continuing
 
 
-@kernel
+@lean_kernel
 def find_line_feed(data, start, end):
     """Inside kernels: the place of the first line feed of data[start:end]; `end` where there is none."""
     at = start
@@ -97,7 +97,7 @@ def find_line_feed(data, start, end):
     return at
 
 
-@kernel
+@lean_kernel
 def last_character(data, start, end):
     """Inside kernels: (code point, first byte) of the last character of data[start:end], which isn't empty."""
     at = end - 1
@@ -107,7 +107,7 @@ def last_character(data, start, end):
     return code, at
 
 
-@kernel
+@lean_kernel
 def strip(data, start, end, classes):
     """Inside kernels: (start, end) without white space at both ends."""
     while start < end:
@@ -146,7 +146,7 @@ def _grown(table):
     return larger
 
 
-@kernel
+@lean_kernel
 def _count_line(data, start, end, classes, counts):
     """A line of splitlines: is it a list's item, does it end in an ellipsis?"""
     counts[_LINES] += 1
@@ -163,7 +163,7 @@ def _count_line(data, start, end, classes, counts):
             counts[_ELLIPSIS_LINES] += 1
 
 
-@kernel
+@lean_kernel
 def _count_signs(data, start, end, classes, counts):
     """Hashes and ellipses of a text, and its lines of splitlines."""
     line = start

@@ -81,6 +81,7 @@ from mlm_data.curation.words import (
     HAS_TEXT,
     STARTS_LINE,
     Words,
+    scan_flags,
     scan_words,
     slot_of,
     word_table,
@@ -202,12 +203,16 @@ def quality_scores(
             found["fineweb.num_line_characters"] = pieces["num_characters"] - pieces["num_line_feeds"]
     if "c4" in presets:
         left = c4_lines(data, starts, ends, settings.c4 or C4Settings(), np.zeros(len(texts), bool))
-        words = words_of(left.data, left.offsets[:-1], left.offsets[1:])
+        if settings.words == "spacy":
+            words = words_of(left.data, left.offsets[:-1], left.offsets[1:])
+            places, flags = words.offsets, words.flags
+        else:
+            places, flags = scan_flags(left.data, left.offsets[:-1], left.offsets[1:])
         found["c4.num_lines"] = left.counts.num_lines
         found["c4.num_kept_lines"] = left.counts.num_lines - left.counts.num_lines_removed
         found["c4.num_lorem_ipsum_lines"] = left.num_lorem_ipsum_lines
         found["c4.num_curly_bracket_lines"] = left.num_curly_bracket_lines
-        found["c4.num_sentences"] = _count_sentences(words)
+        found["c4.num_sentences"] = _count_sentences(places, flags)
     return {field.name: found[field.name] for field in score_schema(presets)}
 
 
@@ -236,10 +241,12 @@ def _count_words(words: Words, languages: UInt8[np.ndarray, " texts"]) -> Int32[
     return out
 
 
-def _count_sentences(words: Words) -> Int32[np.ndarray, " texts"]:
+def _count_sentences(
+    offsets: Int64[np.ndarray, " texts+1"], flags: UInt8[np.ndarray, " words"]
+) -> Int32[np.ndarray, " texts"]:
     """Sentences of texts, of which each line begins one."""
-    out = np.zeros(len(words.offsets) - 1, np.int32)
-    _count_sentences_of(words.offsets, words.flags, out)
+    out = np.zeros(len(offsets) - 1, np.int32)
+    _count_sentences_of(offsets, flags, out)
     return out
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from mlm_data.curation.words import Words
-from mlm_data.kernels import folded, kernel
+from mlm_data.kernels import folded, lean_kernel
 
 TOP = (2, 3, 4)
 WALKED = (5, 6, 7, 8, 9, 10)
@@ -51,7 +51,7 @@ def count_repetition(words: Words) -> tuple[Int32[np.ndarray, "texts 3"], Int32[
     return top, walked
 
 
-@kernel
+@lean_kernel
 def _number(key, keys, numbers, mask, num):
     """The number of a key that isn't 0; a new one gets `num`."""
     slot = np.int64(folded(key, _MULTIPLY) & np.uint64(mask))
@@ -64,7 +64,7 @@ def _number(key, keys, numbers, mask, num):
     return np.int32(num)
 
 
-@kernel
+@lean_kernel
 def _clear(keys, places):
     """Empty as many slots as so many places need; the mask for `_number`."""
     size = np.int64(_FEWEST_SLOTS)
@@ -74,7 +74,7 @@ def _clear(keys, places):
     return size - 1
 
 
-@kernel
+@lean_kernel
 def _walk(n, places, grams, num_places, num_grams, before, seen):
     """Characters of n-grams that the walk meets again; only repeated ones are among the places."""
     seen[:num_grams] = 0
@@ -92,7 +92,7 @@ def _walk(n, places, grams, num_places, num_grams, before, seen):
     return total
 
 
-@kernel
+@lean_kernel
 def _count(offsets, hashes, chars, keys, numbers, of_word, places, grams, counts, before, seen, top, walked):
     for text in range(len(offsets) - 1):
         first_word = offsets[text]

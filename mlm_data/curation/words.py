@@ -29,7 +29,7 @@ from jaxtyping import Int32, Int64, UInt8, UInt64
 
 from mlm_data.characters import code_point
 from mlm_data.curation.character_classes import BREAK, CLOSER, LETTER, PUNCTUATION, SPACE, TERMINAL, character_classes
-from mlm_data.kernels import folded, kernel, load_uint64, read_only
+from mlm_data.kernels import folded, lean_kernel, load_uint64, read_only
 
 HAS_LETTER, HAS_TEXT, ENDS_SENTENCE, STARTS_LINE, CANNOT_START = 1, 2, 4, 8, 16
 
@@ -70,6 +70,16 @@ def scan_words(
     return Words(offsets=offsets, hashes=hashes[:num], chars=chars[:num], flags=flags[:num], places=places[:num])
 
 
+def scan_flags(
+    data: UInt8[np.ndarray, " bytes"], starts: Int64[np.ndarray, " texts"], ends: Int64[np.ndarray, " texts"]
+) -> tuple[Int64[np.ndarray, " texts+1"], UInt8[np.ndarray, " words"]]:
+    """(offsets, flags) as `scan_words` has them, for a third less time."""
+    offsets, flags = np.zeros(len(starts) + 1, np.int64), np.empty(int(((ends - starts + 1) // 2).sum()), np.uint8)
+    none = np.empty(0, np.uint64), np.empty(0, np.int32), flags, np.empty(0, np.int64)
+    _scan(data, starts, ends, character_classes(), word_table(ABBREVIATIONS), offsets, *none)
+    return offsets, flags[: offsets[-1]]
+
+
 def hash_words(words: Iterable[str]) -> UInt64[np.ndarray, " words"]:
     """The hashes that `scan_words` gives to these words."""
     encoded = [word.encode() for word in words]
@@ -92,7 +102,7 @@ def word_table(words: tuple[str, ...]) -> UInt64[np.ndarray, " slots"]:
     return read_only(table)
 
 
-@kernel
+@lean_kernel
 def slot_of(value, table):
     """Inside kernels: where a hash stands in a `word_table`; -1: nowhere."""
     mask = np.int64(len(table) - 1)
@@ -104,7 +114,7 @@ def slot_of(value, table):
     return np.int64(-1)
 
 
-@kernel
+@lean_kernel
 def hash_span(data, start, end):
     """Inside kernels: 64 bits of data[start:end], never 0: multiply and fold eight bytes at a time, as wyhash does."""
     value = np.uint64(end - start) * _MULTIPLY_END
@@ -122,13 +132,13 @@ def hash_span(data, start, end):
     return max(folded(value ^ _MULTIPLY, _MULTIPLY_END), np.uint64(1))
 
 
-@kernel
+@lean_kernel
 def _hash_all(data, starts, ends, out):
     for i in range(len(out)):
         out[i] = hash_span(data, starts[i], ends[i])
 
 
-@kernel
+@lean_kernel
 def _scan(data, starts, ends, classes, abbreviations, offsets, hashes, chars, flags, places):
     num = 0
     for text in range(len(starts)):
@@ -190,10 +200,11 @@ def _scan(data, starts, ends, classes, abbreviations, offsets, hashes, chars, fl
                 flag |= HAS_TEXT
             if is_end:
                 flag |= ENDS_SENTENCE
-            hashes[num] = hash_span(data, first, i)
-            chars[num] = num_chars
             flags[num] = flag
-            places[num] = first
+            if len(hashes) > 0:
+                hashes[num] = hash_span(data, first, i)
+                chars[num] = num_chars
+                places[num] = first
             num += 1
             line = 0
         offsets[text + 1] = num
