@@ -12,7 +12,7 @@ there to the digest that a version is named by.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -22,6 +22,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int64
 
 from mlm_data.dataset.dataset import Dataset
+from mlm_data.dataset.heritage import compression_of
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import (
     ALL,
@@ -41,8 +42,9 @@ from mlm_data.rows.masking import KINDS, Plane, PlaneMasks
 from mlm_data.rows.row_rules import add_content, document_problems, problem_line, row_problems
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, fixed_view, read_batches
-from mlm_data.shards.table_hash import table_hash
-from mlm_data.stores.folder import Folder
+from mlm_data.sha256 import sha256_both
+from mlm_data.shards.table_hash import table_bytes, table_hash
+from mlm_data.stores.folder import READ_BYTES, Folder
 from mlm_data.threads import in_threads
 
 ShardCheck = Callable[[Shard], object]
@@ -152,6 +154,8 @@ class _Check:
             ).to_pylist()
         }
         self._on_shard = on_shard
+        # Where files are their values, byte for byte, both hashes are taken at once.
+        self._is_mapped = self._folder.is_mapped and compression_of(dataset) == "none"
         self._never = np.zeros(self._manifest.vocab_size, np.bool_)
         self._never[dataset.never_targets()] = True
         self._seen = {split: _Seen() for split in fmt.SPLITS}
@@ -228,14 +232,15 @@ class _Check:
 
     def _table(self, kind: str, name: str, line: Mapping[str, Any]) -> pa.Table:
         where = f"{self._folder.location}/{name}"
-        check_bytes(self._folder, name, line["num_bytes"], line["sha256"])
-        batches = read_batches(self._folder, name)
-        if not batches and line["num_rows"]:
-            raise FormatError(f"{where}: holds no rows, the file table says {line['num_rows']}")
-        table = pa.Table.from_batches(batches) if batches else _empty_table(self._folder, name)
+        table, values = _as_mapped(self._folder, kind, name) if self._is_mapped else (None, [])
+        logical_hash = check_bytes(self._folder, name, line["num_bytes"], line["sha256"], beside=values)
+        if table is None:
+            batches = read_batches(self._folder, name)
+            table = pa.Table.from_batches(batches) if batches else _empty_table(self._folder, name)
+            logical_hash = table_hash(table, kind)
         if table.num_rows != line["num_rows"]:
             raise FormatError(f"{where}: has {table.num_rows} rows, the file table says {line['num_rows']}")
-        if table_hash(table, kind) != line["logical_hash"]:
+        if logical_hash != line["logical_hash"]:
             raise FormatError(f"{where}: its logical hash is not the file table's")
         return table
 
@@ -326,8 +331,8 @@ class _Check:
         yield from swap_problems(masks, sequence_length=length, vocab_size=vocab_size, first=first)
 
 
-def check_bytes(folder: Folder, name: str, num_bytes: int, sha256: bytes) -> None:
-    """Make sure that a file is there with its size and hash.
+def check_bytes(folder: Folder, name: str, num_bytes: int, sha256: bytes, *, beside: Sequence[Any] = ()) -> bytes:
+    """Make sure that a file is there with its size and hash; returns the SHA-256 of the pieces `beside`.
 
     Raises:
         FormatError: if not.
@@ -339,11 +344,24 @@ def check_bytes(folder: Folder, name: str, num_bytes: int, sha256: bytes) -> Non
         size = stream.size()
         if size != num_bytes:
             raise FormatError(f"{where}: has {size} bytes, the file table says {num_bytes}")
-        hasher = hashlib.sha256()
-        while chunk := stream.read_buffer(8 << 20):
-            hasher.update(chunk)
-    if hasher.digest() != sha256:
+        found, other = sha256_both(iter(lambda: stream.read_buffer(READ_BYTES), b""), beside)
+    if found != sha256:
         raise FormatError(f"{where}: a byte was changed: its SHA-256 is not the file table's")
+    return other
+
+
+def _as_mapped(folder: Folder, kind: str, name: str) -> tuple[pa.Table | None, list[Any]]:
+    """A file as a table, and what its logical hash is of, before anybody knows whether its bytes are sound.
+
+    Arrow checks that nothing points out of the file, so damage can do no harm; what is read means something once the
+    bytes are known to be right. None for a file that can't be read so: its bytes say why.
+    """
+    try:
+        table = pa.Table.from_batches(read_batches(folder, name))
+        table.validate(full=True)
+        return table, list(table_bytes(table, kind))
+    except (PremaskError, pa.ArrowException, ValueError, TypeError, OSError, MemoryError):
+        return None, []
 
 
 def _version_problems(folder: Folder, manifest: Manifest) -> Iterator[str]:

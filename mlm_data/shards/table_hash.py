@@ -21,12 +21,13 @@ int64 for `string` and `large_string` alike, but the names differ.
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 
 def table_hash(table: pa.Table, domain: str) -> bytes:
@@ -35,14 +36,20 @@ def table_hash(table: pa.Table, domain: str) -> bytes:
     Equal for equal values, however they are chunked, sliced, dictionary-encoded or were stored.
     """
     hasher = hashlib.sha256()
-    for text in ("premask.table.1", domain):
-        _add_string(hasher, text)
-    _add_number(hasher, table.num_rows)
-    _add_number(hasher, table.num_columns)
-    for field, column in zip(table.schema, table.columns, strict=True):
-        _add_string(hasher, field.name)
-        _add_array(hasher, _plain(column.chunks, field.type), _plain_type(field.type))
+    for piece in table_bytes(table, domain):
+        hasher.update(piece)
     return hasher.digest()
+
+
+def table_bytes(table: pa.Table, domain: str) -> Iterator[Any]:
+    """What `table_hash` hashes, piece by piece: buffers of the table itself where its values lie as they must."""
+    for text in ("premask.table.1", domain):
+        yield _string(text)
+    yield _number(table.num_rows)
+    yield _number(table.num_columns)
+    for field, column in zip(table.schema, table.columns, strict=True):
+        yield _string(field.name)
+        yield from _array(_plain(column.chunks, field.type), _plain_type(field.type))
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
@@ -69,54 +76,65 @@ def _type_name(kind: pa.DataType) -> str:
     return str(kind)
 
 
-def _add_number(hasher: "hashlib._Hash", number: int) -> None:
-    hasher.update(struct.pack("<Q", number))
+def _number(number: int) -> bytes:
+    return struct.pack("<Q", number)
 
 
-def _add_string(hasher: "hashlib._Hash", text: str) -> None:
+def _string(text: str) -> bytes:
     data = text.encode()
-    _add_number(hasher, len(data))
-    hasher.update(data)
+    return _number(len(data)) + data
 
 
-def _add_array(hasher: "hashlib._Hash", chunks: Sequence[pa.Array], kind: pa.DataType) -> None:
-    _add_string(hasher, _type_name(kind))
+def _array(chunks: Sequence[pa.Array], kind: pa.DataType) -> Iterator[Any]:
+    yield _string(_type_name(kind))
     num_nulls = sum(chunk.null_count for chunk in chunks)
-    _add_number(hasher, num_nulls)
+    yield _number(num_nulls)
     if num_nulls:
         for chunk in chunks:
-            hasher.update(_bytes_of_bools(chunk.is_valid()).data)
+            yield _bytes_of_bools(chunk.is_valid()).data
     if pa.types.is_null(kind):
         return
     if pa.types.is_string(kind) or pa.types.is_binary(kind) or _is_large(kind):
-        _add_strings(hasher, chunks, kind)
+        yield from _strings(chunks, kind)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        _add_offsets(hasher, [pc.fill_null(pc.list_value_length(chunk), 0) for chunk in chunks])
-        _add_items(hasher, chunks, kind)
+        yield from _offsets([_ends_of_lists(chunk) for chunk in chunks])
+        yield from _items(chunks, kind)
     elif pa.types.is_fixed_size_list(kind):
-        _add_items(hasher, chunks, kind)
+        yield from _items(chunks, kind)
     elif pa.types.is_struct(kind):
         parts = [chunk.flatten() for chunk in chunks]
         for i, field in enumerate(kind):
-            _add_string(hasher, field.name)
-            _add_array(hasher, _plain([part[i] for part in parts], field.type), _plain_type(field.type))
+            yield _string(field.name)
+            yield from _array(_plain([part[i] for part in parts], field.type), _plain_type(field.type))
     else:
-        _add_fixed(hasher, chunks, kind)
+        yield from _fixed(chunks, kind)
 
 
-def _add_items(hasher: "hashlib._Hash", chunks: Sequence[pa.Array], kind: pa.DataType) -> None:
+def _items(chunks: Sequence[pa.Array], kind: pa.DataType) -> Iterator[Any]:
     # flatten() leaves out what lies under nulls.
-    _add_array(hasher, _plain([chunk.flatten() for chunk in chunks], kind.value_type), _plain_type(kind.value_type))
+    yield from _array(_plain([chunk.flatten() for chunk in chunks], kind.value_type), _plain_type(kind.value_type))
 
 
-def _add_offsets(hasher: "hashlib._Hash", lengths: Sequence[pa.Array]) -> int:
-    """Hash int64 offsets from 0; return the last one."""
-    _add_number(hasher, 8 * (1 + sum(len(part) for part in lengths)))
-    hasher.update(bytes(8))
+def _ends_of_lists(chunk: pa.Array) -> Int64[np.ndarray, " values"]:
+    """Where each list ends, if the first begins at 0 and a null is empty."""
+    if chunk.null_count:
+        return _ends(pc.list_value_length(chunk))
+    offsets = chunk.offsets.to_numpy()
+    return np.subtract(offsets[1:], offsets[0], dtype=np.int64)
+
+
+def _ends(lengths: pa.Array) -> Int64[np.ndarray, " values"]:
+    return np.cumsum(pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _offsets(ends: Sequence[Int64[np.ndarray, " values"]]) -> Generator[Any, None, int]:
+    """int64 offsets from 0, of the ends of each chunk's values; returns the last one."""
+    yield _number(8 * (1 + sum(part.size for part in ends)))
+    yield bytes(8)
     total = 0
-    for part in lengths:
-        places = np.cumsum(part.to_numpy(zero_copy_only=False), dtype="<i8") + total
-        hasher.update(places.data)
+    for part in ends:
+        places = (part + total).astype("<i8", copy=False)
+        yield places.data
         total = int(places[-1])
     return total
 
@@ -125,33 +143,33 @@ def _is_large(kind: pa.DataType) -> bool:
     return pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
 
 
-def _add_strings(hasher: "hashlib._Hash", chunks: Sequence[pa.Array], kind: pa.DataType) -> None:
-    total = _add_offsets(hasher, [pc.fill_null(pc.binary_length(chunk), 0) for chunk in chunks])
-    _add_number(hasher, total)
+def _strings(chunks: Sequence[pa.Array], kind: pa.DataType) -> Iterator[Any]:
+    total = yield from _offsets([_ends(pc.binary_length(chunk)) for chunk in chunks])
+    yield _number(total)
     width = np.dtype("<i8" if _is_large(kind) else "<i4")
     for chunk in (chunk.drop_null() for chunk in chunks):
         if len(chunk) and chunk.buffers()[2] is not None:
             places = np.frombuffer(chunk.buffers()[1], width)
             start, end = int(places[chunk.offset]), int(places[chunk.offset + len(chunk)])
-            hasher.update(chunk.buffers()[2].slice(start, end - start))
+            yield chunk.buffers()[2].slice(start, end - start)
 
 
-def _add_fixed(hasher: "hashlib._Hash", chunks: Sequence[pa.Array], kind: pa.DataType) -> None:
+def _fixed(chunks: Sequence[pa.Array], kind: pa.DataType) -> Iterator[Any]:
     if pa.types.is_boolean(kind):
-        _add_number(hasher, sum(len(chunk) for chunk in chunks))
+        yield _number(sum(len(chunk) for chunk in chunks))
         for chunk in chunks:
-            hasher.update(_bytes_of_bools(pc.fill_null(chunk, False)).data)
+            yield _bytes_of_bools(pc.fill_null(chunk, False)).data
         return
     try:
         width = kind.byte_width
     except ValueError as error:
         raise TypeError(f"no canonical layout for {kind}") from error
-    _add_number(hasher, width * sum(len(chunk) for chunk in chunks))
+    yield _number(width * sum(len(chunk) for chunk in chunks))
     for chunk in chunks:
         values = np.frombuffer(chunk.buffers()[1] or b"", np.uint8)[width * chunk.offset :][: width * len(chunk)]
         if chunk.null_count:
             values = np.where(_bytes_of_bools(chunk.is_valid())[:, None], values.reshape(-1, width), np.uint8(0))
-        hasher.update(np.ascontiguousarray(values).data)
+        yield np.ascontiguousarray(values).data
 
 
 def _bytes_of_bools(values: pa.BooleanArray) -> UInt8[np.ndarray, " values"]:
