@@ -41,7 +41,7 @@ from mlm_data.rows.mask_rules import look_at_targets, maskable_bits, swap_proble
 from mlm_data.rows.masking import KINDS, Plane, PlaneMasks
 from mlm_data.rows.row_rules import add_content, document_problems, problem_line, row_problems
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Shard, fixed_view, read_batches
+from mlm_data.shards.reader import Shard, decode, fixed_view, read_batches
 from mlm_data.sha256 import sha256_both
 from mlm_data.shards.table_hash import table_bytes, table_hash
 from mlm_data.stores.folder import READ_BYTES, Folder
@@ -181,6 +181,7 @@ class _Check:
         if problems:
             self._complete = False
             return problems
+        shard.hold(tables)
         problems += self._rules(shard)
         if not problems and self._on_shard:
             self._on_shard(shard)
@@ -232,8 +233,20 @@ class _Check:
 
     def _table(self, kind: str, name: str, line: Mapping[str, Any]) -> pa.Table:
         where = f"{self._folder.location}/{name}"
-        table, values = _as_mapped(self._folder, kind, name) if self._is_mapped else (None, [])
-        logical_hash = check_bytes(self._folder, name, line["num_bytes"], line["sha256"], beside=values)
+        if not self._folder.exists(name):
+            raise FormatError(f"{where}: missing")
+        table = None
+        with self._folder.open(name) as stream:
+            if stream.size() != line["num_bytes"]:
+                raise FormatError(f"{where}: has {stream.size()} bytes, the file table says {line['num_bytes']}")
+            pieces = iter(lambda: stream.read_buffer(READ_BYTES), b"")
+            values: list[Any] = []
+            if self._is_mapped:
+                data = stream.read_buffer()
+                pieces, (table, values) = iter([data]), _as_table(data, kind)
+            sha256, logical_hash = sha256_both(pieces, values)
+        if sha256 != line["sha256"]:
+            raise FormatError(f"{where}: a byte was changed: its SHA-256 is not the file table's")
         if table is None:
             batches = read_batches(self._folder, name)
             table = pa.Table.from_batches(batches) if batches else _empty_table(self._folder, name)
@@ -331,36 +344,17 @@ class _Check:
         yield from swap_problems(masks, sequence_length=length, vocab_size=vocab_size, first=first)
 
 
-def check_bytes(folder: Folder, name: str, num_bytes: int, sha256: bytes, *, beside: Sequence[Any] = ()) -> bytes:
-    """Make sure that a file is there with its size and hash; returns the SHA-256 of the pieces `beside`.
-
-    Raises:
-        FormatError: if not.
-    """
-    where = f"{folder.location}/{name}"
-    if not folder.exists(name):
-        raise FormatError(f"{where}: missing")
-    with folder.open(name) as stream:
-        size = stream.size()
-        if size != num_bytes:
-            raise FormatError(f"{where}: has {size} bytes, the file table says {num_bytes}")
-        found, other = sha256_both(iter(lambda: stream.read_buffer(READ_BYTES), b""), beside)
-    if found != sha256:
-        raise FormatError(f"{where}: a byte was changed: its SHA-256 is not the file table's")
-    return other
-
-
-def _as_mapped(folder: Folder, kind: str, name: str) -> tuple[pa.Table | None, list[Any]]:
+def _as_table(data: pa.Buffer, kind: str) -> tuple[pa.Table | None, list[Any]]:
     """A file as a table, and what its logical hash is of, before anybody knows whether its bytes are sound.
 
     Arrow checks that nothing points out of the file, so damage can do no harm; what is read means something once the
     bytes are known to be right. None for a file that can't be read so: its bytes say why.
     """
     try:
-        table = pa.Table.from_batches(read_batches(folder, name))
+        table = pa.Table.from_batches(decode(pa.BufferReader(data), is_mapped=True))
         table.validate(full=True)
         return table, list(table_bytes(table, kind))
-    except (PremaskError, pa.ArrowException, ValueError, TypeError, OSError, MemoryError):
+    except (pa.ArrowException, ValueError, TypeError, OSError, MemoryError):
         return None, []
 
 

@@ -86,7 +86,14 @@ def document_problems(
 
 def add_content(content: Int64[np.ndarray, " documents"], rows: Rows, roles: Roles) -> None:
     """Add the content tokens of each document that these rows hold."""
-    np.add.at(content, rows.segment_documents, rows.segment_lengths - roles.num_specials)
+    _add_content(content, read_only(rows.segment_documents), read_only(rows.segment_lengths), roles.num_specials)
+
+
+@kernel
+def _add_content(content, documents, lengths, num_specials):
+    for s in range(documents.size):
+        if 0 <= documents[s] < content.size:
+            content[documents[s]] += lengths[s] - num_specials
 
 
 @kernel

@@ -5,7 +5,7 @@ are decoded into memory, only the columns that are asked for. IPC files and IPC 
 of any size; other sizes than `BATCH_ROWS` cost a copy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -47,10 +47,15 @@ class Shard:
         self.num_rows = files[fmt.ROWS].num_rows
         self._folder, self._length = folder, sequence_length
         self._tokens = fmt.token_type(vocab_size)
+        self._held: dict[str, pa.Table] = {}
 
     @property
     def sequence_length(self) -> int:
         return self._length
+
+    def hold(self, tables: Mapping[str, pa.Table]) -> None:
+        """Read these files, by kind, from tables that hold all of their columns: nothing is opened again."""
+        self._held.update(tables)
 
     @cached_property
     def rows(self) -> tuple[Rows, ...]:
@@ -73,6 +78,8 @@ class Shard:
     def documents(self) -> pa.Table:
         """Where the documents came from."""
         file = self.files[fmt.DOCUMENTS]
+        if fmt.DOCUMENTS in self._held:
+            return self._held[fmt.DOCUMENTS]
         table = pa.Table.from_batches(read_batches(self._folder, file.name, file.num_bytes))
         try:
             table.validate(full=True)
@@ -97,7 +104,10 @@ class Shard:
         schema = pa.schema([schema.field(name) for name in columns or schema.names])
         file = self.files[kind]
         where = self.where(kind)
-        batches = read_batches(self._folder, file.name, file.num_bytes, columns=schema.names)
+        if kind in self._held:
+            batches = self._held[kind].select(schema.names).to_batches()
+        else:
+            batches = read_batches(self._folder, file.name, file.num_bytes, columns=schema.names)
         found = sum(batch.num_rows for batch in batches)
         if found != self.num_rows:
             raise FormatError(f"{where}: has {found} rows, the manifest says {self.num_rows}: run premask verify")
@@ -141,7 +151,7 @@ def read_batches(
         try:
             # The whole file as one buffer: each read of a memory map would advise the kernel anew.
             source = pa.BufferReader(stream.read_buffer()) if folder.is_mapped else stream
-            return _decode(source, columns, is_mapped=folder.is_mapped)
+            return decode(source, columns, is_mapped=folder.is_mapped)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise FormatError(f"{where}: damaged: {str(error).splitlines()[0]}: run premask verify") from error
 
@@ -164,7 +174,8 @@ def column_names(folder: Folder, name: str) -> list[str]:
             raise FormatError(f"{where}: damaged: {str(error).splitlines()[0]}: run premask verify") from error
 
 
-def _decode(stream: pa.NativeFile, columns: Sequence[str] | None, *, is_mapped: bool) -> list[pa.RecordBatch]:
+def decode(stream: pa.NativeFile, columns: Sequence[str] | None = None, *, is_mapped: bool) -> list[pa.RecordBatch]:
+    """The record batches of an IPC file or stream, as they are: errors are Arrow's, and KeyError for a column."""
     is_file = stream.read(len(fmt.FILE_MAGIC)) == fmt.FILE_MAGIC
     open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
 
