@@ -12,7 +12,7 @@ there to the digest that a version is named by.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -40,9 +40,9 @@ from mlm_data.errors import FormatError, NewerFormatError, PremaskError, PurgedE
 from mlm_data.rows.mask_rules import look_at_targets, maskable_bits, swap_problems
 from mlm_data.rows.masking import KINDS, Plane, PlaneMasks
 from mlm_data.rows.row_rules import add_content, document_problems, problem_line, row_problems
+from mlm_data.sha256 import sha256_both
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, decode, fixed_view, read_batches
-from mlm_data.sha256 import sha256_both
 from mlm_data.shards.table_hash import table_bytes, table_hash
 from mlm_data.stores.folder import READ_BYTES, Folder
 from mlm_data.threads import in_threads
@@ -239,12 +239,15 @@ class _Check:
         with self._folder.open(name) as stream:
             if stream.size() != line["num_bytes"]:
                 raise FormatError(f"{where}: has {stream.size()} bytes, the file table says {line['num_bytes']}")
-            pieces = iter(lambda: stream.read_buffer(READ_BYTES), b"")
-            values: list[Any] = []
             if self._is_mapped:
                 data = stream.read_buffer()
-                pieces, (table, values) = iter([data]), _as_table(data, kind)
-            sha256, logical_hash = sha256_both(pieces, values)
+                table, values = _as_table(data, kind)
+                sha256, logical_hash = sha256_both([data], values)
+            else:
+                hasher = hashlib.sha256()
+                while chunk := stream.read_buffer(READ_BYTES):
+                    hasher.update(chunk)
+                sha256 = hasher.digest()
         if sha256 != line["sha256"]:
             raise FormatError(f"{where}: a byte was changed: its SHA-256 is not the file table's")
         if table is None:
