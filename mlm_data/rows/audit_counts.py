@@ -28,7 +28,7 @@ from mlm_data.errors import FormatError
 from mlm_data.kernels import read_only
 from mlm_data.rows import audit_kernels as kernels
 from mlm_data.rows.arrays import row_arrays
-from mlm_data.rows.audit_bits import count_single_pairs, count_single_targets
+from mlm_data.rows.audit_bits import count_single_pairs, count_unit_targets
 from mlm_data.rows.masking import KINDS, Plane, PlaneMasks, mask_arrays
 from mlm_data.rows.unicode_scripts import SCRIPTS, token_scripts
 from mlm_data.types import Roles, Rows
@@ -255,11 +255,11 @@ def _count(
     specials = (vocabulary.roles.cls, vocabulary.roles.sep, vocabulary.roles.pad)
     grouping = kernels.Grouping(vocabulary.never, vocabulary.rank >= 0, vocabulary.script, bands, read_only(sources))
     totals = kernels.Totals(faults, groups, sums, fingerprints)
-    if KINDS[kind].fills:
-        count_single_targets(arrays, targets, millionths, specials, grouping, totals)
+    if ngram:
+        kernels.count_targets(arrays, targets, False, True, ngram, millionths, specials, grouping, totals)
     else:
         by_word, in_runs = KINDS[kind].by_word, KINDS[kind].in_runs
-        kernels.count_targets(arrays, targets, by_word, in_runs, ngram, millionths, specials, grouping, totals)
+        count_unit_targets(arrays, targets, by_word, in_runs, millionths, specials, grouping, totals)
     counts = {}
     for i, (name, plane) in enumerate(planes.items()):
         mask = masks[name]

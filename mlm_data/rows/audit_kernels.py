@@ -88,7 +88,7 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
     for row in range(num_rows):
         line = tokens[row]
         first, last = segment_offsets[row], segment_offsets[row + 1]
-        num, used = _candidates(line, first, last, segment_lengths, has_cls, has_sep, never, place, segment)
+        num, used = find_candidates(line, first, last, segment_lengths, has_cls, has_sep, never, place, segment)
         fits = well_shaped(line, first, last, segment_lengths, cls, sep, pad)
         for i in range(num):
             can_be_drawn[i] = drawable[line[place[i]]]
@@ -166,7 +166,7 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
             fault[FEW] += on_candidates < budget and smallest_left <= budget - on_candidates
             add_row(total_of, num, budget, on_candidates, total, drawn)
             if in_runs:
-                total_of[RUNS] += _squared_runs(segment, hit, num)
+                total_of[RUNS] += squared_runs(segment, hit, num)
             fingerprints[plane] += hash_bits(bits, row)
 
 
@@ -237,7 +237,7 @@ def count_pairs(rows, targets, pairs, words, ngram, has_cls, has_sep, never, cou
     begins = np.zeros((num_planes, length // 8), np.uint8)  # targets of the row; of runs only their first places
     for row in range(num_rows):
         first, last = segment_offsets[row], segment_offsets[row + 1]
-        num, _ = _candidates(tokens[row], first, last, segment_lengths, has_cls, has_sep, never, place, segment)
+        num, _ = find_candidates(tokens[row], first, last, segment_lengths, has_cls, has_sep, never, place, segment)
         units = _units(words, ngram, word_starts[row], place, segment, num, starts, alike)
         heads[:] = 0
         sizes[:] = 0
@@ -273,7 +273,7 @@ def count_pairs(rows, targets, pairs, words, ngram, has_cls, has_sep, never, cou
 
 
 @kernel
-def _candidates(line, first, last, segment_lengths, has_cls, has_sep, never, place, segment):
+def find_candidates(line, first, last, segment_lengths, has_cls, has_sep, never, place, segment):
     """Write place and segment of every candidate of a row; returns (candidates, places in segments)."""
     num, at = 0, 0
     for s in range(first, last):
@@ -354,7 +354,7 @@ def _other_runs(ngram, place, segment, hit, num):
 
 
 @kernel
-def _squared_runs(segment, hit, num):
+def squared_runs(segment, hit, num):
     """Sum of squares of the lengths of runs of neighbouring targets; what is no candidate does not end a run."""
     total, run = 0, 0
     for i in range(num):
