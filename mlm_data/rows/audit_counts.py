@@ -256,7 +256,7 @@ def _count(
     grouping = kernels.Grouping(vocabulary.never, vocabulary.rank >= 0, vocabulary.script, bands, read_only(sources))
     totals = kernels.Totals(faults, groups, sums, fingerprints)
     if ngram:
-        kernels.count_targets(arrays, targets, False, True, ngram, millionths, specials, grouping, totals)
+        kernels.count_run_targets(arrays, targets, ngram, millionths, specials, grouping, totals)
     else:
         by_word, in_runs = KINDS[kind].by_word, KINDS[kind].in_runs
         count_unit_targets(arrays, targets, by_word, in_runs, millionths, specials, grouping, totals)

@@ -29,6 +29,8 @@ ROWS, CANDIDATES, BUDGET, TARGETS, MOST, DRAWABLE, RUNS, CHOICES, SAME, OTHER, O
 )
 NUM_SUMS = 13
 
+NUM_CLASSES = 3  # of places where runs may start, by how many runs fit there: `find_run_starts`
+
 POPCOUNT = np.bitwise_count(np.arange(256, dtype=np.uint8))
 
 
@@ -53,7 +55,7 @@ class Grouping(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What `count_targets` adds to, by plane."""
+    """What `count_unit_targets` and `count_run_targets` add to, by plane."""
 
     faults: np.ndarray  # int64[planes, NUM_FAULTS]
     groups: np.ndarray  # int64[planes, 3, NUM_GROUPS]
@@ -62,8 +64,8 @@ class Totals(NamedTuple):
 
 
 @kernel
-def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, grouping, totals):
-    """Add the counts of several planes of one kind that hides words or runs; single tokens: `count_single_targets`.
+def count_run_targets(rows, targets, ngram, millionths, specials, grouping, totals):
+    """Add the counts of several planes that hide runs of `ngram` tokens; single tokens, words: `count_unit_targets`.
 
     targets [planes, rows, length / 8]; specials: cls, sep, pad.
     """
@@ -81,10 +83,9 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
     starts = np.arange(length + 2).astype(np.int32)
     hidden = np.empty(length + 1, np.int32)
     codes = np.empty((length + 1, 5), np.uint8)  # groups of each unit
-    alike = np.zeros(length + 1, np.int32)  # class of each unit: its size, or how many runs fit where it lies
-    num_classes = MAX_UNIT if words else 3
-    units_of = np.zeros((MAX_UNIT, NUM_GROUPS), np.int32)  # by size and group
-    hidden_of = np.zeros((MAX_UNIT, NUM_GROUPS), np.int32)
+    alike = np.zeros(length + 1, np.int32)  # class of each unit: how many runs fit where it lies
+    units_of = np.zeros((NUM_CLASSES, NUM_GROUPS), np.int32)  # by class and group
+    hidden_of = np.zeros((NUM_CLASSES, NUM_GROUPS), np.int32)
     for row in range(num_rows):
         line = tokens[row]
         first, last = segment_offsets[row], segment_offsets[row + 1]
@@ -92,7 +93,7 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
         fits = well_shaped(line, first, last, segment_lengths, cls, sep, pad)
         for i in range(num):
             can_be_drawn[i] = drawable[line[place[i]]]
-        units = _units(words, ngram, word_starts[row], place, segment, num, starts, alike)
+        units = find_run_starts(ngram, place, segment, num, starts, alike)
         units_of[:] = 0
         for u in range(units):
             i = starts[u]
@@ -120,31 +121,20 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
                 blame(bits, line, first, last, segment_lengths, has_cls, has_sep, never, used, fault)
 
             num_hidden, smallest_left = 0, length + 1
-            if words:
-                for u in range(units):
-                    size, inside = starts[u + 1] - starts[u], 0
-                    for i in range(starts[u], starts[u + 1]):
-                        inside += hit[i]
-                    fault[PARTLY] += 0 < inside < size
-                    hidden[num_hidden] = u
-                    num_hidden += inside == size
-                    if inside < size:
-                        smallest_left = min(smallest_left, size)
-            else:
-                fault[RUN] += _other_runs(ngram, place, segment, hit, num)
-                for u in range(units):
-                    i = starts[u]
-                    hidden[num_hidden] = u
-                    num_hidden += hit[i] and not (i > 0 and hit[i - 1] and joined(place, segment, i - 1, i))
-                    if smallest_left > ngram and run_is_free(ngram, place, segment, num, hit, i):
-                        smallest_left = ngram
+            fault[RUN] += _other_runs(ngram, place, segment, hit, num)
+            for u in range(units):
+                i = starts[u]
+                hidden[num_hidden] = u
+                num_hidden += hit[i] and not (i > 0 and hit[i - 1] and joined(place, segment, i - 1, i))
+                if smallest_left > ngram and run_is_free(ngram, place, segment, num, hit, i):
+                    smallest_left = ngram
             hidden_of[:] = 0
             for h in range(num_hidden):
                 u = hidden[h]
                 counts = hidden_of[alike[u]]
                 for c in range(5):
                     counts[codes[u, c]] += 1
-            for size in range(num_classes):
+            for size in range(NUM_CLASSES):
                 # Every unit has one length group, so these columns hold each once.
                 n, k = np.int64(0), np.int64(0)
                 for g in range(LENGTHS, LENGTHS + NUM_LENGTHS):
@@ -153,7 +143,7 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
                 if n == 0:
                     continue
                 # Runs keep apart: two of them may have but one choice.
-                total_of[CHOICES] += (min(k, n - k) + 1) // 2 if ngram else min(k, n - k)
+                total_of[CHOICES] += (min(k, n - k) + 1) // 2
                 each = (k << FRACTION_BITS) // n
                 for g in range(NUM_GROUPS):
                     groups[plane, 0, g] += units_of[size, g]
@@ -165,8 +155,7 @@ def count_targets(rows, targets, words, in_runs, ngram, millionths, specials, gr
             fault[MANY] += total > budget
             fault[FEW] += on_candidates < budget and smallest_left <= budget - on_candidates
             add_row(total_of, num, budget, on_candidates, total, drawn)
-            if in_runs:
-                total_of[RUNS] += squared_runs(segment, hit, num)
+            total_of[RUNS] += squared_runs(segment, hit, num)
             fingerprints[plane] += hash_bits(bits, row)
 
 
