@@ -32,8 +32,8 @@ Priorities do not depend on packing; the chosen set does, as rows share out thei
 sequence and then independently 80/10/10; fixed counts keep batch shapes static.
 
 Cost: `token` two passes over a row and one sort of about 1/256 of it: the lowest priorities are found by counting their
-top bits. The other kinds sort the words of a row, or the starts of runs, with the same counting, as far as they are
-needed.
+top bits. `whole_word` finds by the same count which words all fit, and goes over the row's words once for each further
+one that does, about ten at most. The other two sort the words of a row, or the starts of runs, as far as they are needed.
 """
 
 from dataclasses import dataclass
@@ -53,6 +53,7 @@ MILLION = 1_000_000
 MAX_UNIT = 8  # tokens: words without spaces (Chinese, Japanese, URLs) would swallow a row's budget whole
 SPAN_P, MAX_SPAN = 0.2, 10  # SpanBERT, sec. 3.1
 TOKEN, WHOLE_WORD, SPAN, NGRAM = range(4)
+TAKEN = 16  # a flag beside the size of a word, above any: it is hidden
 
 
 class Kind(NamedTuple):
@@ -329,8 +330,8 @@ def _draw(rows, ids, copies, plane, has_cls, has_sep, never, random_ids, masks):
     source = np.empty(length + 1, np.int32)
     segment = np.empty(length + 1, np.int32)
     priority = np.empty(length + 1, np.uint64)
-    drawn = np.empty(length, np.uint64)
-    chosen = np.empty(length + 1, np.int32)  # candidates that are targets, in order
+    drawn = np.empty(length + 1, np.uint64)
+    chosen = np.empty(length + 1 + MAX_UNIT, np.int32)  # candidates that are targets, in order; and room for work
     fate = np.arange(length + 1).astype(np.int32)  # whose draw decides what a target holds: itself or its span's start
     scratch = np.empty((4, length + 1), np.int32)
     bits_sorted = 8 if length <= 1024 else 12
@@ -363,11 +364,13 @@ def _draw(rows, ids, copies, plane, has_cls, has_sep, never, random_ids, masks):
             count = _lowest(priority, num, budget, chosen, scratch[0], counts, shift)
         elif kind == NGRAM:
             count = _hide_runs(ngram, place, segment, priority, num, budget, chosen, fate, scratch, counts, shift)
-        elif kind != WHOLE_WORD and kind != SPAN:
+        elif kind == WHOLE_WORD:
+            units = find_units(word_starts[row], place, segment, num, scratch[0])
+            count = _hide_words(scratch[0], units, priority, budget, chosen, drawn, scratch[1], counts, shift)
+        elif kind != SPAN:
             raise ValueError("a kind of mask that nobody draws")
         else:
-            count = _hide_words(
-                kind == SPAN,
+            count = _hide_spans(
                 word_starts[row],
                 place,
                 source,
@@ -390,22 +393,31 @@ def _draw(rows, ids, copies, plane, has_cls, has_sep, never, random_ids, masks):
             p = place[chosen[t]]
             bits[p >> 3] |= np.uint8(1) << np.uint8(p & 7)
         if swap_places.size:
+            # First which targets don't hold [MASK], then what those hold: few branches that nobody can foresee.
             before = -1
-            key = token = np.uint64(0)
+            key = np.uint64(0)
+            swaps = 0
             for t in range(count):
                 i = chosen[t]
                 if segment[i] != before:
                     before = segment[i]
                     key = _document_key(corruption_key, ids, copies, segment_documents[before])
-                    token = _document_key(token_key, ids, copies, segment_documents[before])
                 x = draw(key, source[fate[i]])
-                if x < mask_limit:
-                    continue
+                chosen[swaps] = i
+                drawn[swaps] = x
+                swaps += x >= mask_limit
+            before = -1
+            for t in range(swaps):
+                i = chosen[t]
+                if segment[i] != before:
+                    before = segment[i]
+                    key = _document_key(token_key, ids, copies, segment_documents[before])
+                new = line[place[i]]
+                if random_ids.size:
+                    other = random_ids[below(draw(key, source[i]), random_ids.size)]
+                    new = other if drawn[t] < random_limit else new
                 swap_places[num_swaps] = place[i]
-                if x < random_limit:
-                    swap_tokens[num_swaps] = random_ids[below(draw(token, source[i]), random_ids.size)]
-                else:
-                    swap_tokens[num_swaps] = line[place[i]]
+                swap_tokens[num_swaps] = new
                 num_swaps += 1
         swap_offsets[row + 1] = num_swaps
     return num_swaps
@@ -468,17 +480,16 @@ def find_units(word_starts, place, segment, num, starts):
     A unit ends before the next word and after MAX_UNIT candidates. `word_starts` are the row's bits; `place` and
     `segment` tell where each of its `num` candidates lies.
     """
-    units, run = 0, 0
+    units, run, before = 0, 0, -1
     for i in range(num):
-        begins = i == 0 or segment[i] != segment[i - 1] or run == MAX_UNIT
-        if not begins:
-            for p in range(place[i - 1] + 1, place[i] + 1):
-                begins |= (word_starts[p >> 3] >> (p & 7)) & 1 == 1
-        if begins:
-            starts[units] = i
-            units += 1
-            run = 0
-        run += 1
+        p = place[i]
+        begins = (i == 0) | (segment[i] != segment[max(i - 1, 0)]) | (run == MAX_UNIT)
+        for q in range(p if before < 0 else before + 1, p + 1):  # one place, but where others lie between
+            begins |= bool((word_starts[q >> 3] >> (q & 7)) & 1)
+        starts[units] = i
+        units += begins
+        run = 1 if begins else run + 1
+        before = p
     starts[units] = num
     return units
 
@@ -498,8 +509,44 @@ def _by_priority(starts, units, priority, order, counts, shift):
 
 
 @kernel
-def _hide_words(
-    spans,
+def _hide_words(starts, units, priority, budget, chosen, keys, sizes, counts, shift):
+    """Write the candidates that whole words hide to `chosen`, in order; `keys`, `sizes` and `counts` are for work.
+
+    As long as all words fit, their order does not matter: whole buckets of priorities are taken. From there on at most
+    a bucket of words and `MAX_UNIT` more are taken, each the one of lowest priority that still fits.
+    """
+    counts[:] = 0
+    for u in range(units):
+        keys[u] = priority[starts[u]]
+        sizes[u] = starts[u + 1] - starts[u]
+        counts[keys[u] >> shift] += sizes[u]
+    bucket, left = 0, budget
+    while bucket < counts.size and counts[bucket] <= left:
+        left -= counts[bucket]
+        bucket += 1
+    for u in range(units):
+        sizes[u] |= TAKEN * ((keys[u] >> shift) < np.uint64(bucket))
+    while left > 0:
+        lowest = np.uint64(2**64 - 1)
+        for u in range(units):
+            lowest = min(lowest, keys[u] if sizes[u] <= left else np.uint64(2**64 - 1))
+        u = 0
+        while u < units and (sizes[u] > left or keys[u] != lowest):
+            u += 1
+        if u == units:
+            break
+        left -= sizes[u]
+        sizes[u] |= TAKEN
+    count = 0
+    for u in range(units):
+        for i in range(MAX_UNIT):
+            chosen[count + i] = starts[u] + i
+        count += (sizes[u] & ~TAKEN) if sizes[u] & TAKEN else 0
+    return count
+
+
+@kernel
+def _hide_spans(
     word_starts,
     place,
     source,
@@ -517,7 +564,7 @@ def _hide_words(
     counts,
     shift,
 ):
-    """Write the candidates that whole words or spans hide to `chosen`, in order, and whose draw decides to `fate`."""
+    """Write the candidates that spans hide to `chosen`, in order, and whose draw decides to `fate`."""
     starts, order, unit_at, hidden = scratch[0], scratch[1], scratch[2], scratch[3]
     units = find_units(word_starts, place, segment, num, starts)
     _by_priority(starts, units, priority, order, counts, shift)
@@ -536,11 +583,8 @@ def _hide_words(
         first = unit_at[anchor]
         if hidden[first]:
             continue
-        end = first + 1
-        if spans:
-            key = _document_key(span_key, ids, copies, segment_documents[segment[anchor]])
-            end = min(units, first + _span_words(draw(key, source[anchor])))
-        for u in range(first, end):
+        key = _document_key(span_key, ids, copies, segment_documents[segment[anchor]])
+        for u in range(first, min(units, first + _span_words(draw(key, source[anchor])))):
             size = starts[u + 1] - starts[u]
             if segment[starts[u]] != segment[anchor] or size > left:
                 break
@@ -548,8 +592,7 @@ def _hide_words(
                 continue
             hidden[u] = 1
             left -= size
-            if spans:
-                fate[starts[u] : starts[u + 1]] = anchor
+            fate[starts[u] : starts[u + 1]] = anchor
     count = 0
     for u in range(units):
         if hidden[u]:
