@@ -69,9 +69,10 @@ def sha256_both(left: Sequence[Any], right: Sequence[Any]) -> tuple[bytes, bytes
 @cache
 def is_paired() -> bool:
     """Whether kernels may use the instructions: this processor has them, and they are compiled for it."""
-    if config.CPU_FEATURES is not None:
-        return "+sha" in config.CPU_FEATURES.split(",")
-    return config.CPU_NAME is None and llvmlite.binding.get_host_cpu_features().get("sha", False)
+    told: Any = config  # numba's stub doesn't know what it reads from the environment
+    if told.CPU_FEATURES is not None:
+        return "+sha" in told.CPU_FEATURES.split(",")
+    return told.CPU_NAME is None and llvmlite.binding.get_host_cpu_features().get("sha", False)
 
 
 def _alone(pieces: Sequence[Any]) -> bytes:

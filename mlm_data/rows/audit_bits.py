@@ -199,13 +199,12 @@ def count_unit_targets(rows, targets, words, in_runs, millionths, specials, grou
                 n = num_units[c]
                 if n == 0:
                     continue
-                k, partly = np.int64(hit), 0
+                k, partly = np.int64(hit), np.int64(0)
                 if words:
                     k = np.int64(0)
                     for w in range(num_words):
                         k += np.int64(num_ones(hidden[c, w]))
-                        partly += np.int64(num_ones(touched[c, w]))
-                    partly -= k
+                        partly += np.int64(num_ones(touched[c, w] & ~hidden[c, w]))
                 fault[PARTLY] += partly
                 if k < n:
                     smallest_left = min(smallest_left, c + 1)

@@ -33,7 +33,7 @@ sequence and then independently 80/10/10; fixed counts keep batch shapes static.
 
 Cost: `token` two passes over a row and one sort of about 1/256 of it: the lowest priorities are found by counting their
 top bits. `whole_word` finds by the same count which words all fit, and goes over the row's words once for each further
-one that does, about ten at most. The other two sort the words of a row, or the starts of runs, as far as they are needed.
+one that does, about ten at most. The others sort the words of a row, or the starts of runs, as far as they are needed.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ MILLION = 1_000_000
 MAX_UNIT = 8  # tokens: words without spaces (Chinese, Japanese, URLs) would swallow a row's budget whole
 SPAN_P, MAX_SPAN = 0.2, 10  # SpanBERT, sec. 3.1
 TOKEN, WHOLE_WORD, SPAN, NGRAM = range(4)
-TAKEN = 16  # a flag beside the size of a word, above any: it is hidden
+TAKEN = 2**20  # a flag beside the size of a word, above any budget: it is hidden
 
 
 class Kind(NamedTuple):

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core import config
 
@@ -21,6 +21,7 @@ def plain(stream) -> bytes:
 
 
 @given(pieces, pieces)
+@settings(deadline=None)  # the kernel is compiled
 def test_pieces_of_any_size(left, right):
     assert sha256_both(left, right) == (plain(left), plain(right))
 
@@ -28,8 +29,7 @@ def test_pieces_of_any_size(left, right):
 @pytest.mark.parametrize("one", BORDERS)
 def test_every_padding(one):
     for other in BORDERS:
-        left, right = [b"\x80" * one], [bytes(range(256)) * 4][:1]
-        right = [right[0][:other]]
+        left, right = [b"\x80" * one], [bytes(i % 251 for i in range(other))]
         assert sha256_both(left, right) == (plain(left), plain(right))
 
 
@@ -55,5 +55,5 @@ def test_machine_code_for_another_processor_has_only_its_instructions(monkeypatc
 
 
 def test_constants_are_those_of_the_standard():
-    assert sha256._START[0] == 0x6A09E667 and sha256._START[7] == 0x5BE0CD19
-    assert sha256._ROUNDS[0] == 0x428A2F98 and sha256._ROUNDS[63] == 0xC67178F2
+    assert [sha256._START[0], sha256._START[7]] == [0x6A09E667, 0x5BE0CD19]
+    assert [sha256._ROUNDS[0], sha256._ROUNDS[63]] == [0x428A2F98, 0xC67178F2]

@@ -17,6 +17,7 @@ from mlm_data.rows.masking import (
     MAX_SPAN,
     MAX_UNIT,
     Plane,
+    _hide_words,
     apply,
     choose_targets,
     draw_plane,
@@ -363,6 +364,27 @@ def test_words_stay_whole_and_long_ones_go_in_runs():
                 assert len(set(hidden[r, run : min(end, run + MAX_UNIT)])) == 1
             partly += len(set(hidden[r, begin:end])) > 1
     assert partly > 0
+
+
+@pytest.mark.parametrize("spread", [1, 40, 2**10, 2**56, 2**63])
+def test_words_are_taken_by_rising_priority_as_long_as_they_fit(spread):
+    """However many words share the top bits of their priorities, by which they are counted, or all bits."""
+    rng = np.random.default_rng(spread % 97)
+    for _ in range(200):
+        sizes = rng.integers(1, MAX_UNIT + 1, int(rng.integers(0, 60)))
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+        num = int(starts[-1])
+        priority = rng.integers(0, spread, num + 1, dtype=np.uint64)
+        budget = int(rng.integers(0, num + 1))
+        taken, left = np.zeros(num, bool), budget
+        for u in np.argsort(priority[starts[:-1]], kind="stable"):
+            if sizes[u] <= left:
+                taken[starts[u] : starts[u + 1]] = True
+                left -= sizes[u]
+        chosen, keys = np.zeros(num + 1 + MAX_UNIT, np.int32), np.zeros(num + 1, np.uint64)
+        counts, work = np.zeros(257, np.int32), np.zeros(num + 1, np.int32)
+        count = _hide_words(starts, sizes.size, priority, budget, chosen, keys, work, counts, np.uint64(56))
+        assert np.array_equal(chosen[:count], np.flatnonzero(taken))
 
 
 def test_spans_have_the_lengths_of_spanbert():
