@@ -6,10 +6,10 @@ Three layers, each trusted only after the one before it:
 2. Meaning: the tables' logical hashes, and the digest that follows from them.
 3. Rules: schemas, record batches, segments, specials, padding, targets, swaps, counts, bounds and the ledger.
 
-Cost: one pass over the files, a shard at a time in each thread. Every byte is hashed twice, as a file and as values. The
-first hash finds what was changed since it was written; only the second ties what is there to the digest that a version
-is named by. Files on a disk that hold their values as they are get both in one pass (`sha256`): so Arrow has opened such
-a file before its bytes are known to be sound, and has checked it, but nothing is concluded from it until they are.
+Cost: one pass over the files, a shard at a time in each thread. Every byte is hashed twice, as a file and as values.
+The first hash finds what was changed since it was written; only the second ties what is there to the digest that a
+version is named by. Files on a disk that hold their values as they are get both in one pass (`sha256`): so Arrow has
+opened and checked such a file before its bytes are known to be sound, but nothing is concluded from it until they are.
 """
 
 import hashlib
