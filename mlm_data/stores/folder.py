@@ -25,6 +25,7 @@ import pyarrow.fs
 from mlm_data import ending
 from mlm_data.ending import TEMPORARY
 from mlm_data.errors import InputError, StorageError
+from mlm_data.stores.patience import patient, patiently
 from mlm_data.stores.places import hidden, parse
 
 OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss")
@@ -126,7 +127,7 @@ class Folder:
 
     def _info(self, name: str) -> pyarrow.fs.FileInfo:
         try:
-            return self._fs.get_file_info(self.path(name))
+            return patiently(lambda: self._fs.get_file_info(self.path(name)))
         except OSError as error:
             raise explain(error, f"{self.location}/{name}".rstrip("/"), "look at") from error
 
@@ -165,7 +166,7 @@ class Folder:
         """
         selector = pyarrow.fs.FileSelector(self.path(folder), allow_not_found=True)
         try:
-            found = [info.base_name for info in self._fs.get_file_info(selector)]
+            found = [info.base_name for info in patiently(lambda: self._fs.get_file_info(selector))]
         except OSError as error:
             raise explain(error, f"{self.location}/{folder}".rstrip("/"), "list") from error
         return sorted(name for name in found if not name.startswith(TEMPORARY))
@@ -178,9 +179,10 @@ class Folder:
         """
         selector = pyarrow.fs.FileSelector(self.path(), recursive=True, allow_not_found=True)
         try:
-            found = [info for info in self._fs.get_file_info(selector) if info.type == pyarrow.fs.FileType.File]
+            listed = patiently(lambda: self._fs.get_file_info(selector))
         except OSError as error:
             raise explain(error, self.location, "list") from error
+        found = [info for info in listed if info.type == pyarrow.fs.FileType.File]
         skipped = len(self.path().rstrip("/")) + 1
         return sorted(((info.path[skipped:], info) for info in found), key=lambda pair: pair[0])
 
@@ -260,13 +262,16 @@ class Folder:
                 sink = HashingSink(held, hashed=hashed)
                 fill(sink)
                 final = name(sink.sha256)
-                held.seek(0)
-                with _refused_as_os_error(), self._fs.open_output_stream(self.path(final)) as stream:
-                    while data := held.read(HELD_BYTES):
-                        stream.write(data)
+                patiently(lambda: self._send(held, final))
         except OSError as error:
             raise explain(error, self.location, "write") from error
         return Written(name=final, num_bytes=sink.num_bytes, sha256=sink.sha256)
+
+    def _send(self, held: Any, name: str) -> None:
+        held.seek(0)
+        with _refused_as_os_error(), self._fs.open_output_stream(self.path(name)) as stream:
+            while data := held.read(HELD_BYTES):
+                stream.write(data)
 
     def flush(self) -> None:
         """Make all that was written here survive a loss of power: once for many files, before they are named."""
@@ -282,7 +287,7 @@ class Folder:
         """Remove a file; an absent one is a success."""
         try:
             with suppress(FileNotFoundError):
-                self._fs.delete_file(self.path(name))
+                patiently(lambda: self._fs.delete_file(self.path(name)))
         except OSError as error:
             raise explain(error, f"{self.location}/{name}", "delete") from error
 
@@ -350,7 +355,8 @@ def _open(fs: pyarrow.fs.FileSystem, path: str) -> pa.NativeFile:
                         raise OSError(f"{num_read} of {info.size} bytes came, then the connection was cut")
                     num_read += count
             return pa.BufferReader(pa.py_buffer(data))
-    return fs.open_input_file(path)
+    stream = patiently(lambda: fs.open_input_file(path))
+    return patient(stream) if isinstance(fs, pyarrow.fs.S3FileSystem) else stream
 
 
 def read_input(path: str) -> bytes:
@@ -374,7 +380,8 @@ def file_info(path: str) -> pyarrow.fs.FileInfo:
     """
     try:
         place = parse(path)
-        return place.open().get_file_info(place.path)
+        fs = place.open()
+        return patiently(lambda: fs.get_file_info(place.path))
     except OSError as error:
         raise InputError(str(explain(error, path, "read"))) from error
     except StorageError as error:

@@ -18,6 +18,7 @@ import pyarrow.fs
 
 from mlm_data.errors import InputError, StorageError
 from mlm_data.stores.folder import explain
+from mlm_data.stores.patience import patiently
 from mlm_data.stores.places import parse
 
 _TOKEN = re.compile(r"\*+|\?|\[!?[^/]+?\]|.", re.DOTALL)  # of one part of a glob
@@ -48,7 +49,7 @@ def expand(pattern: str, setting: str) -> tuple[list[Found], list[str]]:
     try:
         where = parse(pattern, is_quoted=False)
         fs, name, scheme = where.open(), where.path, where.scheme
-        info = fs.get_file_info(name)
+        info = patiently(lambda: fs.get_file_info(name))
         if info.type == pyarrow.fs.FileType.File:
             return [Found(info.base_name, str(where), info)], []
         if info.type == pyarrow.fs.FileType.Directory:
@@ -83,9 +84,13 @@ def _written_root(fs: pyarrow.fs.FileSystem, path: str) -> str:
     parts = path.split("/")
     for i, part in enumerate(parts[:-1]):
         folder = "/".join(parts[: i + 1])
-        if _WILD.search(part) and fs.get_file_info(folder).type != pyarrow.fs.FileType.Directory:
+        if _WILD.search(part) and _type(fs, folder) != pyarrow.fs.FileType.Directory:
             return "/".join(parts[:i])
     return "/".join(parts[:-1])
+
+
+def _type(fs: pyarrow.fs.FileSystem, path: str) -> pyarrow.fs.FileType:
+    return patiently(lambda: fs.get_file_info(path)).type
 
 
 def _glob_pattern(glob: str) -> re.Pattern[str]:
@@ -163,14 +168,15 @@ def _walk_all(fs: pyarrow.fs.FileSystem, root: str, warnings: list[str]) -> Iter
 
 def _list_all(fs: pyarrow.fs.FileSystem, folder: str) -> Iterator[pyarrow.fs.FileInfo]:
     """The files below a folder in a bucket: one request for a thousand of them."""
-    items = fs.get_file_info(pyarrow.fs.FileSelector(folder, recursive=True, allow_not_found=True))
+    selector = pyarrow.fs.FileSelector(folder, recursive=True, allow_not_found=True)
+    items = patiently(lambda: fs.get_file_info(selector))
     yield from (item for item in items if item.type == pyarrow.fs.FileType.File)
 
 
 def _list(fs: pyarrow.fs.FileSystem, folder: str, warnings: list[str]) -> list[pyarrow.fs.FileInfo]:
     """What is in a folder, in order of the names; nothing, and a warning, if it can't be listed."""
     try:
-        items = fs.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
+        items = patiently(lambda: fs.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True)))
     except PermissionError:
         warnings.append(f"{folder}: permission denied: what is in this folder is left out")
         return []

@@ -136,6 +136,63 @@ def test_what_goes_wrong_now_and_then_is_tried_again(s3, faults):
     assert folder.names() == ["x"]
 
 
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """How long it was waited before it was asked again; nobody waits."""
+    found: list[float] = []
+    monkeypatch.setattr("mlm_data.stores.patience.time.sleep", found.append)
+    return found
+
+
+@pytest.mark.parametrize("size", [1000, 11 << 20])
+def test_a_store_like_s3_that_is_asked_too_often_is_asked_again(s3, waits, size):
+    """429 where S3 answers 503: Arrow's client does not ask again."""
+    folder, data = Folder(s3.uri(f"busy-{size}")), bytes(size)
+
+    def opened():
+        with folder.open("x.bin") as stream:
+            assert stream.read(10) == data[:10]
+            s3.proxy.faults = ["429", "429"]
+            assert stream.read() == data[10:]
+            stream.seek(5)
+            s3.proxy.faults = ["429"]
+            assert stream.read_buffer(5).to_pybytes() == data[5:10]
+            assert (stream.size(), stream.tell()) == (size, 10)
+
+    actions = {
+        "write": lambda: folder.write("x.bin", data),
+        "read": lambda: folder.read("x.bin"),
+        "open": opened,
+        "names": lambda: folder.names() == ["x.bin"],
+        "walk": lambda: [name for name, _ in folder.walk()] == ["x.bin"],
+        "glob": lambda: [item.relative for item in expand(f"{folder.location}/*.bin", "inputs.0.path")[0]] == ["x.bin"],
+        "deep glob": lambda: len(expand(f"{folder.location}/**", "inputs.0.path")[0]) == 1,
+        "input": lambda: open_input(f"{folder.location}/x.bin", whole=True),
+        "delete": lambda: folder.delete("x.bin"),
+    }
+    for name, action in actions.items():
+        for faults in (["429"], ["", "429"], ["429", "429"]):
+            s3.proxy.faults = faults
+            assert action() is not False, name
+            if name == "delete":
+                folder.write("x.bin", data)
+    assert len(waits) > len(actions)
+    assert len(set(waits)) > 1
+    s3.proxy.faults = []
+
+
+def test_a_store_that_stays_busy_is_asked_only_so_often(s3, waits, monkeypatch):
+    monkeypatch.setattr("mlm_data.stores.places.ATTEMPTS", 5)
+    folder = Folder(s3.uri("always-busy"))
+    s3.proxy.set(always="429")
+    with pytest.raises(StorageError, match="asks for fewer requests: try again later") as caught:
+        folder.write("x", b"data")
+    assert "\n" not in str(caught.value)
+    assert len(s3.requests()) == 5
+    assert len(waits) == 4
+    assert all(0 <= wait <= 2**number for number, wait in enumerate(waits))
+
+
 @pytest.mark.parametrize("faults", [["slow"], ["", "cut"], ["", "reset"]])
 def test_what_goes_wrong_now_and_then_on_google_is_tried_again(google, faults):
     """Reads: the emulator can't go on with an upload that was interrupted."""
