@@ -36,9 +36,9 @@ def publish(
 
     Publishing a digest that is there already is a success that changes nothing but LATEST.
 
-    On a local disk only one process at a time is in here. On S3 LATEST moves from `expected` to the new version by one
-    conditional request, where premask[aws] is installed. In other buckets the last one wins; in all of them both
-    versions stay readable.
+    On a local disk only one process at a time is in here. On S3 and in Google's storage LATEST moves from `expected` to
+    the new version by one conditional request, where premask[aws] or premask[gcp] is installed. In other buckets the
+    last one wins; in all of them both versions stay readable.
 
     Args:
         folder: the dataset, with every file that `files` names.

@@ -460,7 +460,7 @@ _TOLD = (
     ),
     (
         r"INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|InvalidAccessKeyId|SignatureDoesNotMatch|EXPIRED_TOKEN|ExpiredToken"
-        r"|UNAUTHENTICATED|UNRECOGNIZED_CLIENT",
+        r"|UNAUTHENTICATED|UNRECOGNIZED_CLIENT|HTTP.*\b401\b",
         "the credentials are not valid: check them, or sign in again",
     ),
     (

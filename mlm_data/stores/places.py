@@ -176,6 +176,11 @@ def settings_of_s3(place: Place) -> dict[str, Any]:
 
 
 def _open_google(place: Place) -> pyarrow.fs.FileSystem:
+    return pyarrow.fs.GcsFileSystem(**settings_of_google(place))
+
+
+def settings_of_google(place: Place) -> dict[str, Any]:
+    """Endpoint, patience and whether there are credentials, by the names of Arrow's client."""
     given = place.options()
     emulator = _first("CLOUD_STORAGE_EMULATOR_ENDPOINT", "STORAGE_EMULATOR_HOST")
     endpoint = given.get("endpoint_override") or emulator
@@ -186,7 +191,7 @@ def _open_google(place: Place) -> pyarrow.fs.FileSystem:
     }
     if endpoint:
         options |= _endpoint(endpoint, given.get("scheme") or ("http" if emulator else None))
-    return pyarrow.fs.GcsFileSystem(**options)
+    return options
 
 
 def _endpoint(text: str, scheme: str | None) -> dict[str, str]:

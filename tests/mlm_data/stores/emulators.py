@@ -24,6 +24,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ ONE_ERROR = {
     "401": (401, "Unauthorized"),
     "301": (301, "PermanentRedirect"),
     "501": (501, "NotImplemented"),
-}
+}  # beside these: reset, cut, slow, flip; lost: it is done, and nothing is answered
 
 
 class Proxy:
@@ -96,6 +97,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self.always = ""  # a fault for each request
         self.delay = 0.0  # seconds before each answer
         self.guard = threading.Lock()
+        self.one_condition = threading.Lock()
 
     def change(self, given: dict[str, Any]) -> dict[str, Any]:
         """Take what a test sets; returns what was there before."""
@@ -134,12 +136,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault in ONE_ERROR:
             self._refuse(*ONE_ERROR[fault])
             return
-        inner = http.client.HTTPConnection("127.0.0.1", self.server.target, timeout=60)
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
-        inner.request(self.command, self.path, body=body, headers=headers)
-        answer = inner.getresponse()
-        data = answer.read()
-        inner.close()
+        condition = self._condition()
+        with self.server.one_condition if condition else contextlib.nullcontext():
+            if condition and self._generation(condition["bucket"], condition["name"]) != condition["generation"]:
+                self._answer(412, "application/json", b'{"error": {"code": 412, "message": "conditionNotMet"}}')
+                return
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+            answer, data = self._inner(self.command, self.path, body, headers)
+        if fault == "lost":
+            self.close_connection = True
+            return
         self.send_response_only(answer.status, answer.reason)
         has_body = self.command != "HEAD"
         for name, value in answer.getheaders():
@@ -163,6 +169,28 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         else:
             self.wfile.write(data)
+
+    def _inner(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        inner = http.client.HTTPConnection("127.0.0.1", self.server.target, timeout=60)
+        inner.request(method, path, body=body, headers=headers or {})
+        answer = inner.getresponse()
+        data = answer.read()
+        inner.close()
+        return answer, data
+
+    def _condition(self) -> dict[str, str]:
+        """What an upload to Google's storage wants to find; empty if it doesn't say."""
+        path, _, query = self.path.partition("?")
+        given = dict(urllib.parse.parse_qsl(query))
+        if not path.startswith("/upload/storage/v1/b/") or "ifGenerationMatch" not in given:
+            return {}
+        return {"bucket": path.split("/")[5], "name": given["name"], "generation": given["ifGenerationMatch"]}
+
+    def _generation(self, bucket: str, name: str) -> str:
+        answer, data = self._inner("GET", f"/storage/v1/b/{bucket}/o/{urllib.parse.quote(name, safe='')}")
+        return str(json.loads(data)["generation"]) if answer.status == 200 else "0"
 
     def _body(self) -> bytes:
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
