@@ -5,8 +5,8 @@ cleans up and calls `leave`: threads that are in the middle of something can't b
 that ends beneath them aborts now and then (`PyGILState_Release`), so the process ends by `os._exit`. A second signal,
 or `BOUND_SECONDS` without an end, ends it at once.
 
-A temporary file has its owner in its name: the machine's boot, the process and when that started. So `clear` knows
-which ones a crash has left.
+A temporary file or folder has its owner in its name: the machine's boot, the process and when that started. So `clear`
+knows which ones a crash has left.
 """
 
 import atexit
@@ -15,6 +15,7 @@ import functools
 import hashlib
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -29,9 +30,10 @@ INTERRUPTED = "interrupted: start it again to go on"
 TERMINATED = "terminated: start it again to go on"
 BOUND_SECONDS = 30.0  # from a signal to the end
 HOOK_SECONDS = 5.0  # for what libraries do at the end, and for workers to be gone
-OLD_SECONDS = 24 * 3600.0  # a temporary file of another machine is left alone for so long
+OLD_SECONDS = 24 * 3600.0  # what another machine has left is left alone for so long
 
-_NAME = re.compile(rf"{re.escape(TEMPORARY)}[0-9a-f]{{32}}(?:-([0-9a-f]{{12}})-(\d+)-(\d*))?")
+_OWNER = re.compile(r"([0-9a-f]{12})-(\d+)-(\d*)")
+_NAME = re.compile(rf"{re.escape(TEMPORARY)}[0-9a-f]{{32}}(?:-({_OWNER.pattern}))?")
 
 
 class Terminated(KeyboardInterrupt):
@@ -46,9 +48,43 @@ _is_leaving = _is_said = False
 _real: int | None = None  # the standard error that a user sees, while `signals` runs
 
 
+def owner() -> str:
+    """Names this process among all that ever were: the machine's boot, the process number, and when it has started."""
+    return f"{_boot()}-{os.getpid()}-{process_start(os.getpid()) or ''}"
+
+
+def is_alive(owner: str) -> bool | None:
+    """Whether a process of this machine's boot still runs; None of another one's, and where no owner is named.
+
+    >>> is_alive(owner()), is_alive("")
+    (True, None)
+    """
+    found = _OWNER.fullmatch(owner)
+    if found is None or found[1] != _boot():
+        return None
+    return process_start(int(found[2])) == found[3]
+
+
+def is_left(owner: str, changed: float) -> bool:
+    """Whether something was left behind: its owner is gone; where that can't be told, it was long not written to.
+
+    Args:
+        owner: of `owner`; "" for nobody.
+        changed: when it was last written, in seconds since the epoch.
+    """
+    alive = is_alive(owner)
+    return time.time() - changed > OLD_SECONDS if alive is None else not alive
+
+
+def owner_of(name: str) -> str | None:
+    """The owner of a temporary file or folder; "" if it names none, None if it is no such name."""
+    found = _NAME.fullmatch(name)
+    return None if found is None else found[1] or ""
+
+
 def temporary_name() -> str:
-    """A new name for a temporary file, with its owner in it."""
-    return f"{TEMPORARY}{uuid.uuid4().hex}-{_boot()}-{os.getpid()}-{process_start(os.getpid()) or ''}"
+    """A new name for a temporary file or folder, with its owner in it."""
+    return f"{TEMPORARY}{uuid.uuid4().hex}-{owner()}"
 
 
 @contextlib.contextmanager
@@ -65,7 +101,7 @@ def done(path: str) -> None:
 
 
 def clear(folder: str) -> None:
-    """Delete the temporary files of a local folder, not below it, that no living process owns.
+    """Delete the temporary files and folders in a local folder, not below it, that no living process owns.
 
     Those of other machines, of which nobody here can tell, go once they are a day old. `leave` does it again, for
     this process's workers.
@@ -74,19 +110,23 @@ def clear(folder: str) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
-                if _is_left(entry):
+                whose = owner_of(entry.name)
+                if whose is None or not is_left(whose, _changed(entry)):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                elif entry.is_file(follow_symlinks=False):
                     os.unlink(entry.path)
 
 
-def _is_left(entry: os.DirEntry[str]) -> bool:
-    found = _NAME.fullmatch(entry.name)
-    if found is None or not entry.is_file(follow_symlinks=False):
-        return False
-    boot, pid, start = found.groups()
-    if boot == _boot():
-        now = process_start(int(pid))
-        return now is None or now != start
-    return time.time() - entry.stat(follow_symlinks=False).st_mtime > OLD_SECONDS
+def _changed(entry: os.DirEntry[str]) -> float:
+    """When a file, or any of the files in a folder, was last written."""
+    times = [entry.stat(follow_symlinks=False).st_mtime]
+    if entry.is_dir(follow_symlinks=False):
+        for place, _, names in os.walk(entry.path):
+            with contextlib.suppress(OSError):
+                times += [os.lstat(os.path.join(place, name)).st_mtime for name in names]
+    return max(times)
 
 
 def process_start(pid: int) -> str | None:

@@ -227,10 +227,12 @@ def _anywhere(config: BuildConfig, chosen: Chosen) -> BuildConfig:
 
 
 def _clear(*outputs: str) -> None:
-    """Delete the temporary files that builds have left which were killed."""
+    """Delete what builds have left which were killed: temporary files, and what says that they may publish."""
     for output in outputs:
+        work = Folder(output).join("work")
         Folder(output).clear()
-        Folder(output).join("work").clear()
+        work.clear()
+        cache.clear(work)
 
 
 def _cancel(result: Any, context: Context) -> None:

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from mlm_data.build import cache
 from mlm_data.build.account import DEDUPLICATE, Account
 from mlm_data.build.add_settings import Request, Settled, check_tokenizer, settle_request
 from mlm_data.build.assemble import Found, assemble_unit, count_groups, matches_that_stay
@@ -122,6 +123,9 @@ def add(parent: Dataset, request: Request, *, workers: int = 1, progress: Progre
     """
     folder = parent.folder
     check_output(folder)
+    folder.clear()
+    folder.join("work").clear()
+    cache.clear(folder.join("work"))
     current = latest(folder)
     settled = settle_request(parent, request)
     known = Known(parent, settled.config)

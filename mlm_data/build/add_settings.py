@@ -48,9 +48,15 @@ def settle_request(parent: Dataset, request: Request) -> Settled:
     """Work out the settings for some new files.
 
     Raises:
-        ConfigError: for settings that can't be right, or that would change what is there.
+        ConfigError: for settings that can't be right, or that would change what is there, and where the version was
+            imported.
     """
     where = parent.folder.location
+    if "import" in parent.manifest.config:
+        raise ConfigError(
+            f"{where}: was imported ({parent.manifest.config['import']['from']}): its documents have no text, so copies of "
+            "them can't be found among new files: tokenize those with the tool that made it, and import all again"
+        )
     of_input, of_build = _sort(request.overrides)
     config = _config(parent, of_build)
     number = _number(config, request.input, where)

@@ -16,6 +16,7 @@ It has a budget: see `evict`. When something was used last is the time of its fi
 local disk; in a bucket it is when they were written.
 """
 
+import contextlib
 import hashlib
 import uuid
 from collections.abc import Callable, Container, Mapping
@@ -24,8 +25,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from mlm_data import ending
 from mlm_data.dataset.seals import sealed, unseal
-from mlm_data.errors import BuildError, FormatError
+from mlm_data.errors import BuildError, FormatError, StorageError
 from mlm_data.hashing import hash_buffer
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.alphabet import Alphabet
@@ -33,8 +35,8 @@ from mlm_data.tokens.train import Trained
 
 Facts = dict[str, Any]
 
-PREPARED, TOKENIZERS, SIGNATURES, RUNS = "prepared", "tokenizers", "signatures", "runs"
-STALE_SECONDS = 7 * 86400  # a sign of a build that was killed stays; after a week it protects nothing
+PREPARED, TOKENIZERS, SIGNATURES, RUNS, STATUS = "prepared", "tokenizers", "signatures", "runs", "status"
+STALE_SECONDS = 7 * 86400  # a sign that is a week old protects nothing
 
 
 def write_unit(work: Folder, key: str, fill: Callable[[Any], object], facts: Callable[[], Facts]) -> Facts:
@@ -131,11 +133,42 @@ def load_payload(work: Folder, name: str) -> bytes:
 def begin(work: Folder) -> str:
     """A name for a build, which may publish as long as the file `sign` of that name is there.
 
-    So a job that a runner can't cancel is kept from publishing by `end`.
+    So a job that a runner can't cancel is kept from publishing by `end`. Its file names the process that waits for it.
     """
     run = uuid.uuid4().hex
-    work.write(sign(run), b"may publish\n")
+    work.write(sign(run), f"may publish\n{ending.owner()}\n".encode())
     return run
+
+
+def clear(work: Folder) -> None:
+    """Take away the signs and notes of builds whose process is known to be gone: they were killed.
+
+    Those of other machines go when they, and what `status` has of their builds, were not written to for a day. A job
+    that a dead process has started elsewhere doesn't publish any more.
+    """
+    names = work.names(RUNS)
+    beats = _beats(work) if names else {}
+    for run in sorted({name.removesuffix(".json") for name in names}):
+        written = max(work.changed(sign(run)), work.changed(_note(run)), beats.get(run, 0.0))
+        if ending.is_left(owner_of(work, run), written):
+            end(work, run)
+
+
+def owner_of(work: Folder, run: str) -> str:
+    """The process that waits for a build, as `ending.owner` names it; "" if nothing says so."""
+    lines = work.read(sign(run)).decode(errors="replace").splitlines() if work.exists(sign(run)) else []
+    return lines[1] if len(lines) > 1 else ""
+
+
+def _beats(work: Folder) -> dict[str, float]:
+    """When builds that run here were last heard of, by run."""
+    found: dict[str, float] = {}
+    for name in work.names(STATUS):
+        with contextlib.suppress(FormatError, StorageError):
+            facts = unseal(work.read(f"{STATUS}/{name}"), name)
+            run = str(facts.get("run", ""))
+            found[run] = max(found.get(run, 0.0), work.changed(f"{STATUS}/{name}"))
+    return found
 
 
 def sign(run: str) -> str:

@@ -25,13 +25,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlm_data.build.cache import STATUS
 from mlm_data.build.context import Context
 from mlm_data.dataset.seals import sealed, unseal
 from mlm_data.ending import process_space, process_start
 from mlm_data.errors import BuildError, FormatError, PremaskError
 from mlm_data.stores.folder import Folder
 
-STATUS = "status"
 BUILD = f"{STATUS}/build.json"
 RUNNING, DONE, FAILED, INTERRUPTED, STOPPED = "running", "done", "failed", "interrupted", "stopped"
 PREPARE, ASSEMBLE = "prepare", "assemble"

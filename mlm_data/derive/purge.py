@@ -94,6 +94,7 @@ def purge(
     """
     load_manifest(folder)
     with _alone(folder):
+        folder.clear()
         was_interrupted = folder.exists(MARKER)
         if not force:  # what an interrupted purge has left is no sign that something is at work
             garbage = find_garbage(folder)

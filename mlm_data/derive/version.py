@@ -110,7 +110,8 @@ def _attachments(parent: Dataset, change: Change, audited: Mapping[str, AuditCou
 
 
 def current_version(parent: Dataset) -> str | None:
-    """What `Change.current` wants: to be asked before any work is done."""
+    """What `Change.current` wants: to be asked before any work is done. What killed commands have left is cleared."""
+    parent.folder.clear()
     return latest(parent.folder)
 
 

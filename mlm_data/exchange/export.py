@@ -1,7 +1,8 @@
 """A split under one plane's masks as a folder of files that other trainers read: a copy, in the order on disk.
 
 Rows are read, laid out and written some at a time, so memory does not depend on the dataset. Files are written into a
-hidden folder beside `out`, which gets its name when all is there and on the disk: nobody sees half an export.
+temporary folder beside `out`, which gets its name when all is there and on the disk: nobody sees half an export. What a
+killed one has left is cleared by the next one there, and by `gc` in the dataset's own folder.
 
 Every export has a small manifest, `_premask-export.json` (readers of folders pass over names that begin so): which
 version and plane its rows are of, and the size and SHA-256 of each file.
@@ -11,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import pairwise
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from mlm_data import ending
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
 from mlm_data.exchange.fields import TYPES, Fields, read_fields
@@ -73,12 +74,13 @@ def export(
     reference = dataset.reference() if detokenize else None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        ending.clear(os.fspath(folder.parent))
+        temporary = folder.parent / ending.temporary_name()
+        temporary.mkdir()
         try:
             _write(dataset, temporary, to, split, name, reference)
             manifest = _describe(dataset, temporary, to, split, name, detokenize=detokenize)
             (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-            temporary.chmod(0o755)
             Folder(temporary).flush()
             os.replace(temporary, folder)
         finally:

@@ -149,6 +149,7 @@ def import_tokens(
     """
     folder = Folder(config.output)
     check_output(folder)
+    folder.clear()
     tokenizer = config.tokenizer
     assert tokenizer.path is not None, "make_config has set it"
     reference = load_tokenizer(

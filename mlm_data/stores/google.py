@@ -26,7 +26,7 @@ ABSENT = "0"  # the generation of what is not there
 _PASSING = (408, 429, 500, 502, 503, 504)  # "Retry strategy" in the documentation of Cloud Storage
 
 
-class Refused(OSError):
+class RefusedError(OSError):
     """What the service answers instead of 200."""
 
     def __init__(self, status: int, said: str) -> None:
@@ -34,7 +34,7 @@ class Refused(OSError):
         self.status = status
 
 
-class _Lost(OSError):
+class _LostError(OSError):
     """No answer, or half of one."""
 
 
@@ -68,13 +68,13 @@ class Object:
         while True:
             try:
                 generation = str(json.loads(self._ask("GET", f"{where}?fields=generation"))["generation"])
-            except Refused as error:
+            except RefusedError as error:
                 if error.status != http.client.NOT_FOUND:
                     raise
                 return None, ABSENT
             try:
                 return self._ask("GET", f"{where}?alt=media&generation={generation}"), generation
-            except Refused as error:
+            except RefusedError as error:
                 if error.status != http.client.NOT_FOUND:
                     raise  # else it was replaced between the two requests
 
@@ -87,7 +87,7 @@ class Object:
         query = urlencode({"uploadType": "media", "name": self._name, "ifGenerationMatch": generation})
         try:
             self._ask("POST", f"/upload/storage/v1/b/{quote(self._bucket, safe='')}/o?{query}", data)
-        except Refused as error:
+        except RefusedError as error:
             if error.status != http.client.PRECONDITION_FAILED:
                 raise
             return False
@@ -106,13 +106,13 @@ class Object:
                 return answer.read()
         except urllib.error.HTTPError as error:
             with error:
-                raise Refused(error.code, error.read(2000).decode(errors="replace") or error.reason) from error
+                raise RefusedError(error.code, error.read(2000).decode(errors="replace") or error.reason) from error
         except (OSError, http.client.HTTPException) as error:
-            raise _Lost(f"Couldn't connect: {error}") from error
+            raise _LostError(f"Couldn't connect: {error}") from error
 
 
 def _passes(error: Exception) -> bool:
-    return isinstance(error, _Lost) or (isinstance(error, Refused) and error.status in _PASSING)
+    return isinstance(error, _LostError) or (isinstance(error, RefusedError) and error.status in _PASSING)
 
 
 def _credentials() -> Any:
@@ -135,7 +135,7 @@ def _token(credentials: Any) -> str:
         try:
             credentials.refresh(requests.Request())
         except auth.exceptions.TransportError as error:
-            raise _Lost(f"Couldn't connect: {error}") from error
+            raise _LostError(f"Couldn't connect: {error}") from error
         except auth.exceptions.GoogleAuthError as error:
             raise OSError(f"UNAUTHENTICATED: {error}") from error
     return str(credentials.token)

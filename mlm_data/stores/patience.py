@@ -2,9 +2,9 @@
 
 Arrow's client for S3 asks again after 500, 503 and lost connections by itself, and after 429 only where an answer has
 no body (HEAD). Stores that only look like S3 answer 429 where S3 answers 503 SlowDown. `patiently` does for them what
-the client does for S3: at most `places.ATTEMPTS` attempts, with random waits whose bound doubles ("full jitter": Brooker,
-Exponential Backoff And Jitter, AWS Architecture Blog, 2015), so that workers which were refused together don't come
-back together.
+the client does for S3: at most `places.ATTEMPTS` attempts, with random waits whose bound doubles ("full jitter":
+Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015), so that workers which were refused together don't
+come back together.
 """
 
 import re
@@ -20,7 +20,7 @@ from mlm_data.stores import places
 Answer = TypeVar("Answer")
 
 LONGEST_SECONDS = 20.0
-# The last: a refusal that is longer than the few bytes that were to be read, so that the client can't tell what it says.
+# The last: a refusal longer than the few bytes that were to be read, so that the client can't tell what it says.
 _BUSY = re.compile(r"TOO_?MANY_?REQUESTS|HTTP.*\b429\b|Failed to flush response stream", re.IGNORECASE)
 _ASKED_AGAIN = re.compile(r"No response body|Retry policy exhausted")  # by the client itself, in vain
 _random = SystemRandom()

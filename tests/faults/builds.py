@@ -213,11 +213,12 @@ def finish(what: Job, *args: str, workers: int = 2) -> str:
     """Build without a fault; returns the digest.
 
     Raises:
-        AssertionError: it fails, or leaves temporary files.
+        AssertionError: it fails, or leaves temporary files, or signs of builds that were killed.
     """
     ended = build(what, *args, workers=workers)
     assert ended.code == 0, ended.err
     assert temporary_files(what) == []
+    assert list(what.out.glob("work/runs/*")) == []
     return digest(what)
 
 

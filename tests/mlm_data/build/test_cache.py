@@ -1,11 +1,14 @@
 """The cache is never believed: what is damaged is noticed."""
 
 import os
+import time
 
 import pyarrow as pa
 import pytest
 
+from mlm_data import ending
 from mlm_data.build import cache
+from mlm_data.dataset.seals import sealed
 from mlm_data.errors import BuildError, FormatError
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.alphabet import Alphabet
@@ -148,6 +151,63 @@ def test_what_a_build_did_is_told_to_whoever_waits_for_it(tmp_path):
 def test_a_build_that_nobody_waits_for_notes_nothing(tmp_path):
     cache.note(Folder(tmp_path), "", {"units": 3})
     assert Folder(tmp_path).names() == []
+
+
+class TestSigns:
+    """What says that a build may publish, when its process is gone."""
+
+    DAYS = 3 * 86_400
+
+    @pytest.fixture
+    def work(self, tmp_path):
+        return Folder(tmp_path)
+
+    def begun_by(self, work, owner):
+        run = cache.begin(work)
+        work.write(cache.sign(run), f"may publish\n{owner}\n".encode())
+        cache.note(work, run, {})
+        return run
+
+    def age(self, work, seconds):
+        for name, _ in work.walk():
+            os.utime(work.path(name), (time.time() - seconds,) * 2)
+
+    def test_a_process_that_is_gone_leaves_none(self, work):
+        mine = cache.begin(work)
+        gone = self.begun_by(work, ending.owner().rpartition("-")[0] + "-1")
+        self.age(work, self.DAYS)
+        cache.clear(work)
+        assert work.names("runs") == [mine]
+        cache.check_sign(work, mine)
+        with pytest.raises(BuildError, match="interrupted"):
+            cache.check_sign(work, gone)
+
+    @pytest.mark.parametrize("owner", ["0" * 12 + "-1-1", ""])
+    def test_one_of_another_machine_stays_for_a_day(self, work, owner):
+        run = self.begun_by(work, owner)
+        cache.clear(work)
+        assert work.names("runs") == [run, f"{run}.json"]
+        self.age(work, self.DAYS)
+        cache.clear(work)
+        assert work.names("runs") == []
+
+    def test_one_that_still_says_how_far_it_is_stays(self, work):
+        run = self.begun_by(work, "0" * 12 + "-1-1")
+        self.age(work, self.DAYS)
+        work.write("status/build.json", sealed({"run": run}))
+        work.write("status/host-1.json", b"damaged")
+        cache.clear(work)
+        assert run in work.names("runs")
+
+    def test_a_note_whose_sign_is_gone(self, work):
+        run = cache.begin(work)
+        cache.note(work, run, {})
+        work.delete(cache.sign(run))
+        cache.clear(work)
+        assert work.names("runs") == [f"{run}.json"]
+        self.age(work, self.DAYS)
+        cache.clear(work)
+        assert work.names("runs") == []
 
 
 class TestBudget:

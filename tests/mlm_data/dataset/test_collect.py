@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from mlm_data import ending
 from mlm_data.dataset.collect import check_quiet, collect, find_garbage, needed_files
 from mlm_data.dataset.manifest import load_files, load_manifest
 from mlm_data.dataset.names import set_tag, versions
@@ -19,6 +20,7 @@ GARBAGE = {
     "work/runs/1.json": "work",
     "work/.tmp-1": "temporary files",
     ".tmp-2": "temporary files",
+    "exports/.tmp-3/train/1.mds": "temporary files",
     f"rows/{'1' * 64}.arrow": "shards",
     f"masks/{'1' * 64}.arrow": "shards",
     f"documents/{'1' * 64}.arrow": "shards",
@@ -104,3 +106,35 @@ def test_what_builds_write_behind_latest_is_no_sign_of_work(folder):
     folder.write("work/runs/2", b"may publish")
     with pytest.raises(StorageError, match="work/runs/2: was written 0 minutes ago"):
         check_quiet(folder, find_garbage(folder))
+
+
+def _age(folder, seconds):
+    """Everything was written so long ago."""
+    then = time.time() - seconds
+    for name, _ in folder.walk():
+        os.utime(folder.path(name), (then, then))
+
+
+def test_half_an_export_goes_with_its_folder(folder):
+    collect(folder, find_garbage(folder))
+    assert os.listdir(folder.path("exports")) == []
+
+
+@pytest.mark.parametrize("name", ["exports/{}/train.bin", "{}", "work/runs/" + "a" * 32])
+def test_what_a_process_has_written_says_whether_it_runs(folder, name):
+    """An old file of one that runs is a sign of life; a new one of one that is gone is not."""
+    collect(folder, find_garbage(folder))
+    _age(folder, 86_400)
+    mine, gone = ending.owner(), ending.owner().rpartition("-")[0] + "-1"
+    for owner in (mine, gone):
+        path = folder.path(name.format(f".tmp-{'0' * 32}-{owner}"))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"may publish\n{owner}\n")
+        if owner == mine:
+            os.utime(path, (1e9, 1e9))
+            with pytest.raises(StorageError, match="a command that runs now has written it"):
+                check_quiet(folder, find_garbage(folder))
+            os.unlink(path)
+    check_quiet(folder, find_garbage(folder))
+    assert len(find_garbage(folder)) == 1

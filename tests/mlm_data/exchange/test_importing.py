@@ -13,11 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from mlm_data.build.add import add
+from mlm_data.build.add_settings import Request
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.verify import verify
+from mlm_data.derive.forget import Chosen, forget
+from mlm_data.derive.purge import purge
+from mlm_data.derive.remask import remask
 from mlm_data.derive.repack import documents_tokens, repack
-from mlm_data.errors import BuildError, ConfigError, InputError
+from mlm_data.ending import TEMPORARY, owner
+from mlm_data.errors import BuildError, ConfigError, InputError, StorageError
 from mlm_data.exchange import importing, tokens
 from mlm_data.exchange.export import export
 from mlm_data.exchange.importing import Source, import_tokens, make_config
@@ -240,6 +246,41 @@ def test_a_version_like_any_other(documents, tokenizer, tmp_path):
     assert again.digest == other.digest != first.digest
     assert verify(Folder(tmp_path / "out")).ok
     assert verify(Folder(tmp_path / "out"), first.digest).ok
+
+
+def test_nothing_can_be_added(documents, tokenizer, tmp_path):
+    files.write_hf(tmp_path / "in", documents)
+    run(tmp_path / "in", tokenizer, tmp_path / "out", kind="hf")
+    with pytest.raises(ConfigError, match=r"was imported \(hf\): its documents have no text") as caught:
+        add(Dataset.open(tmp_path / "out"), Request(paths=("new.jsonl",)))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_killed_commands_have_left_is_cleared(documents, tokenizer, tmp_path):
+    """As a build does it; what another one is writing stays."""
+    out = tmp_path / "out"
+    mine = owner()
+    dead = mine.rpartition("-")[0] + "-1"  # another process had this number
+
+    def clears(action, folder=out):
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, whose in enumerate((mine, dead)):
+            (folder / f"{TEMPORARY}{number:032}-{whose}").write_bytes(b"half")
+            (folder / f"{TEMPORARY}{number + 2:032}-{whose}").mkdir(exist_ok=True)
+            (folder / f"{TEMPORARY}{number + 2:032}-{whose}" / "part").write_bytes(b"half")
+        action()
+        left = [path.name for path in folder.iterdir() if path.name.startswith(TEMPORARY)]
+        assert sorted(left) == [f"{TEMPORARY}{number:032}-{mine}" for number in (0, 2)]
+
+    files.write_hf(tmp_path / "in", documents)
+    clears(lambda: run(tmp_path / "in", tokenizer, out, kind="hf"))
+    ids = [row["id"].hex() for row in Dataset.open(out).shard("train", 0).documents.to_pylist()]
+    clears(lambda: repack(Dataset.open(out), 128))
+    clears(lambda: remask(Dataset.open(out), {"rate": 0.2}))
+    clears(lambda: forget(Dataset.open(out), Chosen(ids=ids[:1])))
+    with pytest.raises(StorageError, match="a command that runs now has written it"):
+        purge(Folder(out), Chosen(ids=ids[1:2]))
+    clears(lambda: export(Dataset.open(out), to="numpy"), out / "exports")
 
 
 def segments(dataset):
