@@ -39,7 +39,7 @@ from mlm_data.stores.places import beside
 from mlm_data.tokens.engine import Reference
 from mlm_data.types import Unit
 from pipelines import metrics
-from pipelines.runners import Chosen, check, choose, crowded, explain, look_at_workers
+from pipelines.runners import Chosen, check, choose, crowded, explain, look_at_workers, new_pipeline
 from pipelines.steps import Assemble, Deduplicate, NearDuplicates, Prepare, Publish, Units
 
 STANDARD_ERROR = 2
@@ -119,11 +119,11 @@ def build(
         PremaskError: for whatever a user can mend; nothing is published then.
     """
     chosen = choose(beam_args, workers=workers)
-    whole_bytes = make_plan(config).num_bytes if sample < 1 else 0
     if sample < 1:
         config = config.model_copy(update={"output": beside(config.output, "-sample")})
     check_output(Folder(config.output))
     check(chosen, config, [config.output])
+    whole_bytes = make_plan(config).num_bytes if sample < 1 else 0
     _clear(config.output)
     output, config = config.output, _anywhere(config, chosen)
     plan = make_plan(config, sample=sample)
@@ -204,7 +204,7 @@ def run(units: tuple[Unit, ...], context: Context, chosen: Chosen, output: Outpu
         PremaskError: for whatever a user can mend.
         KeyboardInterrupt: at Ctrl-C; the job is cancelled, and may no longer publish.
     """
-    pipeline = beam.Pipeline(options=chosen.options)
+    pipeline = new_pipeline(chosen)
     construct(pipeline, units, context, output)
     result = None
     with _followed(units, context, chosen), _workers_quiet(), _few_collections():

@@ -20,9 +20,10 @@ import re
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from mlm_data.command import num_cores
@@ -47,6 +48,7 @@ class Runner:
     also: tuple[str, ...] = ()  # what others call it
     defaults: Callable[[Given, int], Given] = lambda given, workers: {}  # options that are not given
     needs: tuple[str, ...] = ()  # options without which it can't start
+    forms: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # of options: an expression, and an example
     endpoint: str = ""  # the option that names a host and a port, which must answer
     modules: tuple[str, ...] = ()  # what it imports
     extra: str = "build"  # of premask, which installs them
@@ -158,6 +160,7 @@ RUNNERS = (
         help="Google Cloud Dataflow",
         defaults=_dataflow_defaults,
         needs=("project", "region", "temp_location"),
+        forms={"region": (r"[a-z]+(-[a-z]+)+\d+", "us-central1")},  # which Beam doesn't look at
         modules=("apitools",),
         extra="gcp",
     ),
@@ -256,10 +259,15 @@ def check(chosen: Chosen, config: BuildConfig, outputs: Iterable[str]) -> None:
     Raises:
         ConfigError: what `check_start` says, or a place that workers can't reach.
     """
-    check_start(chosen)
+    _check_given(chosen)
     runner, given = chosen.runner, chosen.given
-    if runner.shares_disk(given) or (chosen.says_shared and runner.name != "dataflow"):
-        return
+    shares_disk = runner.shares_disk(given) or (chosen.says_shared and runner.name != "dataflow")
+    if not shares_disk:
+        _check_reach(runner, given, config, outputs)
+    new_pipeline(chosen)  # the last: on Dataflow, Beam asks the bucket
+
+
+def _check_reach(runner: Runner, given: Given, config: BuildConfig, outputs: Iterable[str]) -> None:
     check_places(runner, config, outputs)
     if runner.name in ("flink", "portable") and "environment_type" not in given and "environment_config" not in given:
         raise ConfigError(
@@ -272,17 +280,40 @@ def check_start(chosen: Chosen) -> None:
     """Refuse a runner that can't start.
 
     Raises:
-        ConfigError: a missing option or program, or an endpoint where nobody answers.
+        ConfigError: a missing option or program, an option that Beam refuses, or an endpoint where nobody answers.
     """
+    _check_given(chosen)
+    new_pipeline(chosen)
+
+
+def _check_given(chosen: Chosen) -> None:
     runner, given = chosen.runner, chosen.given
-    if missing := [f"--{name}" for name in runner.needs if name not in given]:
+    if missing := [f"--{name}" for name in runner.needs if not given.get(name)]:
         raise ConfigError(f"--runner {runner.name} needs {', '.join(missing)}")
+    for name, (form, example) in runner.forms.items():
+        if not re.fullmatch(form, given.get(name, example)):
+            raise ConfigError(f"--{name} {given[name]}: must look like {example}")
     if runner.program and shutil.which(runner.program) is None:
         raise ConfigError(
             f"--runner {runner.name}: no {runner.program} in PATH: install it, e.g. openjdk-17-jre-headless"
         )
     if not chosen.runs_nothing and (endpoint := given.get(runner.endpoint, "")):
         _answers(f"--{_ours(runner.endpoint)}", endpoint)
+
+
+def new_pipeline(chosen: Chosen) -> beam.Pipeline:
+    """An empty pipeline. Beam looks at its options here: at projects, regions, names of jobs and places in buckets.
+
+    Raises:
+        ConfigError: Beam's words for an option that can't be right.
+    """
+    try:
+        return beam.Pipeline(options=chosen.options)
+    except Exception as error:
+        if not isinstance(error, ValueError) and not type(error).__module__.startswith("google."):
+            raise
+        said = [line.strip() for line in str(error).splitlines() if line.strip() and "validations errors" not in line]
+        raise ConfigError(f"--runner {chosen.runner.name}: {' '.join(said)}") from error
 
 
 def check_places(runner: Runner, config: BuildConfig, outputs: Iterable[str]) -> None:

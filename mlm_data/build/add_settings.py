@@ -53,9 +53,10 @@ def settle_request(parent: Dataset, request: Request) -> Settled:
     """
     where = parent.folder.location
     if "import" in parent.manifest.config:
+        tool = parent.manifest.config["import"]["from"]
         raise ConfigError(
-            f"{where}: was imported ({parent.manifest.config['import']['from']}): its documents have no text, so copies of "
-            "them can't be found among new files: tokenize those with the tool that made it, and import all again"
+            f"{where}: was imported ({tool}): its documents have no text, so copies of them can't be found among new "
+            "files: tokenize those with the tool that made it, and import all again"
         )
     of_input, of_build = _sort(request.overrides)
     config = _config(parent, of_build)

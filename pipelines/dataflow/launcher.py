@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mlm_data.command import one_line
 from mlm_data.config import BuildConfig, load_config
-from mlm_data.errors import ConfigError, PremaskError
+from mlm_data.errors import PremaskError
 from mlm_data.stores.folder import Folder, read_input
 
 
@@ -53,21 +53,16 @@ def launch(config: BuildConfig, beam_args: Sequence[str]) -> None:
     Raises:
         PremaskError: for whatever a user can mend.
     """
-    import apache_beam as beam
-
     from mlm_data.build.plan import find_tokenizer, make_context, make_plan
     from mlm_data.dataset.publish import check_output
     from pipelines.build import construct
-    from pipelines.runners import choose
+    from pipelines.runners import choose, new_pipeline
 
     chosen = choose(["--runner=dataflow", *beam_args], workers=1)
+    pipeline = new_pipeline(chosen)
     check_output(Folder(config.output))
     plan = make_plan(config)
     context = make_context(config, plan, find_tokenizer(config, plan))
-    try:
-        pipeline = beam.Pipeline(options=chosen.options)
-    except ValueError as error:  # Beam's words for an option that can't be right
-        raise ConfigError(str(error)) from error
     construct(pipeline, plan.units, context)
     pipeline.run()
 

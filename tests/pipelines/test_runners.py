@@ -79,6 +79,36 @@ def test_what_can_t_work_is_one_line_before_anything_is_read(folder, capsys, arg
     assert not (folder / "out").exists()
 
 
+DATAFLOW = {"runner": "dataflow", "project": "my-project", "region": "us-central1", "temp_location": "gs://bucket/tmp"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"project": "Bad_Project"}, "--runner dataflow: Invalid Project ID (Bad_Project)"),
+        ({"project": "p"}, "--runner dataflow: Invalid Project ID (p)"),
+        ({"region": ""}, "--runner dataflow needs --region"),
+        ({"region": "us-central1-a"}, "--region us-central1-a: must look like us-central1"),
+        ({"temp_location": "bucket/tmp"}, "Invalid GCS path (bucket/tmp), given for the option: temp_location"),
+        ({"job_name": "Bad name"}, "--runner dataflow: Invalid job_name (Bad name)"),
+        ({"worker_machine_type": "n2", "num_workers": "x"}, "argument --num_workers: invalid int value: 'x'"),
+    ],
+)
+@pytest.mark.parametrize("sample", [[], ["--sample", "50%"]])
+def test_what_beam_says_of_its_options_is_one_line_before_anything_is_read(
+    folder, capsys, monkeypatch, changes, told, sample
+):
+    """Also where a sample is asked for, whose whole is planned first."""
+    real = runners.importlib.util.find_spec
+    monkeypatch.setattr(runners.importlib.util, "find_spec", lambda name: name == "apitools" or real(name))
+    monkeypatch.setattr("pipelines.build.make_plan", lambda *_, **__: pytest.fail("something was read"))
+    args = [f"--{name}" if value is None else f"--{name}={value}" for name, value in (DATAFLOW | changes).items()]
+    monkeypatch.setattr("pipelines.build.check_output", lambda _: None)  # asks the bucket
+    config = write_config(folder, inputs=[{"path": "gs://bucket/*.jsonl"}], output="gs://bucket/out")
+    line = refused(capsys, "build", config, *args, *sample)
+    assert told in line
+
+
 def test_places_that_workers_can_t_reach(folder, endpoint):
     args = ["--runner=portable", f"--job_endpoint={endpoint}", "--environment_type=EXTERNAL"]
     chosen = runners.choose([*args, "--environment_config=far:1"], workers=1)
@@ -97,7 +127,7 @@ def test_places_that_workers_can_t_reach(folder, endpoint):
 
 def test_dataflow_takes_no_folder_of_this_machine(folder, monkeypatch):
     monkeypatch.setattr(runners.importlib.util, "find_spec", lambda name: True)
-    place = ["--project=p", "--region=r", "--temp_location=gs://b/t", "--shared_disk"]
+    place = ["--project=my-project", "--region=us-central1", "--temp_location=gs://bucket/t", "--shared_disk"]
     config = config_of(folder)
     with pytest.raises(
         ConfigError, match="workers of --runner dataflow can't reach a folder of this machine: use a bucket"
