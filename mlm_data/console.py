@@ -1,6 +1,8 @@
 """The terminal of a person. Text from corpora is hostile: none of it may move the cursor or colour a line."""
 
 import json
+import os
+import sys
 from collections.abc import Iterable
 from typing import IO, Any
 
@@ -66,6 +68,15 @@ def shown(text: str, most: int | None = None) -> str:
 def aside(program: str, line: str) -> None:
     """A remark that is no part of the answer, on standard error."""
     Terminal(stderr=True).say(f"{program}: {harmless(line)}")
+
+
+def standard_error() -> IO[str]:
+    """Standard error as it is now: what is written there is seen, even while what libraries write is kept back."""
+    try:
+        copy = os.dup(sys.stderr.fileno())
+    except (OSError, ValueError):  # it is no file, as in tests
+        return sys.stderr
+    return open(copy, "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
 
 
 def table(*columns: str, title: str | None = None) -> Table:

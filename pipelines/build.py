@@ -38,7 +38,6 @@ from mlm_data.stores.folder import Folder
 from mlm_data.stores.places import beside
 from mlm_data.tokens.engine import Reference
 from mlm_data.types import Unit
-from pipelines import metrics
 from pipelines.runners import Chosen, check, choose, crowded, explain, look_at_workers, new_pipeline
 from pipelines.steps import Assemble, Deduplicate, NearDuplicates, Prepare, Publish, Units
 
@@ -70,8 +69,11 @@ class Watcher:
     def found_tokenizer(self, reference: Reference, warnings: Sequence[str]) -> None:
         """The tokenizer is read or trained."""
 
-    def running(self, plan: Plan) -> None:
-        """The tokenizer is there; the pipeline starts."""
+    def running(self, plan: Plan, watch: status.Watch) -> None:
+        """The tokenizer is there; the pipeline starts, and `watch` sees how far its workers are.
+
+        Not called where the runner was told to run nothing.
+        """
 
 
 def construct(
@@ -134,8 +136,7 @@ def build(
         context = make_context(config, plan, reference, run=name)
         budget.make_room(plan.units, context)
         release()
-        metrics.reset()
-        watcher.running(plan)
+        _show(watcher, plan, context, chosen)
         run(plan.units, context, chosen)
         if chosen.runs_nothing:
             return None
@@ -181,8 +182,7 @@ def clean(
     with _allowed(config, plan, chosen) as name:
         context = make_context(config, plan, None, run=name)
         budget.make_room(plan.units, context)
-        metrics.reset()
-        watcher.running(plan)
+        _show(watcher, plan, context, chosen)
         run(plan.units, context, chosen, output)
         if chosen.runs_nothing:
             return None
@@ -195,6 +195,13 @@ def _with_warning(plan: Plan, chosen: Chosen, workers: int) -> Plan:
     """The plan, with a warning where workers would wait for cores."""
     warning = crowded(chosen, workers)
     return replace(plan, warnings=(*plan.warnings, warning)) if warning else plan
+
+
+def _show(watcher: Watcher, plan: Plan, context: Context, chosen: Chosen) -> None:
+    """Let somebody watch the pipeline, if it runs."""
+    if not chosen.runs_nothing:
+        num_bytes = sum(unit.num_bytes for unit in plan.units)
+        watcher.running(plan, status.Watch(context, units=len(plan.units), num_bytes=num_bytes))
 
 
 def run(units: tuple[Unit, ...], context: Context, chosen: Chosen, output: Output | None = None) -> None:

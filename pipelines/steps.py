@@ -260,9 +260,9 @@ class _Prepare(_Work):
             prepared = prepare_unit(unit, self.context, cuts, ignored)
             part.notes = {"reused": int(prepared.reused), "remade": int(prepared.remade)}
             metrics.count("prepare", documents_read=prepared.documents_read, units=1, **part.notes)
-            metrics.advance("prepare", unit.num_bytes)
             read = {"read": prepared.documents_read, "reused": int(prepared.reused)}
-            status.note(self.context, status.PREPARE, unit.index, unit.num_bytes, documents=read)
+            tokens = prepared.tokens_tokenized
+            status.note(self.context, status.PREPARE, unit.index, unit.num_bytes, documents=read, tokens=tokens)
             yield part.send(Kind.PREPARED, unit.index, prepared.to_bytes())
 
 
@@ -397,7 +397,6 @@ class _Assemble(_Work):
                 dropped = sum(ledger.documents_dropped.values())
                 metrics.count("assemble", documents_kept=ledger.documents_kept, documents_dropped=dropped)
                 yield part.send(Kind.RESULT, 0, assembled.to_bytes())
-            metrics.advance("assemble", prepared.num_bytes)
             status.note(
                 self.context,
                 status.ASSEMBLE,

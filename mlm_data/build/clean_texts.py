@@ -29,6 +29,7 @@ from mlm_data.build.curate import languages_of
 from mlm_data.build.prepare import open_prepared
 from mlm_data.build.publish import add_up, with_places
 from mlm_data.build.records import PreparedUnit, fields_from_lists, fields_to_lists, funnel_from_dict, funnel_to_dict
+from mlm_data.build.status import Totals
 from mlm_data.config import BuildConfig
 from mlm_data.curation.thresholds import KEPT, SCORE_UNIT
 from mlm_data.dataset.funnel import Funnel
@@ -183,7 +184,8 @@ def finish(results: Sequence[CleanedUnit], context: Context, output: Output, acc
         "remade": account.notes["remade"],
     }
     context.folder.write(CLEANED, sealed(facts))
-    cache.note(context.work, context.run, {"units": len(results)})
+    totals = vars(Totals.of(ledger, account.notes["reused"]))
+    cache.note(context.work, context.run, {"units": len(results), "totals": totals})
 
 
 def _write(

@@ -15,6 +15,7 @@ from mlm_data.build.account import CHOOSE_RUNS, DECIDE, DEDUPLICATE, MIX, Accoun
 from mlm_data.build.context import Context
 from mlm_data.build.fields import absent_fields, add_counts
 from mlm_data.build.records import AssembledUnit
+from mlm_data.build.status import Totals
 from mlm_data.config import BuildConfig, semantic
 from mlm_data.curation.thresholds import CONTAMINATED, EXACT_DUPLICATE, NEAR_DUPLICATE, THINNED
 from mlm_data.dataset.documents import place_of
@@ -83,6 +84,7 @@ def publish_version(results: Sequence[AssembledUnit], context: Context, account:
             "units": len(results),
             "reused": account.notes["reused"],
             "remade": account.notes["remade"],
+            "totals": vars(Totals.of(ledger, account.notes["reused"])),
             "overtaken": overtaken if overtaken not in {None, manifest.digest, context.current} else "",
         },
     )

@@ -4,7 +4,8 @@
     work/status/<host>-<process>.json  a process that works for it: what it has done and dropped, and when last
 
 Each process writes its own small file, whole or not at all, at most every few seconds; nobody needs a server, and what
-reads them needs no Beam. So a build on a cluster is seen as one on this machine is, if its workers write to one place.
+reads them needs no Beam. So a build on a cluster is seen as one on this machine is, if its workers write to one place:
+by `premask status`, and by the process that has started it (`Watch`), whatever the runner is.
 
 A *beat* is one writing of `build.json`. Whether a build still runs is decided in this order: it has said that it ended;
 its process is gone (on the same machine); its beats have stopped. Clocks of two machines are never compared for that:
@@ -25,8 +26,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlm_data.build import cache
 from mlm_data.build.cache import STATUS
 from mlm_data.build.context import Context
+from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.seals import sealed, unseal
 from mlm_data.ending import process_space, process_start
 from mlm_data.errors import BuildError, FormatError, PremaskError
@@ -68,24 +71,34 @@ class Worker:
     steps: Mapping[str, Done] = field(default_factory=dict)
     documents: Mapping[str, int] = field(default_factory=dict)  # read, kept, reused (units)
     dropped: Mapping[str, int] = field(default_factory=dict)  # documents by reason, quarantined ones too
+    tokens: int = 0  # of the documents read
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
-    """What is known of the newest build in a folder."""
+class Totals:
+    """All that a build has done, as PUBLISH has added it up."""
 
-    state: str  # running, done, failed, interrupted or stopped
-    run: str
-    host: str
-    pid: int
-    runner: str
-    num_workers: int  # that were asked for
-    started: float
-    updated: float  # of the last beat
+    documents: Mapping[str, int]  # as of a worker
+    dropped: Mapping[str, int]
+    tokens: int
+
+    @classmethod
+    def of(cls, ledger: Ledger, reused: int) -> "Totals":
+        """The sums of a ledger, and how many units were reused."""
+        documents = {"read": ledger.documents_read, "kept": ledger.documents_kept, "reused": reused}
+        dropped = {**ledger.documents_dropped, **ledger.documents_quarantined}
+        return cls(documents=documents, dropped=dropped, tokens=ledger.tokens_tokenized)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a build is, its workers together."""
+
+    started: float  # in seconds since the epoch
     units: int  # planned
     num_bytes: int
-    error: str = ""  # the line that a failed build ended with
     workers: tuple[Worker, ...] = ()
+    totals: Totals | None = None  # of a build that is done
 
     def step(self, name: str) -> Done:
         """All workers together. A unit that was done twice, as after a crash, is not counted beyond the plan."""
@@ -100,12 +113,21 @@ class Status:
     @property
     def documents(self) -> dict[str, int]:
         """Documents read and kept, and units reused, so far."""
+        if self.totals is not None:
+            return dict(self.totals.documents)
         return dict(sum((Counter(worker.documents) for worker in self.workers), Counter()))
 
     @property
     def dropped(self) -> dict[str, int]:
         """Documents dropped so far, by reason, sorted."""
+        if self.totals is not None:
+            return dict(sorted(self.totals.dropped.items()))
         return dict(sorted(sum((Counter(worker.dropped) for worker in self.workers), Counter()).items()))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the documents read so far, before any of them is dropped."""
+        return self.totals.tokens if self.totals is not None else sum(worker.tokens for worker in self.workers)
 
     def speed(self, name: str) -> float:
         """Bytes of input a second in a step; 0 where nothing can be said yet.
@@ -121,6 +143,20 @@ class Status:
         """Until a step is done, at its speed so far; None where nothing can be said yet."""
         speed, left = self.speed(name), self.num_bytes - self.step(name).num_bytes
         return left / speed if speed else (0.0 if not left else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status(Progress):
+    """What is known of the newest build in a folder."""
+
+    state: str  # running, done, failed, interrupted or stopped
+    run: str
+    host: str
+    pid: int
+    runner: str
+    num_workers: int  # that were asked for
+    updated: float  # of the last beat
+    error: str = ""  # the line that a failed build ended with
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for programs."""
@@ -152,6 +188,7 @@ class Status:
             "steps": steps,
             "documents": self.documents,
             "dropped": self.dropped,
+            "tokens": self.tokens,
             "workers": workers,
             "error": self.error or None,
         }
@@ -163,14 +200,17 @@ class _Mine:
 
     since: float
     written: float = 0.0
+    is_awaited: bool = False  # a thread will write what was noted since
     units: set[tuple[str, int]] = field(default_factory=set)  # a bundle that is done again counts once
     steps: dict[str, Done] = field(default_factory=dict)
     documents: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
 
 
 _mine: dict[tuple[int, str], _Mine] = {}
-_lock = threading.Lock()
+_lock = threading.Lock()  # of `_mine`
+_writing = threading.Lock()  # one file after the other: the last one written is the newest
 
 
 def note(
@@ -181,6 +221,7 @@ def note(
     *,
     documents: Mapping[str, int] | None = None,
     dropped: Mapping[str, int] | None = None,
+    tokens: int = 0,
 ) -> None:
     """Note that this process has done a unit; written down at most every few seconds, and never a reason to fail.
 
@@ -191,6 +232,7 @@ def note(
         num_bytes: of input that the unit has.
         documents: how many were read or kept, and whether the unit was reused.
         dropped: documents by reason.
+        tokens: of the documents read.
     """
     if not context.run:
         return
@@ -203,12 +245,42 @@ def note(
         mine.steps[step] = mine.steps.get(step, Done()) + Done(units=1, num_bytes=num_bytes, first=now, last=now)
         mine.documents.update(documents or {})
         mine.dropped.update(dropped or {})
-        work = context.work
-        if now - mine.written < _pause(work):
+        mine.tokens += tokens
+        if mine.is_awaited:
             return
-        mine.written = now
-        worker = _worker(mine, now)
-    _write(work, _worker_name(worker), context.run, _plain(worker))
+        wait = mine.written + _pause(context.work) - now
+        mine.is_awaited = wait > 0
+        if wait <= 0:
+            mine.written = now
+    if wait > 0:
+        timer = threading.Timer(wait, _write_late, (context, key))
+        timer.daemon = True
+        timer.start()
+    else:
+        _write_mine(context, key)
+
+
+def _write_late(context: Context, key: tuple[int, str]) -> None:
+    """Write what was noted meanwhile, unless the build has ended: then its folder may be gone, or another's."""
+    is_on = False
+    with contextlib.suppress(PremaskError, OSError):
+        is_on = context.work.exists(cache.sign(context.run))
+    if is_on:
+        _write_mine(context, key)
+    else:
+        with _lock:
+            _mine.pop(key, None)
+
+
+def _write_mine(context: Context, key: tuple[int, str]) -> None:
+    with _writing:
+        with _lock:
+            mine = _mine.get(key)
+            if mine is None:
+                return
+            mine.written, mine.is_awaited = time.time(), False
+            worker = _worker(mine, mine.written)
+        _write(context.work, _worker_name(worker), context.run, _plain(worker))
 
 
 @contextlib.contextmanager
@@ -239,10 +311,10 @@ def followed(context: Context, *, units: int, num_bytes: int, runner: str, worke
     }
     beats = 0
 
-    def beat(state: str, error: str = "") -> None:
+    def beat(state: str, error: str = "", totals: Mapping[str, Any] | None = None) -> None:
         nonlocal beats
         beats += 1
-        value = {**facts, "state": state, "error": error, "beats": beats, "updated": time.time()}
+        value = {**facts, "state": state, "error": error, "beats": beats, "updated": time.time(), "totals": totals}
         _write(work, BUILD, context.run, value | {"every": _pause(work)})
 
     ended = threading.Event()
@@ -269,12 +341,52 @@ def followed(context: Context, *, units: int, num_bytes: int, runner: str, worke
     finally:
         ended.set()
         thread.join()
+        key, totals = (os.getpid(), context.run), None
+        _write_mine(context, key)  # what it did since it last wrote
         with _lock:
-            mine = _mine.pop((os.getpid(), context.run), None)
-        if mine is not None:  # what it did since it last wrote
-            worker = _worker(mine, time.time())
-            _write(work, _worker_name(worker), context.run, _plain(worker))
-        beat(state, error)
+            _mine.pop(key, None)
+        if state == DONE:
+            with contextlib.suppress(PremaskError, OSError):
+                totals = cache.noted(work, context.run).get("totals")
+        beat(state, error, totals)
+
+
+class Watch:
+    """How far a build is, for the process that has started it.
+
+    What this process does itself is known at once; what others do is read from their files, now and then.
+
+    Args:
+        context: the build.
+        units: planned.
+        num_bytes: of input, planned.
+    """
+
+    def __init__(self, context: Context, *, units: int, num_bytes: int) -> None:
+        self._context, self._units, self._num_bytes = context, units, num_bytes
+        self._started = time.time()
+        self._others: tuple[Worker, ...] = ()
+        self._next = 0.0  # time to read their files again, by the monotonic clock
+
+    def look(self) -> Progress:
+        """All that is known now; what can't be read is as it was."""
+        begun = time.monotonic()
+        if begun >= self._next:
+            with contextlib.suppress(PremaskError, OSError):
+                self._others = tuple(_workers(self._context.work, self._context.run))
+            now = time.monotonic()
+            self._next = now + max(_pause(self._context.work) / 2, 10 * (now - begun))
+        with _lock:
+            mine = _mine.get((os.getpid(), self._context.run))
+            own = _worker(mine, time.time()) if mine is not None else None
+        me = (socket.gethostname(), os.getpid())
+        others = [one for one in self._others if own is None or (one.host, one.pid) != me]
+        return Progress(
+            started=self._started,
+            units=self._units,
+            num_bytes=self._num_bytes,
+            workers=(*others, *([own] if own is not None else [])),
+        )
 
 
 def read_status(output: Folder, *, wait: Callable[[float], None] = time.sleep) -> Status:
@@ -297,11 +409,7 @@ def read_status(output: Folder, *, wait: Callable[[float], None] = time.sleep) -
     state = value["state"]
     if state == RUNNING and _is_gone(value, work, wait):
         state = STOPPED
-    workers = []
-    for name in work.names(STATUS):
-        plain = None if name == BUILD.rpartition("/")[2] else _read(work, f"{STATUS}/{name}")
-        if plain is not None and plain["run"] == value["run"]:
-            workers.append(_from_plain(plain))
+    totals = value.get("totals")
     return Status(
         state=state,
         run=value["run"],
@@ -314,8 +422,17 @@ def read_status(output: Folder, *, wait: Callable[[float], None] = time.sleep) -
         units=value["units"],
         num_bytes=value["bytes"],
         error=value["error"],
-        workers=tuple(sorted(workers, key=lambda one: (one.host, one.pid))),
+        workers=tuple(sorted(_workers(work, value["run"]), key=lambda one: (one.host, one.pid))),
+        totals=None if totals is None else Totals(**totals),
     )
+
+
+def _workers(work: Folder, run: str) -> Iterator[Worker]:
+    """Those that have written for a build."""
+    for name in work.names(STATUS):
+        plain = None if name == BUILD.rpartition("/")[2] else _read(work, f"{STATUS}/{name}")
+        if plain is not None and plain["run"] == run:
+            yield _from_plain(plain)
 
 
 def _is_gone(value: Mapping[str, Any], work: Folder, wait: Callable[[float], None]) -> bool:
@@ -343,6 +460,7 @@ def _worker(mine: _Mine, now: float) -> Worker:
         steps=dict(mine.steps),
         documents=dict(mine.documents),
         dropped=dict(mine.dropped),
+        tokens=mine.tokens,
     )
 
 
@@ -360,7 +478,8 @@ def _from_plain(value: Mapping[str, Any]) -> Worker:
         name: Done(units=units, num_bytes=num_bytes, first=first, last=last)
         for name, (units, num_bytes, first, last) in value["steps"].items()
     }
-    return Worker(**{**{name: value[name] for name in Worker.__dataclass_fields__}, "steps": steps})
+    known = {name: value[name] for name in Worker.__dataclass_fields__ if name in value}  # older ones had fewer
+    return Worker(**{**known, "steps": steps})
 
 
 def _write(work: Folder, name: str, run: str, value: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace) -> int:
     require("apache_beam", extra="build")
 
     from mlm_data.config import load_config
-    from mlm_data.console import Terminal, size
+    from mlm_data.console import Terminal, size, standard_error
     from mlm_data.dataset.missing import missing_values
     from mlm_data.stores.folder import Folder
     from pipelines.build import build
@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace) -> int:
     from pipelines.commands.funnel import show_funnel, summary
 
     config, sample = load_config(options.config, options.set), options.sample
-    terminal = Terminal(stderr=options.json)
+    terminal = Terminal(file=standard_error() if options.json else None)
     started = time.perf_counter()
     with Display(terminal, trains=config.tokenizer.train is not None) as display:
         built = build(config, workers=options.workers, beam_args=options.rest, sample=sample, watcher=display)

@@ -24,7 +24,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from mlm_data.build.clean_texts import Output
     from mlm_data.config import TEXTS_ONLY, load_config
-    from mlm_data.console import Terminal, size
+    from mlm_data.console import Terminal, size, standard_error
     from mlm_data.dataset.funnel import Funnel
     from mlm_data.stores.places import absolute
     from pipelines.build import clean
@@ -33,7 +33,7 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set, defaults=TEXTS_ONLY)
     config = config.model_copy(update={"output": absolute(options.out)})
     output = Output(format=options.format, dropped=options.dropped and absolute(options.dropped))
-    terminal = Terminal(stderr=options.json)
+    terminal = Terminal(file=standard_error() if options.json else None)
     started = time.perf_counter()
     with Display(terminal, trains=False) as display:
         arguments = {"workers": options.workers, "beam_args": options.rest, "sample": options.sample}

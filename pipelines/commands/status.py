@@ -66,6 +66,7 @@ def show(found: "Status", terminal: "Terminal", dataset: str) -> None:
         dropped = "".join(f", {shown(reason)} {count:,}" for reason, count in found.dropped.items())
         terminal.say(
             f"documents so far: {documents.get('read', 0):,} read, {documents.get('kept', 0):,} kept{dropped}"
+            + (f"; {found.tokens / 1e6:,.1f} M tokens read" if found.tokens else "")
             + (f"; {documents['reused']:,} units were prepared before" if documents.get("reused") else "")
         )
     if found.workers:

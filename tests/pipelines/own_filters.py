@@ -1,5 +1,8 @@
 """Filters as a user might write them, good ones and bad ones."""
 
+import time
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -44,3 +47,13 @@ def mutates(batch: pa.RecordBatch) -> list[bool]:
 
 
 nothing = 3
+
+
+def held(batch: pa.RecordBatch) -> list[bool]:
+    """Drops nothing; a document that says `hold until PATH` is looked at only once that path is there."""
+    for text in batch["text"].to_pylist():
+        if text.startswith("hold until "):
+            gate = Path(text.removeprefix("hold until ").partition("\n")[0])
+            while not gate.exists():
+                time.sleep(0.01)
+    return [True] * batch.num_rows
