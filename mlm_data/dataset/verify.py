@@ -166,12 +166,14 @@ class _Check:
     def shard(self, shard: Shard) -> list[str]:
         """Problems of one shard's three files."""
         tables, problems = {}, []
+        validated: dict[str, pa.Table] = {}
         for kind, file in shard.files.items():
             line = self._lines[shard.split, shard.index, kind]
             try:
-                tables[kind] = self._table(
-                    kind, file.name, {**line, "num_bytes": file.num_bytes, "num_rows": file.num_rows}
-                )
+                line |= {"num_bytes": file.num_bytes, "num_rows": file.num_rows}
+                tables[kind], is_validated = self._table(kind, file.name, line)
+                if is_validated:
+                    validated[kind] = tables[kind]
             except PremaskError as error:
                 problems.append(str(error))
         if problems:
@@ -182,7 +184,7 @@ class _Check:
         if problems:
             self._complete = False
             return problems
-        shard.hold(tables)
+        shard.hold(validated)
         problems += self._rules(shard)
         if not problems and self._on_shard:
             self._on_shard(shard)
@@ -191,7 +193,7 @@ class _Check:
     def signatures(self, line: Mapping[str, Any]) -> list[str]:
         """Problems of one signatures file."""
         try:
-            table = self._table(fmt.SIGNATURES, line["name"], line)
+            table, _ = self._table(fmt.SIGNATURES, line["name"], line)
         except PremaskError as error:
             return [str(error)]
         near = (self._manifest.config.get("deduplicate") or {}).get("near")  # older datasets have no sketches
@@ -232,7 +234,12 @@ class _Check:
     def _named(self, name: str, problems: Iterable[str]) -> list[str]:
         return [f"{self._folder.location}/{name}: {problem}" for problem in problems]
 
-    def _table(self, kind: str, name: str, line: Mapping[str, Any]) -> pa.Table:
+    def _table(self, kind: str, name: str, line: Mapping[str, Any]) -> tuple[pa.Table, bool]:
+        """A file's table, and whether Arrow has validated it in full.
+
+        Raises:
+            FormatError: if the file is not there, or its bytes, rows or values are not those of the file table.
+        """
         where = f"{self._folder.location}/{name}"
         if not self._folder.exists(name):
             raise FormatError(f"{where}: missing")
@@ -251,6 +258,7 @@ class _Check:
                 sha256 = hasher.digest()
         if sha256 != line["sha256"]:
             raise FormatError(f"{where}: a byte was changed: its SHA-256 is not the file table's")
+        is_validated = table is not None
         if table is None:
             batches = read_batches(self._folder, name)
             table = pa.Table.from_batches(batches) if batches else _empty_table(self._folder, name)
@@ -259,7 +267,7 @@ class _Check:
             raise FormatError(f"{where}: has {table.num_rows} rows, the file table says {line['num_rows']}")
         if logical_hash != line["logical_hash"]:
             raise FormatError(f"{where}: its logical hash is not the file table's")
-        return table
+        return table, is_validated
 
     def _schema_problems(self, kind: str, split: str, table: pa.Table) -> Iterator[str]:
         tokens, length = fmt.token_type(self._manifest.vocab_size), self._manifest.sequence_length

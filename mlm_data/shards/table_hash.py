@@ -128,14 +128,14 @@ def _ends(lengths: pa.Array) -> Int64[np.ndarray, " values"]:
 
 
 def _offsets(ends: Sequence[Int64[np.ndarray, " values"]]) -> Generator[Any, None, int]:
-    """int64 offsets from 0, of the ends of each chunk's values; returns the last one."""
+    """int64 offsets from 0, of the ends of each chunk's values, which are changed; returns the last one."""
     yield _number(8 * (1 + sum(part.size for part in ends)))
     yield bytes(8)
     total = 0
     for part in ends:
-        places = (part + total).astype("<i8", copy=False)
-        yield places.data
-        total = int(places[-1])
+        part += total
+        yield part.astype("<i8", copy=False).data
+        total = int(part[-1])
     return total
 
 

@@ -78,6 +78,21 @@ def test_a_byte_changed_anywhere_is_found_and_its_file_named(folder):
     assert verify(folder).ok
 
 
+@pytest.mark.parametrize("kind", ["rows", "masks", "documents", "signatures"])
+def test_a_damaged_file_is_opened_without_harm(folder, kind):
+    """Before its bytes are known to be sound: whatever Arrow says of it, people are told that they are not."""
+    path = next(path for path in files_of(folder) if path.parent.name == kind)
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(data), rng.integers(1, 4)):
+            damaged[place] ^= 1 << int(rng.integers(8))
+        if damaged == data:
+            continue
+        path.write_bytes(damaged)
+        assert f"{path.name}: a byte was changed" in " ".join(verify(folder).problems)
+
+
 def test_a_missing_file_is_found_and_named(folder):
     for path in files_of(folder):
         data = path.read_bytes()
@@ -349,6 +364,15 @@ def with_a_null(folder, lines, values):
     replace_file(folder, lines, "documents", table.set_column(3, "offset", offsets).cast(schema))
 
 
+def no_utf8(folder, lines, values):
+    table = read(folder, lines, "documents")
+    names = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe")]
+    )
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * table.num_rows, pa.int32()), names)
+    replace_file(folder, lines, "documents", table.set_column(2, table.schema.field(2), column))
+
+
 def small_batches(folder, lines, values):
     replace_file(folder, lines, "masks", read(folder, lines, "masks"), max_chunksize=2)
 
@@ -381,6 +405,7 @@ def wrong_count(folder, lines, values):
     [
         (nullable, r"rows/.*its columns are not those of rows: tokens, segment_lengths"),
         (with_a_null, r"documents/.*column offset: holds nulls"),
+        (no_utf8, r"documents/.*Invalid UTF8"),
         (small_batches, r"masks/.*record batches don't have 4096 rows each but the last"),
         (another_row_count, r"masks/.*has 4 rows, the manifest says 5"),
         (other_lists, r"rows/.*have different lengths"),
