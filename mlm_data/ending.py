@@ -50,7 +50,7 @@ _real: int | None = None  # the standard error that a user sees, while `signals`
 
 def owner() -> str:
     """Names this process among all that ever were: the machine's boot, the process number, and when it has started."""
-    return f"{_boot()}-{os.getpid()}-{process_start(os.getpid()) or ''}"
+    return f"{_boot()}-{os.getpid()}-{_own_start(os.getpid())}"
 
 
 def is_alive(owner: str) -> bool | None:
@@ -85,6 +85,12 @@ def owner_of(name: str) -> str | None:
 def temporary_name() -> str:
     """A new name for a temporary file or folder, with its owner in it."""
     return f"{TEMPORARY}{uuid.uuid4().hex}-{owner()}"
+
+
+@functools.cache
+def _own_start(pid: int) -> str:
+    """`process_start` of this process, whose number is given since a fork has another one."""
+    return process_start(pid) or ""
 
 
 @contextlib.contextmanager

@@ -68,7 +68,9 @@ class Place:
             StorageError: for a scheme that nobody knows, or options that can't be right.
         """
         try:
-            bucket = "" if self.scheme in ("", "file") else self.path.split("/")[0]
+            if self.scheme in ("", "file"):  # what the environment says is of stores: reading it takes 0.1 ms
+                return _open(os.getpid(), self.scheme, self.user, self.query, "", ())
+            bucket = self.path.split("/")[0]
             return _open(os.getpid(), self.scheme, self.user, self.query, bucket, _variables())
         except (pa.ArrowException, OSError, ValueError, ImportError, KeyError, TypeError) as error:
             raise StorageError(f"{hidden(str(self))}: {_why(self.scheme, error)}") from error
