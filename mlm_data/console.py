@@ -109,6 +109,15 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of something; its plural takes an s.
+
+    >>> counted(1, "file"), counted(0, "file"), counted(1200, "new file")
+    ('1 file', '0 files', '1,200 new files')
+    """
+    return f"{count:,} {noun}" + "s" * (count != 1)
+
+
 def percent(part: int, whole: int) -> str:
     """A share of documents; `<0.1%` for a few.
 

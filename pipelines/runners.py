@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from mlm_data.command import num_cores
 from mlm_data.config import BuildConfig
@@ -214,10 +214,14 @@ def choose(beam_args: Sequence[str], *, workers: int) -> Chosen:
     defaults = {name: value for name, value in runner.defaults(given, workers).items() if name not in given}
     args = [f"--runner={runner.beam}", *rest, *(f"--{name}={value}" for name, value in defaults.items())]
     check_beam_args(args)
+    options = PipelineOptions(args)
+    if not {"save_main_session", "no_save_main_session"} & set(given):
+        # Workers import what they run. Else Beam would send them a pickle of whatever program has started the build.
+        options.view_as(SetupOptions).save_main_session = False
     return Chosen(
         runner=runner,
         given={**given, **defaults},
-        options=PipelineOptions(args),
+        options=options,
         says_shared=mine.shared_disk,
     )
 

@@ -439,6 +439,7 @@ def explain(error: OSError, place: str, verb: str) -> StorageError:
         errno.EACCES: "permission denied: check the owner and the mode",
         errno.EROFS: "the file system is read-only: choose another folder",
         errno.ENOENT: "no such file or folder",
+        errno.EISDIR: "a folder has this name: choose another place",
         errno.ENOTDIR: "a part of the path is a file, not a folder: choose another",
     }.get(number or 0)
     said = " ".join(str(error).split())

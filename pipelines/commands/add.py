@@ -31,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from mlm_data.build.add import add
     from mlm_data.build.add_settings import Request
-    from mlm_data.console import Terminal, shown, size
+    from mlm_data.console import Terminal, counted, shown, size
     from mlm_data.dataset.dataset import Dataset
     from pipelines.commands.derived import progress_bar, say_version
 
@@ -58,11 +58,12 @@ def _run(options: argparse.Namespace) -> int:
         terminal.say(f"warning: {shown(warning)}")
     skipped = f", {added.num_skipped:,} left out, whose names it has" if added.num_skipped else ""
     terminal.say(
-        f"read: {added.num_files:,} new files{skipped}, {size(added.num_bytes)}, {ledger.documents_read:,} documents"
+        f"read: {counted(added.num_files, 'new file')}{skipped}, {size(added.num_bytes)}, "
+        f"{counted(ledger.documents_read, 'document')}"
     )
     gone = [*ledger.documents_dropped.items(), *ledger.documents_quarantined.items()]
     reasons = "".join(f", {reason} {count:,}" for reason, count in gone)
-    terminal.say(f"new: {ledger.documents_kept:,} documents, {added.num_tokens:,} tokens{reasons}")
+    terminal.say(f"new: {counted(ledger.documents_kept, 'document')}, {counted(added.num_tokens, 'token')}{reasons}")
     if added.manifest is None:
         terminal.say(f"{shown(options.dataset)}: nothing to add: this is version {parent.digest[:16]} still")
         return 0

@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace) -> int:
     require("apache_beam", extra="build")
 
     from mlm_data.config import load_config
-    from mlm_data.console import Terminal, size, standard_error
+    from mlm_data.console import Terminal, counted, size, standard_error
     from mlm_data.dataset.missing import missing_values
     from mlm_data.stores.folder import Folder
     from pipelines.build import build
@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace) -> int:
     parts = ", ".join(f"{kind} {size(value)}" for kind, value in disk.items())
     terminal.say(
         f"\n{size(built.num_bytes)} in {seconds:.1f} s ({size(built.num_bytes / seconds)}/s), "
-        f"{built.num_units} units{reused}{remade}"
+        f"{counted(built.num_units, 'unit')}{reused}{remade}"
     )
     terminal.say(f"{size(sum(disk.values()))} on disk: {parts}")
     terminal.say(f"digest {built.manifest.digest}")
@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
     if sample < 1:
         terminal.say(
             f"\nthe whole ({size(built.whole_bytes)}) would take about {estimate['seconds']:.0f} s with "
-            f"{options.workers} workers and {size(estimate['disk_bytes'])} of disk"
+            f"{counted(options.workers, 'worker')} and {size(estimate['disk_bytes'])} of disk"
         )
     terminal.say(f"next: premask verify {built.output}")
     return 0

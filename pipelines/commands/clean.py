@@ -24,7 +24,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from mlm_data.build.clean_texts import Output
     from mlm_data.config import TEXTS_ONLY, load_config
-    from mlm_data.console import Terminal, size, standard_error
+    from mlm_data.console import Terminal, counted, size, standard_error
     from mlm_data.dataset.funnel import Funnel
     from mlm_data.stores.places import absolute
     from pipelines.build import clean
@@ -48,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
         terminal.say(f"{documents:>12,} documents {characters:>15,} characters  {reason}")
     files, seconds = cleaned["files"], time.perf_counter() - started
     num_bytes = sum(file["bytes"] for file in files)
-    terminal.say(f"\n{len(files)} files, {size(num_bytes)}, in {seconds:.1f} s: {options.out}")
+    terminal.say(f"\n{counted(len(files), 'file')}, {size(num_bytes)}, in {seconds:.1f} s: {options.out}")
     return 0
 
 

@@ -25,7 +25,7 @@ def say_version(
     parent: Manifest, manifest: Manifest, location: str, *, as_json: bool, more: Mapping[str, Any] = {}
 ) -> None:
     """Which version there is now, and what it holds; `more` is for the JSON alone."""
-    from mlm_data.console import Terminal, shown
+    from mlm_data.console import Terminal, counted, shown
 
     terminal, masks = Terminal(), manifest.config["mask"]
     if as_json:
@@ -48,7 +48,7 @@ def say_version(
     terminal.say(f"digest {manifest.digest}", style="bold")
     terminal.say(
         f"rows of {manifest.sequence_length}: {manifest.splits['train']['num_rows']:,} for training, "
-        f"{manifest.splits['validation']['num_rows']:,} for validation; {manifest.num_planes} planes: {masks['kind']}, "
-        f"rates {', '.join(f'{rate:g}' for rate in rates)}"
+        f"{manifest.splits['validation']['num_rows']:,} for validation; {counted(manifest.num_planes, 'plane')}: "
+        f"{masks['kind']}, rates {', '.join(f'{rate:g}' for rate in rates)}"
     )
     terminal.say(f"made from {parent.digest[:16]}, which stays readable")

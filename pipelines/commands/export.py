@@ -26,7 +26,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mlm_data.console import Terminal, shown, size
+    from mlm_data.console import Terminal, counted, shown, size
     from mlm_data.dataset.dataset import Dataset
     from mlm_data.exchange.export import export
 
@@ -39,12 +39,11 @@ def _run(options: argparse.Namespace) -> int:
         terminal.data({"folder": str(folder), **manifest})
         return 0
     files = manifest["files"]
-    noun = "file" if len(files) == 1 else "files"
     num_bytes = sum(file["bytes"] for file in files)
     terminal.say(shown(options.out or str(folder)), style="bold")
     terminal.say(
         f"{manifest['num_rows']:,} {manifest['split']} rows of {manifest['sequence_length']}, "
-        f"plane {manifest['plane']}, of version {dataset.digest[:16]}: {len(files)} {noun}, {size(num_bytes)}"
+        f"plane {manifest['plane']}, of version {dataset.digest[:16]}: {counted(len(files), 'file')}, {size(num_bytes)}"
     )
     return 0
 

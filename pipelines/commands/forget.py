@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _forget(options: argparse.Namespace, chosen: "Chosen") -> int:
-    from mlm_data.console import Terminal, shown
+    from mlm_data.console import Terminal, counted, shown
     from mlm_data.dataset.dataset import Dataset
     from mlm_data.derive.forget import forget
     from pipelines.commands.derived import progress_bar, say_version
@@ -60,7 +60,8 @@ def _forget(options: argparse.Namespace, chosen: "Chosen") -> int:
         return 0
     terminal = Terminal()
     terminal.say(
-        f"forgotten: {made.num_documents:,} documents, {made.num_tokens:,} tokens; shards made again: {made.num_shards}"
+        f"forgotten: {counted(made.num_documents, 'document')}, {counted(made.num_tokens, 'token')}; "
+        f"shards made again: {made.num_shards}"
     )
     if made.num_missing:
         terminal.say(f"not found: {made.num_missing:,}, the first: {', '.join(map(shown, made.missing))}")
@@ -68,7 +69,7 @@ def _forget(options: argparse.Namespace, chosen: "Chosen") -> int:
 
 
 def _purge(options: argparse.Namespace, chosen: "Chosen") -> int:
-    from mlm_data.console import Terminal, shown, size
+    from mlm_data.console import Terminal, counted, shown, size
     from mlm_data.dataset.names import split_name
     from mlm_data.derive.purge import purge
     from mlm_data.errors import ConfigError
@@ -87,12 +88,13 @@ def _purge(options: argparse.Namespace, chosen: "Chosen") -> int:
     terminal.say(f"digest {done.digest}", style="bold")
     if done.forgotten is not None:
         lost = done.forgotten
-        terminal.say(f"forgotten: {lost.num_documents:,} documents, {lost.num_tokens:,} tokens of the current version")
-    terminal.say(f"purged: {len(done.versions)} versions that held one of {done.num_texts:,} texts")
+        documents, tokens = counted(lost.num_documents, "document"), counted(lost.num_tokens, "token")
+        terminal.say(f"forgotten: {documents}, {tokens} of the current version")
+    terminal.say(f"purged: {counted(len(done.versions), 'version')} that held one of {counted(done.num_texts, 'text')}")
     named = {digest: " ".join(tag for tag, of in done.tags.items() if of == digest) for digest in done.versions}
     for digest, tagged in named.items():
         terminal.say(f"  {digest[:16]} {shown(tagged)}".rstrip())
-    terminal.say(f"deleted: {done.num_files:,} files, {size(done.num_bytes)}")
+    terminal.say(f"deleted: {counted(done.num_files, 'file')}, {size(done.num_bytes)}")
     if done.num_missing:
         terminal.say(f"not found: {done.num_missing:,}, the first: {', '.join(map(shown, done.missing))}")
     for name in done.unknown:

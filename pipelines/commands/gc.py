@@ -13,7 +13,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mlm_data.console import Terminal, size
+    from mlm_data.console import Terminal, counted, size
     from mlm_data.dataset.collect import by_kind, check_quiet, collect, find_garbage
     from mlm_data.dataset.names import split_name
     from mlm_data.errors import ConfigError
@@ -36,9 +36,9 @@ def _run(options: argparse.Namespace) -> int:
         )
         return 0
     for kind, files, count in by_kind(garbage):
-        terminal.say(f"{kind}: {files:,} files, {size(count)}")
+        terminal.say(f"{kind}: {counted(files, 'file')}, {size(count)}")
     verb = "would be deleted" if options.dry_run else "deleted"
-    terminal.say(f"{verb}: {len(garbage):,} files, {size(num_bytes)}" if garbage else "nothing to delete")
+    terminal.say(f"{verb}: {counted(len(garbage), 'file')}, {size(num_bytes)}" if garbage else "nothing to delete")
     return 0
 
 

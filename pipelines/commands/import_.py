@@ -32,7 +32,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from mlm_data.console import Terminal
+    from mlm_data.console import Terminal, counted
     from mlm_data.dataset.ledger import Ledger
     from mlm_data.exchange.importing import Source, import_tokens, make_config
     from pipelines.commands.derived import progress_bar
@@ -58,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         terminal.say(f"  {reason}: {count:,}")
     terminal.say(
         f"rows of {manifest.sequence_length}: {rows['train']:,} for training, {rows['validation']:,} for validation; "
-        f"{ledger.tokens_in_rows:,} tokens"
+        f"{counted(ledger.tokens_in_rows, 'token')}"
     )
     return 0
 

@@ -23,7 +23,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mlm_data.console import Terminal
+    from mlm_data.console import Terminal, counted
     from mlm_data.dataset.dataset import Dataset
     from mlm_data.dataset.missing import missing_values
     from pipelines.commands.funnel import show_funnel, summary
@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace) -> int:
     masks = manifest.config["mask"]
     terminal.say(f"{Path(options.dataset).name}  digest {manifest.digest[:16]}", style="bold")
     terminal.say(
-        f"rows of {manifest.sequence_length}, {manifest.vocab_size} ids, {manifest.num_planes} planes: "
+        f"rows of {manifest.sequence_length}, {manifest.vocab_size} ids, {counted(manifest.num_planes, 'plane')}: "
         f"{masks['kind']}, rates {masks['rate']}\n"
     )
     show_funnel(manifest, terminal, missing=missing_values(dataset.folder, manifest))

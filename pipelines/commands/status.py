@@ -34,11 +34,11 @@ def _run(options: argparse.Namespace) -> int:
 def show(found: "Status", terminal: "Terminal", dataset: str) -> None:
     """What it is, how far, what was dropped, who works, and what to do next."""
     from mlm_data.build.status import ASSEMBLE, DONE, FAILED, PREPARE, RUNNING, STOPPED
-    from mlm_data.console import shown, size, table
+    from mlm_data.console import counted, shown, size, table
 
     where = f"process {found.pid} on {shown(found.host)}, runner {shown(found.runner)}"
     if found.num_workers:
-        where += f", {found.num_workers} workers"
+        where += f", {counted(found.num_workers, 'worker')}"
     last = f"{_clock(found.updated)}, {_span(time.time() - found.updated)} ago"
     if found.state == RUNNING:
         terminal.say(f"running: {where}, since {_clock(found.started)}; last sign of life {last}")

@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mlm_data.command import Command
-from pipelines.commands.options import add_config, share
+from pipelines.commands.options import add_config, share, write_out
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -43,11 +43,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.html is not None:
         from pipelines.commands.thresholds_page import page
 
-        try:
-            with open(options.html, "w", encoding="utf-8") as file:
-                file.write(page(scores, title=config.name))
-        except OSError as error:
-            raise StorageError(f"--html {options.html}: {error.strerror}: choose another place") from error
+        write_out(options.html, page(scores, title=config.name))
     if options.json:
         terminal.data({one.name: _summary(one) for one in scores})
         return 0
@@ -62,10 +58,11 @@ def show_input(one: "InputScores", terminal: "Terminal") -> None:
     """A line for each score."""
     from rich.text import Text
 
-    from mlm_data.console import number, percent, shown, size, table
+    from mlm_data.console import counted, number, percent, shown, size, table
 
     kept = f"{one.num_kept / one.num_documents:.1%} would stay, copies aside" if one.num_documents else ""
-    terminal.say(f"{shown(one.name)}: {one.num_documents:,} documents, {size(one.num_bytes)}; {kept}", style="bold")
+    documents = counted(one.num_documents, "document")
+    terminal.say(f"{shown(one.name)}: {documents}, {size(one.num_bytes)}; {kept}", style="bold")
     lines = table("rule", "", "range", "threshold", "alone", "first")
     lines.columns[1].justify = "left"
     lines.columns[1].no_wrap = True

@@ -20,7 +20,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from rich.progress import BarColumn, Progress, TextColumn
 
-    from mlm_data.console import Terminal, size
+    from mlm_data.console import Terminal, counted, size
     from mlm_data.dataset.check import check_dataset
 
     columns = TextColumn("checking"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")
@@ -50,10 +50,10 @@ def _run(options: argparse.Namespace) -> int:
         terminal.say(problem, style="red")
     for warning in report.warnings:
         terminal.say(f"warning: {warning}", style="yellow")
-    verdict = "sound" if report.ok else f"{len(report.problems)} problems"
-    masks = f", {report.num_checks} checks of the masks" if options.audit else ""
+    verdict = "sound" if report.ok else counted(len(report.problems), "problem")
+    masks = f", {counted(report.num_checks, 'check')} of the masks" if options.audit else ""
     terminal.say(
-        f"{verdict}: {report.num_files} files, {size(report.num_bytes)}{masks}; digest {report.digest}",
+        f"{verdict}: {counted(report.num_files, 'file')}, {size(report.num_bytes)}{masks}; digest {report.digest}",
         style=None if report.ok else "red",
     )
     return 0 if report.ok else 1

@@ -56,9 +56,10 @@ def launch(config: BuildConfig, beam_args: Sequence[str]) -> None:
     from mlm_data.build.plan import find_tokenizer, make_context, make_plan
     from mlm_data.dataset.publish import check_output
     from pipelines.build import construct
-    from pipelines.runners import choose, new_pipeline
+    from pipelines.runners import check_start, choose, new_pipeline
 
     chosen = choose(["--runner=dataflow", *beam_args], workers=1)
+    check_start(chosen)
     pipeline = new_pipeline(chosen)
     check_output(Folder(config.output))
     plan = make_plan(config)

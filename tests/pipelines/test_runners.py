@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+from apache_beam.options.pipeline_options import SetupOptions
 
 from mlm_data.config import BuildConfig
 from mlm_data.errors import ConfigError
@@ -48,6 +49,14 @@ def test_defaults_are_right_for_us_and_give_way_to_what_is_given():
     assert "environment_type" not in far.given
     own = runners.choose(["--runner", "flink"], workers=4)
     assert own.given == {"parallelism": "4", "flink_master": "[local]", "environment_type": "LOOPBACK"}
+
+
+def test_no_pickle_of_the_program_goes_to_workers():
+    def saves(*args):
+        return runners.choose(list(args), workers=1).options.view_as(SetupOptions).save_main_session
+
+    assert saves() is False
+    assert saves("--save_main_session") is True
 
 
 def test_a_scheduler_is_dask_s_client_address():

@@ -7,6 +7,7 @@ import pytest
 
 from mlm_data.build.histograms import sample_scores
 from mlm_data.config import load_config
+from mlm_data.errors import StorageError
 from pipelines.commands.cli import main
 from pipelines.commands.thresholds_page import page
 from tests.pipelines.small_corpus import settings, text, write_jsonl
@@ -122,6 +123,22 @@ def test_neither_a_tokenizer_nor_an_output_is_needed(config, tmp_path, capsys):
     assert main(["thresholds", str(tmp_path / "premask.yaml")]) == 0
     assert "3 documents" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "premask.yaml"]
+
+
+def test_a_page_that_fails_leaves_the_old_one(config, tmp_path, monkeypatch):
+    target = tmp_path / "page.html"
+    target.write_text("old")
+
+    def fails(*_, **__):
+        raise StorageError("no page today")
+
+    monkeypatch.setattr("pipelines.commands.thresholds_page.page", fails)
+    assert main(["thresholds", str(config), "--html", str(target)]) == 2
+    monkeypatch.undo()
+    monkeypatch.setattr("os.replace", fails)
+    assert main(["thresholds", str(config), "--html", str(target)]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert target.read_text() == "old"
 
 
 def test_nothing_is_written_beside_the_page(config):
