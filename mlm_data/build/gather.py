@@ -28,7 +28,8 @@ def gather_lists(
     ([1, 2, 3, 3], [0, 2, 3, 4])
     """
     offsets = np.concatenate([[0], np.cumsum(list_lengths(column)[rows], dtype=np.int64)])
-    items = np.empty(int(offsets[-1]), column.type.value_type.to_pandas_dtype())
+    kind = pa.array([], column.type.value_type).to_numpy(zero_copy_only=False).dtype  # to_pandas_dtype wants pandas
+    items = np.empty(int(offsets[-1]), kind)
     first = 0
     for chunk in column.chunks:
         begin, end = np.searchsorted(rows, [first, first + len(chunk)])
