@@ -290,7 +290,10 @@ def _survey(
     with ThreadPoolExecutor(work.workers) as pool:
         surveyed = list(pool.map(lambda unit: survey_unit(unit, context), work.plan.units))
     if context.config.deduplicate.lines is not None:
-        found = choose_cuts(np.concatenate([one.lines for one in surveyed]), context)
+        seen = np.concatenate([one.lines for one in surveyed])
+        found = np.concatenate(
+            [choose_cuts(part, context) for part in lines.partition_lines(seen, context.num_partitions)]
+        )
         cuts = _by_unit(found[np.lexsort((found["line"], found["document"], found["unit"]))])
     if context.config.cuts_evaluations:
         ignored, new = choose_ignored(np.concatenate([one.runs for one in surveyed]), context)
