@@ -110,10 +110,12 @@ class _Metadata(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         answers = {
             "/token": {"access_token": "token", "expires_in": 3600, "token_type": "Bearer"},
+            "/universe-domain": "googleapis.com",
             "/default/": {"email": "me@my-project.iam.gserviceaccount.com", "scopes": [], "aliases": ["default"]},
         }
         path = self.path.partition("?")[0]
-        found = next((json.dumps(value) for end, value in answers.items() if path.endswith(end)), "my-project")
+        value = next((value for end, value in answers.items() if path.endswith(end)), "my-project")
+        found = value if isinstance(value, str) else json.dumps(value)
         self.send_response(200)
         self.send_header("Metadata-Flavor", "Google")
         self.send_header("Content-Type", "application/json" if found.startswith("{") else "text/plain")
