@@ -156,6 +156,25 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlaneMasks:
+    """One plane's masks, row by row. Row r owns swaps swap_offsets[r]:swap_offsets[r + 1], by rising place."""
+
+    targets: UInt8[np.ndarray, "rows length//8"]  # bit i, least significant first: place i is a target
+    swap_offsets: Int32[np.ndarray, " rows+1"]
+    swap_places: UInt16[np.ndarray, " swaps"]  # targets that don't hold [MASK]
+    swap_tokens: UInt16[np.ndarray, " swaps"] | UInt32[np.ndarray, " swaps"]  # what they hold instead
+
+    def num_targets(self) -> Int32[np.ndarray, " rows"]:
+        """Targets of each row."""
+        return np.bitwise_count(self.targets).sum(axis=1, dtype=np.int32)
+
+    @property
+    def max_targets(self) -> int:
+        """The most targets in any row: this shard's part of the plane's shape bound."""
+        return int(self.num_targets().max(initial=0))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Roles:
     """Which ids play a part. `cls`, `sep` and `unk` are -1 where the tokenizer has none."""
 

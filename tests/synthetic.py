@@ -17,11 +17,11 @@ from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import build_manifest
 from mlm_data.dataset.publish import publish
 from mlm_data.hashing import ids_to_arrow
-from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
-from mlm_data.shards.writer import ShardRecord, write_shard, write_signatures
+from mlm_data.shards.records import ShardRecord
+from mlm_data.shards.writer import write_shard, write_signatures
 from mlm_data.stores.folder import Folder
-from mlm_data.types import Roles, Rows
+from mlm_data.types import PlaneMasks, Roles, Rows
 
 ROLES = Roles(cls=2, sep=3, pad=0, mask=4, unk=1)
 FIRST_ID = 5  # ids below are special

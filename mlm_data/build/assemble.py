@@ -41,7 +41,8 @@ from mlm_data.rows.unicode_scripts import SCRIPTS
 from mlm_data.shards.assemble import AssembledShard, assemble_shard
 from mlm_data.shards.format import SKETCH, SPLITS, VALIDATION, documents_schema
 from mlm_data.shards.planes import planes_of
-from mlm_data.shards.writer import SignaturesRecord, write_signatures
+from mlm_data.shards.records import SignaturesRecord
+from mlm_data.shards.writer import write_signatures
 
 # A unit of more gives several shards, which are made one after another: what a worker holds depends on this and not on
 # the unit, which may be one huge compressed file. At 4 bytes a token, units of 16 MiB are one shard.

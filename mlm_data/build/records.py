@@ -13,7 +13,7 @@ from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.rows.packing import PackingStatistics
-from mlm_data.shards.writer import ShardRecord, SignaturesRecord
+from mlm_data.shards.records import ShardRecord, SignaturesRecord
 from mlm_data.types import FieldCounts
 
 

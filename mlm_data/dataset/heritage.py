@@ -12,7 +12,7 @@ from mlm_data.dataset.manifest import ALL, load_attachment, load_manifest, load_
 from mlm_data.errors import FormatError
 from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.shards import format as fmt
-from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
+from mlm_data.shards.records import FileRecord, ShardRecord, SignaturesRecord
 
 COUNTS = "audit.json"  # an attachment: what the audit has counted, by split; it adds up, the manifest's table doesn't
 

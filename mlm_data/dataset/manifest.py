@@ -32,7 +32,7 @@ from mlm_data.dataset.tombstones import check_not_purged
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError, NewerFormatError
 from mlm_data.shards import format as fmt
-from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
+from mlm_data.shards.records import FileRecord, ShardRecord, SignaturesRecord
 from mlm_data.stores.folder import Folder
 from mlm_data.types import Roles
 

@@ -39,7 +39,7 @@ from mlm_data.dataset.manifest import (
 )
 from mlm_data.errors import FormatError, NewerFormatError, PremaskError, PurgedError
 from mlm_data.rows.mask_rules import look_at_targets, maskable_bits, swap_problems
-from mlm_data.rows.masking import KINDS, Plane, PlaneMasks
+from mlm_data.rows.masking import KINDS, Plane
 from mlm_data.rows.row_rules import add_content, document_problems, problem_line, row_problems
 from mlm_data.sha256 import sha256_both
 from mlm_data.shards import format as fmt
@@ -47,6 +47,7 @@ from mlm_data.shards.reader import Shard, decode, fixed_view, read_batches
 from mlm_data.shards.table_hash import table_bytes, table_hash
 from mlm_data.stores.folder import READ_BYTES, Folder
 from mlm_data.threads import in_threads
+from mlm_data.types import PlaneMasks
 
 ShardCheck = Callable[[Shard], object]
 

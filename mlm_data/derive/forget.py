@@ -43,7 +43,8 @@ from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard, assemble_shard, groups_of
 from mlm_data.shards.planes import planes_in, vocabulary_of
 from mlm_data.shards.reader import Shard, read_batches
-from mlm_data.shards.writer import SignaturesRecord, write_table
+from mlm_data.shards.records import SignaturesRecord
+from mlm_data.shards.writer import write_table
 from mlm_data.threads import in_threads
 from mlm_data.tokens.reference import Reference
 from mlm_data.types import TokenIds, id_type

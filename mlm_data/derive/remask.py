@@ -25,7 +25,8 @@ from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard, draw_planes, groups_of
 from mlm_data.shards.planes import mask_settings, planes_of, vocabulary_of
 from mlm_data.shards.reader import Shard
-from mlm_data.shards.writer import ShardRecord, masks_table, write_table
+from mlm_data.shards.records import ShardRecord
+from mlm_data.shards.writer import masks_table, write_table
 from mlm_data.stores.folder import Folder
 from mlm_data.threads import in_threads
 from mlm_data.tokens.reference import Reference

@@ -25,7 +25,7 @@ from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard
 from mlm_data.shards.planes import mask_settings
 from mlm_data.shards.reader import Shard
-from mlm_data.shards.writer import ShardRecord, SignaturesRecord
+from mlm_data.shards.records import ShardRecord, SignaturesRecord
 
 ACCOUNTS = frozenset(
     {"bytes", "documents", "tokens", "unknown", "funnel"}

@@ -16,9 +16,8 @@ import numpy as np
 from jaxtyping import Int8, Int32, Int64
 
 from mlm_data.dataset.dataset import Dataset
-from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
-from mlm_data.types import IGNORED, Rows
+from mlm_data.types import IGNORED, PlaneMasks, Rows
 
 MOST_PLACES = 1 << 20  # laid out at once: about 40 MB with what it takes to make them
 TYPES: Mapping[str, type[np.integer]] = {

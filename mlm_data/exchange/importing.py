@@ -41,7 +41,8 @@ from mlm_data.settings import apply_overrides, parse_settings
 from mlm_data.shards import format as fmt
 from mlm_data.shards.assemble import AssembledShard, assemble_shard
 from mlm_data.shards.planes import planes_of, vocabulary_of
-from mlm_data.shards.writer import SignaturesRecord, write_signatures
+from mlm_data.shards.records import SignaturesRecord
+from mlm_data.shards.writer import write_signatures
 from mlm_data.stores.folder import Folder
 from mlm_data.threads import in_threads
 from mlm_data.tokens.reference import Reference, load_tokenizer

@@ -29,9 +29,9 @@ from mlm_data.kernels import read_only
 from mlm_data.rows import audit_kernels as kernels
 from mlm_data.rows.arrays import row_arrays
 from mlm_data.rows.audit_bits import count_single_pairs, count_unit_targets
-from mlm_data.rows.masking import KINDS, Plane, PlaneMasks, mask_arrays
+from mlm_data.rows.masking import KINDS, Plane, mask_arrays
 from mlm_data.rows.unicode_scripts import SCRIPTS, token_scripts
-from mlm_data.types import Roles, Rows
+from mlm_data.types import PlaneMasks, Roles, Rows
 
 MAX_PAIRED_PLANES = 16  # with more planes only near neighbours are paired; a fingerprint finds far repeats
 NEIGHBOURS = 4

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Int64, Integer, UInt8
 
 from mlm_data.kernels import kernel, load_uint64, num_ones, range_mask, read_only, store_uint64
-from mlm_data.rows.masking import PlaneMasks, mask_arrays
+from mlm_data.rows.masking import mask_arrays
 from mlm_data.rows.row_rules import problem_line
+from mlm_data.types import PlaneMasks
 
 FEW = 6  # ids that are compared one by one; more are looked up
 SWAP_LINES = (

@@ -40,14 +40,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int16, Int32, Int64, Integer, UInt8, UInt16, UInt32, UInt64
+from jaxtyping import Bool, Int16, Int32, Int64, Integer, UInt16, UInt32, UInt64
 
 from mlm_data.config import MaskSettings
 from mlm_data.errors import ConfigError
 from mlm_data.kernels import kernel, read_only
 from mlm_data.rows.arrays import row_arrays
 from mlm_data.seeds import CORRUPTION, PRIORITY, RANDOM_TOKEN, SPAN_LENGTH, below, draw, fold
-from mlm_data.types import IGNORED, Roles, Rows
+from mlm_data.types import IGNORED, PlaneMasks, Roles, Rows
 
 MILLION = 1_000_000
 MAX_UNIT = 8  # tokens: words without spaces (Chinese, Japanese, URLs) would swallow a row's budget whole
@@ -146,25 +146,6 @@ def training_planes(settings: MaskSettings, seed: int) -> tuple[Plane, ...]:
 def evaluation_plane(*, seed: int, rate: float) -> Plane:
     """The plane of validation shards: token masking, all [MASK]; seed and rate are constants of the format."""
     return Plane(index=0, kind="token", rate=rate, mask_share=1.0, random_share=0.0, keep_share=0.0, seed=seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlaneMasks:
-    """One plane's masks, row by row. Row r owns swaps swap_offsets[r]:swap_offsets[r + 1], by rising place."""
-
-    targets: UInt8[np.ndarray, "rows length//8"]  # bit i, least significant first: place i is a target
-    swap_offsets: Int32[np.ndarray, " rows+1"]
-    swap_places: UInt16[np.ndarray, " swaps"]  # targets that don't hold [MASK]
-    swap_tokens: UInt16[np.ndarray, " swaps"] | UInt32[np.ndarray, " swaps"]  # what they hold instead
-
-    def num_targets(self) -> Int32[np.ndarray, " rows"]:
-        """Targets of each row."""
-        return np.bitwise_count(self.targets).sum(axis=1, dtype=np.int32)
-
-    @property
-    def max_targets(self) -> int:
-        """The most targets in any row: this shard's part of the plane's shape bound."""
-        return int(self.num_targets().max(initial=0))
 
 
 def choose_targets(

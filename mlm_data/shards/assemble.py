@@ -15,13 +15,14 @@ from mlm_data.config import PackSettings
 from mlm_data.errors import BuildError
 from mlm_data.hashing import ids_from_arrow
 from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard, source_groups
-from mlm_data.rows.masking import Plane, PlaneMasks, draw_plane
+from mlm_data.rows.masking import Plane, draw_plane
 from mlm_data.rows.packing import PackingStatistics, cut_documents, fill_rows, pack, statistics
 from mlm_data.rows.row_rules import add_content, document_problems, row_problems
-from mlm_data.shards.writer import FileRecord, ShardRecord, write_shard
+from mlm_data.shards.records import FileRecord, ShardRecord
+from mlm_data.shards.writer import write_shard
 from mlm_data.stores.folder import Folder
 from mlm_data.tokens.reference import Reference
-from mlm_data.types import Rows, TokenIds
+from mlm_data.types import PlaneMasks, Rows, TokenIds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from mlm_data.dataset.manifest import build_manifest
 from mlm_data.dataset.publish import publish
 from mlm_data.hashing import ids_to_arrow
 from mlm_data.shards import format as fmt
-from mlm_data.shards.writer import ShardRecord
+from mlm_data.shards.records import ShardRecord
 from mlm_data.stores.folder import Folder
 from tests.synthetic import ROLES, balanced_ledger, make_config, tokenizer_facts
 

@@ -8,10 +8,9 @@ import pytest
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
-from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards.writer import write_shard
 from mlm_data.stores.folder import Folder
-from mlm_data.types import Rows
+from mlm_data.types import PlaneMasks, Rows
 from tests.bench.datasets import VOCAB, documents_table, publish_shards
 from tests.synthetic import ROLES, TOKENIZER
 

@@ -11,7 +11,8 @@ from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.manifest import build_manifest
 from mlm_data.dataset.publish import publish
 from mlm_data.shards import format as fmt
-from mlm_data.shards.writer import FileRecord, ShardRecord, write_table
+from mlm_data.shards.records import FileRecord, ShardRecord
+from mlm_data.shards.writer import write_table
 from mlm_data.stores.folder import Folder
 from tests.synthetic import ROLES, TOKENIZER, balanced_ledger, make_config, tokenizer_facts
 

@@ -19,7 +19,7 @@ from mlm_data.dataset.manifest import (
 from mlm_data.dataset.publish import check_output, publish
 from mlm_data.dataset.seals import canonical
 from mlm_data.errors import BuildError, FormatError, NewerFormatError, StorageError
-from mlm_data.shards.writer import FileRecord, ShardRecord, SignaturesRecord
+from mlm_data.shards.records import FileRecord, ShardRecord, SignaturesRecord
 from mlm_data.stores.folder import Folder
 from tests.synthetic import ROLES, TOKENIZER, make_config, make_dataset, tokenizer_facts
 

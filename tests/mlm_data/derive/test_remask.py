@@ -17,9 +17,9 @@ from mlm_data.dataset.manifest import latest, load_manifest, load_side
 from mlm_data.derive import remask as module
 from mlm_data.derive.remask import change_masks, remask
 from mlm_data.errors import BuildError, ConfigError, StorageError
-from mlm_data.rows.masking import PlaneMasks
 from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
+from mlm_data.types import PlaneMasks
 from pipelines.build import build
 from tests.pipelines.small_corpus import settings, write_jsonl
 

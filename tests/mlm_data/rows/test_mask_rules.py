@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlm_data.rows.mask_rules import SWAP_LINES, look_at_targets, maskable_bits, swap_problems
-from mlm_data.rows.masking import PlaneMasks
+from mlm_data.types import PlaneMasks
 
 
 @pytest.mark.parametrize(("dtype", "vocabulary"), [(np.uint16, 40), (np.uint32, 70_000)])

@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt64
 
-from mlm_data.rows.masking import Plane, PlaneMasks, draw_plane
+from mlm_data.rows.masking import Plane, draw_plane
 from mlm_data.rows.packing import cut_documents, fill_rows, pack
 from mlm_data.tokens.engine import make_engine
 from mlm_data.tokens.reference import Reference
-from mlm_data.types import Rows
+from mlm_data.types import PlaneMasks, Rows
 
 
 def rows_of_texts(

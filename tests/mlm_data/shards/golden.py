@@ -12,11 +12,10 @@ import pyarrow as pa
 from mlm_data.dataset.manifest import Manifest, build_manifest
 from mlm_data.dataset.publish import publish
 from mlm_data.hashing import ids_from_arrow
-from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.writer import write_shard, write_signatures
 from mlm_data.stores.folder import Folder
-from mlm_data.types import Rows
+from mlm_data.types import PlaneMasks, Rows
 from tests.synthetic import ROLES, balanced_ledger, make_config, tokenizer_facts
 
 FOLDER = Path(__file__).parent / "golden"
