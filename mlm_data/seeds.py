@@ -12,17 +12,22 @@ Generators, OOPSLA 2014, fig. 17, with Stafford's variant 13): a bijection on 64
 import numpy as np
 
 from mlm_data.kernels import kernel
+from mlm_data.seeds_plain import (
+    CORRUPTION,
+    PRIORITY,
+    RANDOM_TOKEN,
+    ROW_ORDER,
+    SAMPLE,
+    SHARD_ORDER,
+    SPAN_LENGTH,
+    SPLIT,
+    WEIGHT,
+)
 
-# Purposes. A purpose is folded in first, so that two uses of one seed never share a draw.
-PRIORITY = np.uint64(1)  # which places are targets
-CORRUPTION = np.uint64(2)  # [MASK], random or kept
-RANDOM_TOKEN = np.uint64(3)  # which random token
-SHARD_ORDER = np.uint64(4)  # order of shards in an epoch
-ROW_ORDER = np.uint64(5)  # order of rows in a window
-SPLIT = np.uint64(6)  # train or validation
-SAMPLE = np.uint64(7)  # which documents a sample holds
-SPAN_LENGTH = np.uint64(8)  # lengths of masked spans
-WEIGHT = np.uint64(9)  # which documents are thinned or repeated
+__all__ = [
+    "CORRUPTION", "PRIORITY", "RANDOM_TOKEN", "ROW_ORDER", "SAMPLE", "SHARD_ORDER", "SPAN_LENGTH", "SPLIT", "WEIGHT",
+    "below", "draw", "draws", "fold", "mix",
+]  # fmt: skip
 
 
 @kernel

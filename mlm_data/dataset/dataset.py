@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +12,13 @@ from jaxtyping import Int64
 from mlm_data.dataset.manifest import Manifest, load_files, load_manifest, version_names
 from mlm_data.dataset.names import find_version
 from mlm_data.errors import ConfigError, FormatError
-from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.shards.reader import Shard, ShardFiles
 from mlm_data.stores.folder import Folder
-from mlm_data.tokens.reference import ROLES, Reference, from_roles
-from mlm_data.types import Rows
+from mlm_data.types import PlaneMasks, Rows
+
+if TYPE_CHECKING:
+    from mlm_data.tokens.reference import Reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +96,15 @@ class Dataset:
         """The tokenizer.json's bytes."""
         return self.folder.read(version_names(self.manifest)["tokenizer"])
 
-    def reference(self) -> Reference:
+    def reference(self) -> "Reference":
         """The tokenizer as the build understood it, with the roles that its tokens had there.
 
         Raises:
             FormatError: if its file is missing or was changed.
             TokenizerError: if the file is no tokenizer.
         """
+        from mlm_data.tokens.reference import ROLES, from_roles
+
         name = version_names(self.manifest)["tokenizer"]
         if not self.folder.exists(name):
             raise FormatError(f"{self.folder.location}/{name}: missing: run premask verify")
@@ -192,9 +195,9 @@ class Dataset:
 
     def _shard_lines(self, split: str) -> tuple[Int64[np.ndarray, " shards"], Int64[np.ndarray, " shards"]]:
         """Line of each shard's first file in the file table, and its rows."""
-        split_of = np.asarray(self.files["split"].to_numpy(zero_copy_only=False))
-        lines = np.flatnonzero(split_of == split)
-        kinds = self.files["kind"].take(pa.array(lines)).to_pylist()
+        lines = np.flatnonzero([one == split for one in self.files["split"].to_pylist()])
+        every = self.files["kind"].to_pylist()
+        kinds = [every[line] for line in lines.tolist()]
         if kinds != [fmt.ROWS, fmt.MASKS, fmt.DOCUMENTS] * (len(lines) // 3):
             raise FormatError(f"{self.folder.location}: the file table of {self.digest} is out of order")
         first = lines[::3]

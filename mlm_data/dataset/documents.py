@@ -62,9 +62,9 @@ class DocumentsFile:
 
 def documents_files(dataset: Dataset) -> list[DocumentsFile]:
     """The documents files of a version: a shard each, those of train first."""
-    lines = dataset.files.filter(pa.compute.equal(dataset.files["kind"], fmt.DOCUMENTS))
-    facts = (lines[name].to_pylist() for name in ("name", "num_bytes", "num_rows"))
+    facts = (dataset.files[name].to_pylist() for name in ("kind", "name", "num_bytes", "num_rows"))
     return [
         DocumentsFile(folder=dataset.folder, name=name, num_bytes=num_bytes, num_rows=num_rows)
-        for name, num_bytes, num_rows in zip(*facts, strict=True)
+        for kind, name, num_bytes, num_rows in zip(*facts, strict=True)
+        if kind == fmt.DOCUMENTS
     ]

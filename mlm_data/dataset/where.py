@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Int64
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.documents import OWN_ID, DocumentsFile, documents_files
 from mlm_data.errors import ConfigError
 from mlm_data.shards import format as fmt
+from mlm_data.shards.reader import Shard, fixed_view
 
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{32}")
 
@@ -72,15 +74,12 @@ def find_document(dataset: Dataset, name: str) -> list[Occurrence]:
 
 
 def _in_shard(dataset: Dataset, split: str, index: int, file: DocumentsFile, name: str) -> Iterator[Occurrence]:
-    table = file.read("id", OWN_ID)
-    mine = pa.compute.equal(table[OWN_ID], name).fill_null(False)
-    if _HEXADECIMAL.fullmatch(name):
-        mine = pa.compute.or_(mine, pa.compute.equal(table["id"], pa.scalar(bytes.fromhex(name), pa.binary(16))))
-    rows = np.flatnonzero(np.asarray(mine, bool))
+    rows = _rows_of(file, name)
     if not rows.size:
         return
     shard = dataset.shard(split, index)
     lines = file.read("id", "copy", "source", "offset", "num_tokens", OWN_ID).take(pa.array(rows)).to_pylist()
+    pieces = _pieces(dataset, shard, rows)
     for document, line in zip(rows.tolist(), lines, strict=True):
         yield Occurrence(
             split=split,
@@ -92,30 +91,48 @@ def _in_shard(dataset: Dataset, split: str, index: int, file: DocumentsFile, nam
             source=line["source"],
             offset=line["offset"],
             num_tokens=line["num_tokens"],
-            pieces=tuple(_pieces(dataset, split, index, document)),
+            pieces=tuple(pieces[document]),
         )
 
 
-def _pieces(dataset: Dataset, split: str, index: int, document: int) -> Iterator[Piece]:
-    shard = dataset.shard(split, index)
-    first = int(dataset.shard_rows(split)[:index].sum())
-    masks = {plane: shard.masks(plane) for plane in dataset.planes(split)}
-    for number, rows in enumerate(shard.rows):
-        places = np.cumsum(rows.segment_lengths) - rows.segment_lengths  # from the first row of the batch
-        for segment in np.flatnonzero(rows.segment_documents == document).tolist():
-            row = int(np.searchsorted(rows.segment_offsets, segment, side="right")) - 1
-            place = int(places[segment] - places[rows.segment_offsets[row]])
-            length = int(rows.segment_lengths[segment])
+def _rows_of(file: DocumentsFile, name: str) -> Int64[np.ndarray, " documents"]:
+    """The documents of a file that have this name."""
+    table = file.read("id", OWN_ID)
+    mine = np.zeros(file.num_rows, bool)
+    if table[OWN_ID].null_count < file.num_rows:
+        import pyarrow.compute as pc
+
+        mine |= np.asarray(pc.equal(table[OWN_ID], name).fill_null(False), bool)
+    if _HEXADECIMAL.fullmatch(name):
+        wanted = np.frombuffer(bytes.fromhex(name), "<u8")
+        ids = [fixed_view(chunk, 2, "<u8") for chunk in table["id"].chunks]
+        mine |= (np.concatenate([*ids, np.zeros((0, 2), "<u8")]) == wanted).all(axis=1)
+    return np.flatnonzero(mine)
+
+
+def _pieces(dataset: Dataset, shard: Shard, documents: Int64[np.ndarray, " documents"]) -> dict[int, list[Piece]]:
+    """The segments of some documents of a shard, by document."""
+    found: dict[int, list[Piece]] = {document: [] for document in documents.tolist()}
+    first = int(dataset.shard_rows(shard.split)[: shard.index].sum())
+    bits = shard.targets(dataset.planes(shard.split))
+    for number, held in enumerate(shard.segments):
+        places = np.cumsum(held.lengths) - held.lengths  # from the first row of the batch
+        for segment in np.flatnonzero(np.isin(held.documents, documents)).tolist():
+            row = int(np.searchsorted(held.offsets, segment, side="right")) - 1
+            place = int(places[segment] - places[held.offsets[row]])
+            length = int(held.lengths[segment])
             local = number * fmt.BATCH_ROWS + row
             hidden = {
-                plane: int(np.unpackbits(batches[number].targets[row], bitorder=fmt.BITS)[place : place + length].sum())
-                for plane, batches in masks.items()
+                plane: int(np.unpackbits(targets[row], bitorder=fmt.BITS)[place : place + length].sum())
+                for plane, targets in bits[number].items()
             }
-            yield Piece(
+            piece = Piece(
                 row=first + local,
                 row_in_shard=local,
                 place=place,
                 length=length,
-                start=int(rows.segment_starts[segment]),
+                start=int(held.starts[segment]),
                 targets=hidden,
             )
+            found[int(held.documents[segment])].append(piece)
+    return found

@@ -24,11 +24,12 @@ from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.tombstones import check_not_purged
 from mlm_data.errors import CheckpointError, ConfigError
 from mlm_data.loading.batches import Batch, BatchMaker
-from mlm_data.loading.order import RowOrder
+from mlm_data.loading.checks import check_planes, check_ranks, check_split
+from mlm_data.loading.order import WINDOW, RowOrder
+from mlm_data.loading.origins import documents_between
 from mlm_data.shards import format as fmt
 from mlm_data.stores.copies import through_cache
 
-WINDOW = 256  # shards that are shuffled together
 OPEN_ROWS = 4096  # nearly all shards of a window are in so many rows
 
 
@@ -71,8 +72,8 @@ class Loader:
         given = {"digest": dataset.digest, "split": split, "seed": seed, "planes": wanted, "window": window}
         self._settings = _settings(dataset, given, state)
         self._first = int(state["rows_consumed"]) if state else 0
-        _check_split(dataset, split)
-        _check_ranks(batch_rows, rank, world_size)
+        check_split(dataset, split)
+        check_ranks(batch_rows, rank, world_size)
         self._stream = _Stream(dataset, self._settings, batch_rows=batch_rows, rank=rank, world_size=world_size)
         self._steps = 0  # given out by this loader
         self._ahead = _Ahead(self._stream, self._first, prefetch) if prefetch > 0 else None
@@ -148,8 +149,8 @@ class Evaluation:
     """
 
     def __init__(self, dataset: Dataset, batch_rows: int, *, rank: int = 0, world_size: int = 1) -> None:
-        _check_split(dataset, fmt.VALIDATION)
-        _check_ranks(batch_rows, rank, world_size)
+        check_split(dataset, fmt.VALIDATION)
+        check_ranks(batch_rows, rank, world_size)
         dataset = dataset.read_by(through_cache(dataset.folder))
         self._maker = BatchMaker(dataset, split=fmt.VALIDATION, batch_rows=batch_rows, window=2)
         self._rank, self._world_size = rank, world_size
@@ -233,38 +234,7 @@ class _Stream:
 
     def documents(self, first: int, count: int) -> pa.Table:
         with self._lock:
-            epochs, shards, rows = self.order.take(first, count)
-        tables = [pa.table({})] * 0
-        for index in np.unique(shards).tolist():
-            shard = self.dataset.shard(self.split, index)
-            for place in np.flatnonzero(shards == index).tolist():
-                plane = self.planes[int(epochs[place]) % len(self.planes)]
-                tables.append(self._lines(shard, int(rows[place]), first + place, int(epochs[place]), plane))
-        return pa.concat_tables(tables, promote_options="default").sort_by([("stream_row", "ascending")])
-
-    def _lines(self, shard: Any, row: int, stream_row: int, epoch: int, plane: str) -> pa.Table:
-        piece, local = divmod(row, fmt.BATCH_ROWS)
-        rows = shard.rows[piece]
-        part = slice(int(rows.segment_offsets[local]), int(rows.segment_offsets[local + 1]))
-        documents = shard.documents.take(pa.array(rows.segment_documents[part]))
-        count = documents.num_rows
-        lengths = rows.segment_lengths[part] - self.dataset.manifest.roles.num_specials
-        own = {
-            "stream_row": pa.array([stream_row] * count, pa.int64()),
-            "epoch": pa.array([epoch] * count, pa.int64()),
-            "plane": pa.array([plane] * count, pa.string()),
-            "shard": pa.array([shard.index] * count, pa.int32()),
-            "file": pa.array([shard.files[fmt.ROWS].name] * count, pa.string()),
-            "row": pa.array([row] * count, pa.int32()),
-            "start": pa.array(rows.segment_starts[part]),
-            "num_tokens": pa.array(lengths),
-        }
-        theirs = {
-            ("document_tokens" if name == "num_tokens" else name): documents[name] for name in documents.schema.names
-        }
-        if "source" in theirs:
-            theirs["source"] = theirs["source"].cast(pa.string())
-        return pa.table(own | theirs)
+            return documents_between(self.dataset, self.split, self.planes, self.order, first, count)
 
     def _parts(self, epochs: Int64[np.ndarray, " rows"]) -> list[tuple[str, slice]]:
         parts = []
@@ -352,27 +322,10 @@ def _settings(dataset: Dataset, given: Mapping[str, Any], state: Mapping[str, An
             if value is not None and value != state[name]:
                 raise CheckpointError(f"{name} is {value!r}, the state has {state[name]!r}: leave it out to go on")
         settings = {name: state[name] for name in given}
-    known = dataset.planes(settings["split"])
-    strange = [plane for plane in settings["planes"] if plane not in known]
-    if strange or not settings["planes"]:
-        raise ConfigError(f"planes: {strange or 'none'}: the {settings['split']} split has {', '.join(known)}")
+    check_planes(dataset, settings["split"], settings["planes"])
     if settings["window"] < 1:
         raise ConfigError(f"window must be at least 1, got {settings['window']}")
     return settings
-
-
-def _check_split(dataset: Dataset, split: str) -> None:
-    if split not in fmt.SPLITS:
-        raise ConfigError(f"split must be train or validation, got {split!r}")
-    if dataset.num_rows(split) == 0:
-        raise ConfigError(f"{dataset.folder.location}: has no {split} rows: build it with split.validation above 0")
-
-
-def _check_ranks(batch_rows: int, rank: int, world_size: int) -> None:
-    if batch_rows < 1:
-        raise ConfigError(f"batch_rows must be at least 1, got {batch_rows}")
-    if not 0 <= rank < world_size:
-        raise ConfigError(f"rank must be 0 to {world_size - 1}, got {rank}")
 
 
 __all__ = ["Batch", "Evaluation", "Loader", "evaluation"]

@@ -17,76 +17,15 @@ Cost: 12 bytes a shard and epoch; about 0.2 us a row.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from mlm_data import seeds
-from mlm_data.kernels import kernel
+from mlm_data import seeds_plain as seeds
+from mlm_data.loading import order_plain
 
-ROUNDS = 8
-MIN_BITS = 6  # smaller networks reach too few of the n! orders
-
-
-@kernel
-def permute(key, i, n):
-    """The image of i under the permutation of range(n) that a key names: uint64, int64, int64 -> int64."""
-    bits = MIN_BITS
-    while (np.int64(1) << bits) < n:
-        bits += 1
-    low_bits = np.uint64(bits - bits // 2)
-    low_mask = (np.uint64(1) << low_bits) - np.uint64(1)
-    high_mask = (np.uint64(1) << np.uint64(bits // 2)) - np.uint64(1)
-    x = np.uint64(i)
-    while True:
-        high, low = x >> low_bits, x & low_mask
-        for k in range(0, ROUNDS, 2):
-            high ^= seeds.draw(key, (np.uint64(k) << np.uint64(40)) | low) & high_mask
-            low ^= seeds.draw(key, (np.uint64(k + 1) << np.uint64(40)) | high) & low_mask
-        x = (high << low_bits) | low
-        if x < np.uint64(n):
-            return np.int64(x)
-
-
-@kernel
-def unpermute(key, image, n):
-    """The i that `permute` maps to `image`: uint64, int64, int64 -> int64."""
-    bits = MIN_BITS
-    while (np.int64(1) << bits) < n:
-        bits += 1
-    low_bits = np.uint64(bits - bits // 2)
-    low_mask = (np.uint64(1) << low_bits) - np.uint64(1)
-    high_mask = (np.uint64(1) << np.uint64(bits // 2)) - np.uint64(1)
-    x = np.uint64(image)
-    while True:
-        high, low = x >> low_bits, x & low_mask
-        for k in range(ROUNDS - 2, -1, -2):
-            low ^= seeds.draw(key, (np.uint64(k + 1) << np.uint64(40)) | high) & low_mask
-            high ^= seeds.draw(key, (np.uint64(k) << np.uint64(40)) | low) & high_mask
-        x = (high << low_bits) | low
-        if x < np.uint64(n):
-            return np.int64(x)
-
-
-@kernel
-def _order_shards(key, num_shards):
-    order = np.empty(num_shards, np.int32)
-    for i in range(num_shards):
-        order[i] = permute(key, i, num_shards)
-    return order
-
-
-@kernel
-def _order_rows(key, order, starts, window, first, shards, rows):
-    for j in range(shards.size):
-        position = np.searchsorted(starts, first + j, side="right") - 1
-        begin = position // window * window
-        end = min(begin + window, order.size)
-        base = starts[begin]
-        row = base + permute(seeds.fold(key, position // window), first + j - base, starts[end] - base)
-        position = begin + np.searchsorted(starts[begin : end + 1], row, side="right") - 1
-        shards[j] = order[position]
-        rows[j] = row - starts[position]
+WINDOW = 256  # shards that are shuffled together, unless a loader is told otherwise
 
 
 class RowOrder:
@@ -96,9 +35,16 @@ class RowOrder:
         shard_rows: rows of each shard, at least one.
         seed: of the order; below 2**64.
         window: shards that are shuffled together.
+        compiled: False where only some rows will be asked for: numpy does that before numba has started.
     """
 
-    def __init__(self, shard_rows: Int64[np.ndarray, " shards"], *, seed: int, window: int) -> None:
+    def __init__(
+        self, shard_rows: Int64[np.ndarray, " shards"], *, seed: int, window: int, compiled: bool = True
+    ) -> None:
+        loops: Any = order_plain
+        if compiled:
+            from mlm_data.loading import order_kernels as loops
+        self._loops = loops
         self._shard_rows = np.asarray(shard_rows, np.int64)
         self._seed, self._window = np.uint64(seed), window
         self.num_rows = int(self._shard_rows.sum())
@@ -116,7 +62,9 @@ class RowOrder:
             end = min((epoch + 1) * self.num_rows, first + count)
             part = slice(begin - first, end - first)
             key, order, starts = self._epoch(epoch)
-            _order_rows(key, order, starts, self._window, begin - epoch * self.num_rows, shards[part], rows[part])
+            self._loops.order_rows(
+                key, order, starts, self._window, begin - epoch * self.num_rows, shards[part], rows[part]
+            )
         return epochs, shards, rows
 
     def window_at(self, place: int) -> tuple[Int32[np.ndarray, " shards"], int]:
@@ -127,28 +75,26 @@ class RowOrder:
         end = min(begin + self._window, order.size)
         return order[begin:end], epoch * self.num_rows + int(starts[end])
 
-    def find(self, epoch: int, shard: int, row: int) -> int:
-        """The place of the stream at which an epoch reads a row of a shard: the inverse of `take`.
-
-        Cost: the order of the epoch's shards, and then as much as one row of `take`.
-        """
+    def find(self, epoch: int, shard: int, rows: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+        """The places of the stream at which an epoch reads rows of a shard: the inverse of `take`."""
         key, order, starts = self._epoch(epoch)
         position = int(np.flatnonzero(order == shard)[0])
         begin = position // self._window * self._window
         end = min(begin + self._window, order.size)
         base, size = int(starts[begin]), int(starts[end] - starts[begin])
-        inner = np.uint64(seeds.fold(key, np.uint64(position // self._window)))
-        place = unpermute(inner, int(starts[position]) + row - base, size)
-        return epoch * self.num_rows + base + int(place)
+        inner = seeds.fold(np.array([key]), np.array([position // self._window], np.uint64))
+        places = order_plain.unpermute(inner, starts[position] + rows - base, size)
+        return epoch * self.num_rows + base + places
 
     def _order_epoch(
         self, epoch: int
     ) -> tuple[np.uint64, Int32[np.ndarray, " shards"], Int64[np.ndarray, " shards+1"]]:
-        order = _order_shards(_key(self._seed, seeds.SHARD_ORDER, epoch), self._shard_rows.size)
+        order = self._loops.order_shards(_key(self._seed, seeds.SHARD_ORDER, epoch), self._shard_rows.size)
         starts = np.zeros(order.size + 1, np.int64)
         np.cumsum(self._shard_rows[order], out=starts[1:])
         return _key(self._seed, seeds.ROW_ORDER, epoch), order, starts
 
 
 def _key(seed: np.uint64, purpose: np.uint64, epoch: int) -> np.uint64:
-    return np.uint64(seeds.fold(np.uint64(seeds.fold(seed, purpose)), epoch))
+    purposed = seeds.fold(np.array([seed]), np.array([purpose]))
+    return seeds.fold(purposed, np.array([epoch], np.uint64))[0]

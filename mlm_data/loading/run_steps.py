@@ -8,18 +8,22 @@ of rows follows from these, so a step's documents are found without the trainer,
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.tombstones import check_not_purged
 from mlm_data.errors import CheckpointError, ConfigError
-from mlm_data.loading.loader import WINDOW, Loader
-from mlm_data.loading.order import RowOrder
+from mlm_data.loading.checks import check_planes, check_split
+from mlm_data.loading.order import WINDOW, RowOrder
+from mlm_data.loading.origins import documents_between
 from mlm_data.shards.format import TRAIN
+from mlm_data.stores.copies import through_cache
 
 RECORD = "run.json"
 FORMAT = 1
@@ -128,30 +132,43 @@ def documents_of_step(dataset: Dataset, run: RunSteps, step: int, *, rank: int |
     if rank is not None and not 0 <= rank < run.world:
         raise ConfigError(f"rank must be 0 to {run.world - 1}, got {rank}")
     first, count = run.rows_of_step(step)
-    loader = Loader(dataset, planes=run.planes, batch_rows=run.batch_rows, seed=run.seed)
+    dataset = dataset.read_by(through_cache(dataset.folder))
+    check_split(dataset, TRAIN)
+    planes, order = _planes(dataset, run), _order(dataset, run)
     if rank is None:
-        return loader.documents_between(first, count)
+        return documents_between(dataset, TRAIN, planes, order, first, count)
     size = run.batch_rows
     begins = range(first + rank * size, first + count, run.world * size)
-    return pa.concat_tables([loader.documents_between(begin, size) for begin in begins], promote_options="permissive")
+    tables = [documents_between(dataset, TRAIN, planes, order, begin, size) for begin in begins]
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
-def steps_of_row(dataset: Dataset, run: RunSteps, shard: int, row: int) -> list[tuple[int, str]]:
-    """Step and plane of each time that the run has read a training row, up to its newest checkpoint.
+def steps_of_rows(dataset: Dataset, run: RunSteps, shard: int, rows: Sequence[int]) -> list[list[tuple[int, str]]]:
+    """Step and plane of each time that the run has read each of some training rows, up to its newest checkpoint.
 
     Raises:
         ConfigError: if the run has read another dataset.
     """
     check_run(dataset, run)
-    planes = dataset.planes(TRAIN) if run.planes is None else [str(plane) for plane in run.planes]
-    order = RowOrder(dataset.shard_rows(TRAIN), seed=run.seed, window=WINDOW)
+    planes, order = _planes(dataset, run), _order(dataset, run)
     end = sum(run.rows_of_step(run.steps)) if run.steps else 0
-    found = []
+    found: list[list[tuple[int, str]]] = [[] for _ in rows]
     for epoch in range(-(-end // order.num_rows)):
-        place = order.find(epoch, shard, row)
-        if place < end:
-            found.append((run.step_of_row(place), planes[epoch % len(planes)]))
+        places = order.find(epoch, shard, np.array(rows, np.int64))
+        for seen, place in zip(found, places.tolist(), strict=True):
+            if place < end:
+                seen.append((run.step_of_row(place), planes[epoch % len(planes)]))
     return found
+
+
+def _planes(dataset: Dataset, run: RunSteps) -> list[str]:
+    planes = dataset.planes(TRAIN) if run.planes is None else [str(plane) for plane in run.planes]
+    check_planes(dataset, TRAIN, planes)
+    return planes
+
+
+def _order(dataset: Dataset, run: RunSteps) -> RowOrder:
+    return RowOrder(dataset.shard_rows(TRAIN), seed=run.seed, window=WINDOW, compiled=False)
 
 
 def check_run(dataset: Dataset, run: RunSteps) -> None:

@@ -12,12 +12,12 @@ from itertools import chain
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Int32, UInt8
 
 from mlm_data.errors import FormatError, StorageError
-from mlm_data.rows.masking import PlaneMasks
 from mlm_data.shards import format as fmt
 from mlm_data.stores.folder import Folder
-from mlm_data.types import Rows
+from mlm_data.types import PlaneMasks, Rows
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,16 @@ class ShardFiles:
     name: str
     num_bytes: int
     num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """The segments of some rows. Row r owns segments offsets[r]:offsets[r + 1]; the other names are those of `Rows`."""
+
+    offsets: Int32[np.ndarray, " rows+1"]
+    lengths: Int32[np.ndarray, " segments"]
+    documents: Int32[np.ndarray, " segments"]
+    starts: Int32[np.ndarray, " segments"]
 
 
 class Shard:
@@ -65,6 +75,29 @@ class Shard:
             FormatError: if the file is damaged.
         """
         return tuple(_rows_view(batch, self.where(fmt.ROWS)) for batch in self.batches(fmt.ROWS))
+
+    @cached_property
+    def segments(self) -> tuple[Segments, ...]:
+        """The segments of the rows in the same record batches; nothing else of the rows is decoded.
+
+        Raises:
+            FormatError: if the file is damaged.
+        """
+        names = ("segment_lengths", "segment_documents", "segment_starts")
+        return tuple(_segments_view(batch, self.where(fmt.ROWS)) for batch in self.batches(fmt.ROWS, names))
+
+    def targets(self, planes: Sequence[str]) -> list[dict[str, UInt8[np.ndarray, "rows length//8"]]]:
+        """The targets of some planes in the same record batches, as bits; nothing else of the masks is decoded.
+
+        Raises:
+            FormatError: if the file is damaged, or holds no such plane.
+        """
+        batches = self.batches(fmt.MASKS, [f"targets_{plane}" for plane in planes], planes=planes)
+        width = self._length // 8
+        return [
+            {plane: fixed_view(bits, width, "uint8") for plane, bits in zip(planes, batch.columns, strict=True)}
+            for batch in batches
+        ]
 
     def masks(self, plane: str) -> tuple[PlaneMasks, ...]:
         """One plane's masks in the same record batches.
@@ -224,20 +257,25 @@ def list_view(array: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
     return array.offsets.to_numpy(), array.values.to_numpy()
 
 
-def _rows_view(batch: pa.RecordBatch, where: str) -> Rows:
-    tokens = batch.column("tokens")
-    length = tokens.type.list_size
+def _segments_view(batch: pa.RecordBatch, where: str) -> Segments:
     offsets, lengths = list_view(batch.column("segment_lengths"))
     parallel = [list_view(batch.column(name)) for name in ("segment_documents", "segment_starts")]
     if any(not np.array_equal(offsets, other) for other, _ in parallel):
         columns = "segment_lengths, segment_documents and segment_starts"
         raise FormatError(f"{where}: {columns} have different lengths: run premask verify")
+    return Segments(offsets=offsets, lengths=lengths, documents=parallel[0][1], starts=parallel[1][1])
+
+
+def _rows_view(batch: pa.RecordBatch, where: str) -> Rows:
+    tokens = batch.column("tokens")
+    length = tokens.type.list_size
+    segments = _segments_view(batch, where)
     return Rows(
         tokens=fixed_view(tokens, length, str(tokens.type.value_type)),
-        segment_offsets=offsets,
-        segment_lengths=lengths,
-        segment_documents=parallel[0][1],
-        segment_starts=parallel[1][1],
+        segment_offsets=segments.offsets,
+        segment_lengths=segments.lengths,
+        segment_documents=segments.documents,
+        segment_starts=segments.starts,
         word_starts=fixed_view(batch.column("word_starts"), length // 8, "uint8"),
     )
 

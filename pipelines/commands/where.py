@@ -23,17 +23,21 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.console import Terminal
     from mlm_data.dataset.dataset import Dataset
     from mlm_data.dataset.where import find_document
-    from mlm_data.loading.run_steps import read_run, steps_of_row
+    from mlm_data.lean_arrow import leave_pandas_out
+    from mlm_data.loading.run_steps import read_run, steps_of_rows
+    from mlm_data.shards.format import TRAIN
 
+    leave_pandas_out()
     dataset, terminal = Dataset.open(options.dataset), Terminal()
     run = read_run(options.run) if options.run is not None else None
     found: list[dict[str, Any]] = []
     for one in find_document(dataset, options.doc):
-        pieces = []
-        for piece in one.pieces:
-            seen = steps_of_row(dataset, run, one.shard, piece.row_in_shard) if run and one.split == "train" else []
-            steps = {"steps": [{"step": step, "plane": plane} for step, plane in seen]} if run else {}
-            pieces.append(vars(piece) | steps)
+        pieces = [dict(vars(piece)) for piece in one.pieces]
+        if run is not None:
+            rows = [piece.row_in_shard for piece in one.pieces]
+            seen = steps_of_rows(dataset, run, one.shard, rows) if one.split == TRAIN else [[] for _ in rows]
+            for piece, times in zip(pieces, seen, strict=True):
+                piece["steps"] = [{"step": step, "plane": plane} for step, plane in times]
         found.append(vars(one) | {"pieces": pieces})
     if options.json:
         terminal.data({"digest": dataset.digest, "occurrences": found})

@@ -17,8 +17,10 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.console import Terminal, aside, shown, table
     from mlm_data.dataset.dataset import Dataset
     from mlm_data.dataset.names import split_name
+    from mlm_data.lean_arrow import leave_pandas_out
     from mlm_data.loading.run_steps import documents_of_step, read_run
 
+    leave_pandas_out()
     terminal, run = Terminal(), read_run(options.run)
     folder, name = split_name(options.dataset)
     dataset = Dataset.open(options.dataset if name else folder, None if name else run.dataset)

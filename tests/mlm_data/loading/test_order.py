@@ -7,7 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlm_data import seeds
-from mlm_data.loading.order import MIN_BITS, ROUNDS, RowOrder, permute, unpermute
+from mlm_data.loading import order_plain
+from mlm_data.loading.order import RowOrder
+from mlm_data.loading.order_kernels import permute
+from mlm_data.loading.order_plain import MIN_BITS, ROUNDS, unpermute
 
 
 def plain_permute(key: int, i: int, n: int) -> int:
@@ -40,17 +43,34 @@ def test_permute_equals_its_plain_twin(key, n, data):
 
 @given(st.integers(0, 2**64 - 1), st.integers(1, 2**40), st.data())
 @settings(max_examples=100, deadline=None)
-def test_unpermute_is_its_inverse(key, n, data):
-    i = data.draw(st.integers(0, n - 1))
-    assert unpermute(np.uint64(key), permute(np.uint64(key), i, n), n) == i
+def test_numpy_permutes_as_the_loop_does_and_back(key, n, data):
+    places = data.draw(st.lists(st.integers(0, n - 1), max_size=20))
+    image = np.array([permute(np.uint64(key), i, n) for i in places], np.int64)
+    named = np.array([key], np.uint64)
+    assert order_plain.permute(named, np.array(places, np.int64), n).tolist() == image.tolist()
+    assert unpermute(named, image, n).tolist() == places
 
 
 @pytest.mark.parametrize("window", [1, 2, 7])
 def test_a_row_is_found_where_it_is_read(window):
     order = RowOrder(np.array([3, 1, 5, 2, 4]), seed=11, window=window)
     epochs, shards, rows = order.take(0, 3 * order.num_rows)
-    for place, line in enumerate(zip(epochs.tolist(), shards.tolist(), rows.tolist(), strict=True)):
-        assert order.find(*line) == place
+    places = np.arange(epochs.size)
+    for epoch, shard in {*zip(epochs.tolist(), shards.tolist(), strict=True)}:
+        mine = (epochs == epoch) & (shards == shard)
+        assert order.find(epoch, shard, rows[mine].astype(np.int64)).tolist() == places[mine].tolist()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any), st.integers(1, 13), st.data())
+@settings(max_examples=100, deadline=None)
+def test_numpy_has_the_order_of_the_loops(counts, window, data):
+    options = {"seed": data.draw(st.integers(0, 2**64 - 1)), "window": window}
+    first, count = data.draw(st.integers(0, 200)), data.draw(st.integers(1, 100))
+    loops = RowOrder(np.array(counts), **options)
+    plain = RowOrder(np.array(counts), **options, compiled=False)
+    for one, other in zip(loops.take(first, count), plain.take(first, count), strict=True):
+        assert one.dtype == other.dtype
+        assert one.tolist() == other.tolist()
 
 
 @pytest.mark.parametrize("n", [3, 4])

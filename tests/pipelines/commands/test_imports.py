@@ -9,7 +9,9 @@ import pytest
 
 from mlm_data.dataset.dataset import Dataset
 from tests.conftest import ROOT
+from tests.pipelines.runs import write_run
 from tests.pipelines.small_corpus import write_config, write_jsonl
+from tests.synthetic import make_dataset
 
 HEAVY = ("apache_beam", "torch", "pyarrow", "numba", "pydantic", "numpy", "rich", "tokenizers")
 
@@ -52,6 +54,29 @@ def test_help_imports_nothing_heavy(module, words):
     code, modules = json.loads(done.stderr.splitlines()[-1])
     assert code == (0 if words[-1] == "--help" else 2)
     assert not set(HEAVY) & set(modules)
+
+
+QUESTIONS = {
+    "log": [],
+    "tag": ["v1"],
+    "where": ["--doc", "DOCUMENT"],
+    "where --run": ["--doc", "DOCUMENT", "--run", "RUN"],
+    "which-docs": ["--run", "RUN", "--step", "2"],
+    "which-docs --rank": ["--run", "RUN", "--step", "2", "--rank", "1"],
+}
+READING = {"numpy", "pyarrow", "rich"}  # what it takes to read a version and to show a table
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_about_a_version_starts_no_compiler(tmp_path, question):
+    dataset = Dataset.open(make_dataset(tmp_path / "data"))
+    run = write_run(tmp_path / "run", dataset.digest)
+    names = {"DOCUMENT": dataset.shard("train", 0).documents["id"][0].as_py().hex(), "RUN": str(run)}
+    words = [question.split()[0], str(tmp_path / "data"), *(names.get(word, word) for word in QUESTIONS[question])]
+    done = python(HELP, "pipelines.commands.cli", *words)
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == 0, done.stderr
+    assert not {*HEAVY, "pandas"} & set(modules) - READING
 
 
 def test_what_needs_no_beam_runs_without_it(tmp_path):

@@ -8,6 +8,7 @@ from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.names import versions
 from mlm_data.stores.folder import Folder
 from pipelines.commands.cli import main
+from tests.pipelines.runs import write_run
 from tests.pipelines.small_corpus import settings, text, write_jsonl
 
 
@@ -105,15 +106,6 @@ def test_the_audit_shows_its_table(dataset, capsys):
     said = json.loads(answer(capsys, "audit", f"{dataset}@v1", "--json").out)
     assert said["ok"]
     assert {line["plane"] for line in said["splits"]["train"]["table"]} >= {"0", "1"}
-
-
-def write_run(folder, dataset, **changes):
-    """The record of a run as the trainer writes it, as far as it says which rows were read; 6 steps of 8 rows."""
-    settings = {"batch_rows": 2, "seed": 5, "planes": None, "accumulate": 2, "mix": []}
-    record = {"format": 1, "settings": settings, "dataset": dataset, "ramp": [0], "rows_per_step": [8], "former": []}
-    (folder / "checkpoints/step-00000006").mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps(record | changes))
-    return folder
 
 
 def test_a_document_says_where_it_is_and_who_has_seen_it(dataset, tmp_path, capsys):
