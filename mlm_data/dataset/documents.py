@@ -38,7 +38,7 @@ class DocumentsFile:
             FormatError: if the file is damaged, or lacks a column.
         """
         where = f"{self.folder.location}/{self.name}"
-        there = column_names(self.folder, self.name)
+        there = column_names(self.folder, self.name) if OWN_ID in columns else columns
         wanted = [name for name in columns if name != OWN_ID or name in there]
         schema = fmt.documents_schema(has_id_field=True)
         batches = read_batches(self.folder, self.name, self.num_bytes, columns=wanted) if wanted else []

@@ -33,8 +33,10 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.build.add_settings import Request
     from mlm_data.console import Terminal, counted, shown, size
     from mlm_data.dataset.dataset import Dataset
+    from mlm_data.lean_arrow import leave_pandas_out
     from pipelines.commands.derived import progress_bar, say_version
 
+    leave_pandas_out()
     request = Request(
         paths=tuple(options.paths), input=options.input, overrides=tuple(options.set), skip_known=options.skip_known
     )
