@@ -25,8 +25,8 @@ from mlm_data.stores.folder import Folder
 
 _INLINE, _FILE = b"\x00", b"\x01"
 _PACKED = (exact.RECORD, clusters.BAND, lines.RECORD)  # records of which there are as many as documents, or more
-# Payloads up to this are not worth a file, which takes 1 ms. A block of units sends more as there are more partitions,
-# so all that can go inline are some MB: 8 for 1 GB of documents of 2 KB, none for 5 GB.
+# Payloads up to this are not worth a file. A block of units sends more as there are more partitions,
+# so all that can go inline is some MB: 8 for 1 GB of documents of 2 KB, none for 5 GB (computed).
 INLINE_BYTES = 16384
 MAX_PAYLOAD_BYTES = 16 * 2**20  # of records in memory: more go in pieces
 

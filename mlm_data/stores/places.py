@@ -68,7 +68,7 @@ class Place:
             StorageError: for a scheme that nobody knows, or options that can't be right.
         """
         try:
-            if self.scheme in ("", "file"):  # what the environment says is of stores: reading it takes 0.1 ms
+            if self.scheme in ("", "file"):  # the environment speaks of buckets only, and is slow to read
                 return _open(os.getpid(), self.scheme, self.user, self.query, "", ())
             bucket = self.path.split("/")[0]
             return _open(os.getpid(), self.scheme, self.user, self.query, bucket, _variables())
