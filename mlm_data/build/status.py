@@ -201,6 +201,7 @@ class _Mine:
     since: float
     written: float = 0.0
     is_awaited: bool = False  # a thread will write what was noted since
+    timer: threading.Timer | None = None  # that thread
     units: set[tuple[str, int]] = field(default_factory=set)  # a bundle that is done again counts once
     steps: dict[str, Done] = field(default_factory=dict)
     documents: Counter[str] = field(default_factory=Counter)
@@ -253,9 +254,9 @@ def note(
         if wait <= 0:
             mine.written = now
     if wait > 0:
-        timer = threading.Timer(wait, _write_late, (context, key))
-        timer.daemon = True
-        timer.start()
+        mine.timer = threading.Timer(wait, _write_late, (context, key))
+        mine.timer.daemon = True
+        mine.timer.start()
     else:
         _write_mine(context, key)
 
@@ -344,7 +345,10 @@ def followed(context: Context, *, units: int, num_bytes: int, runner: str, worke
         key, totals = (os.getpid(), context.run), None
         _write_mine(context, key)  # what it did since it last wrote
         with _lock:
-            _mine.pop(key, None)
+            mine = _mine.pop(key, None)
+        if mine is not None and mine.timer is not None:  # no thread of a build outlives it
+            mine.timer.cancel()
+            mine.timer.join()
         if state == DONE:
             with contextlib.suppress(PremaskError, OSError):
                 totals = cache.noted(work, context.run).get("totals")

@@ -167,7 +167,12 @@ def build(
 def python(*args: str, stderr: Path) -> subprocess.Popen[bytes]:
     """Start Python."""
     with stderr.open("wb") as file:
-        return subprocess.Popen([sys.executable, *args], env=PYTHON, cwd=ROOT, stderr=file)
+        return subprocess.Popen([sys.executable, *args], env=PYTHON, cwd=ROOT, stderr=file, preexec_fn=as_in_front)
+
+
+def as_in_front() -> None:
+    """Shells start what is in the background with SIGINT ignored; tests that send it must not inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def shell(script: str, *args: str, cwd: Path) -> str:
@@ -190,6 +195,7 @@ class _Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            preexec_fn=as_in_front,
         )
         atexit.register(self.stop)
 

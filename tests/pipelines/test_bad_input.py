@@ -177,7 +177,8 @@ def test_a_file_without_read_permission(folder, capsys):
             if not place.stat().st_mode & 0o001:
                 place.chmod(0o755)
         program = (
-            "import os, sys, pipelines.build, mlm_data.console; from pipelines.commands.cli import main;"
+            "import os, sys, apache_beam.runners.portability.fn_api_runner, pipelines.build, mlm_data.console;"
+            "from pipelines.commands.cli import main;"
             "os.setresuid(65534, 65534, 65534); sys.exit(main(sys.argv[1:]))"
         )
         command = [sys.executable, "-c", program, "build", write_config(folder)]

@@ -101,7 +101,7 @@ def test_a_build_whose_sign_is_gone_publishes_nothing(tmp_path, monkeypatch):
     config = corpus(tmp_path)
     begun = []
 
-    def running(plan):
+    def running(plan, watch):
         (name,) = os.listdir(tmp_path / "out" / "work" / "runs")
         begun.append(name)
         cache.end(Folder(config.output).join("work"), name)
