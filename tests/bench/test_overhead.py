@@ -74,4 +74,4 @@ def test_overhead_and_a_second_worker(corpora, tmp_path):
     rows = [(kind, f"{seconds:.1f} s, {NUM_BYTES / 1e6 / seconds:.1f} MB/s") for kind, seconds in best.items()]
     rows.append(("Beam and publishing, beside the loop", f"{best['1 worker'] / best['loop'] - 1:+.1%}"))
     rows.append(("two workers beside one", f"{best['1 worker'] / best['2 workers']:.2f} x"))
-    show("300 MB, exact duplicates", ("what", "figure"), rows, packages=("apache-beam", "pyarrow"))
+    show(f"{NUM_BYTES / 1e6:.0f} MB, exact duplicates", ("what", "figure"), rows, packages=("apache-beam", "pyarrow"))
