@@ -72,10 +72,14 @@ def test_workers_that_are_processes_end_with_the_build(number, job, right):
 
 def test_ctrl_c_and_sigterm(job, right):
     for number in SAID:
-        running = builds.start(job, fresh=True)
-        is_there(job, running, "work/prepared/[0-9a-f]*.arrow", 2)
-        assert ends_in_order(job, running, number)
-        shutil.rmtree(job.out)
+        for _ in range(10):  # where others have the processors, a build may be done before it is seen to have begun
+            running = builds.start(job, fresh=True)
+            is_there(job, running, "work/prepared/[0-9a-f]*.arrow", 1)
+            came_in_time = ends_in_order(job, running, number)
+            shutil.rmtree(job.out)
+            if came_in_time:
+                break
+        assert came_in_time
     assert builds.finish(job) == right
 
 
