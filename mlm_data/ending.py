@@ -82,6 +82,20 @@ def owner_of(name: str) -> str | None:
     return None if found is None else found[1] or ""
 
 
+def signature() -> bytes:
+    """What a file holds whose second line names this process; `signed_by` reads it."""
+    return f"may publish\n{owner()}\n".encode()
+
+
+def signed_by(data: bytes) -> str:
+    """The owner that `signature` has named; "" if none is.
+
+    >>> signed_by(signature()) == owner(), signed_by(b"may publish")
+    (True, '')
+    """
+    return "".join(data.decode(errors="replace").splitlines()[1:2])
+
+
 def temporary_name() -> str:
     """A new name for a temporary file or folder, with its owner in it."""
     return f"{TEMPORARY}{uuid.uuid4().hex}-{owner()}"

@@ -136,7 +136,7 @@ def begin(work: Folder) -> str:
     So a job that a runner can't cancel is kept from publishing by `end`. Its file names the process that waits for it.
     """
     run = uuid.uuid4().hex
-    work.write(sign(run), f"may publish\n{ending.owner()}\n".encode())
+    work.write(sign(run), ending.signature())
     return run
 
 
@@ -156,8 +156,7 @@ def clear(work: Folder) -> None:
 
 def owner_of(work: Folder, run: str) -> str:
     """The process that waits for a build, as `ending.owner` names it; "" if nothing says so."""
-    lines = work.read(sign(run)).decode(errors="replace").splitlines() if work.exists(sign(run)) else []
-    return lines[1] if len(lines) > 1 else ""
+    return ending.signed_by(work.read(sign(run))) if work.exists(sign(run)) else ""
 
 
 def _beats(work: Folder) -> dict[str, float]:

@@ -103,7 +103,7 @@ def _owner(folder: Folder, name: str) -> str:
     """The process that a file belongs to, as `ending.owner` names it; "" where nothing says so."""
     if SIGN.fullmatch(name):
         with contextlib.suppress(StorageError):  # taken away at this moment
-            return "".join(folder.read(name).decode(errors="replace").splitlines()[1:2])
+            return ending.signed_by(folder.read(name))
     return next(filter(None, map(ending.owner_of, name.split("/"))), "")
 
 
