@@ -126,7 +126,7 @@ def build(
     check_output(Folder(config.output))
     check(chosen, config, [config.output])
     whole_bytes = make_plan(config).num_bytes if sample < 1 else 0
-    _clear(config.output)
+    cache.clear_output(Folder(config.output))
     output, config = config.output, _anywhere(config, chosen)
     plan = make_plan(config, sample=sample)
     watcher.planned(_with_warning(plan, chosen, workers))
@@ -175,7 +175,8 @@ def clean(
     chosen = choose(beam_args, workers=workers)
     check_folders(config.output, output.dropped)
     check(chosen, config, filter(None, (config.output, output.dropped)))
-    _clear(*filter(None, (config.output, output.dropped)))
+    for place in filter(None, (config.output, output.dropped)):
+        cache.clear_output(Folder(place))
     config = _anywhere(config, chosen)
     plan = make_plan(config, sample=sample)
     watcher.planned(_with_warning(plan, chosen, workers))
@@ -231,15 +232,6 @@ def run(units: tuple[Unit, ...], context: Context, chosen: Chosen, output: Outpu
 def _anywhere(config: BuildConfig, chosen: Chosen) -> BuildConfig:
     """The configuration for workers that run in other folders than this process: paths from the root on."""
     return config if chosen.runner.is_local else anchor(config, Path.cwd())
-
-
-def _clear(*outputs: str) -> None:
-    """Delete what builds have left which were killed: temporary files, and what says that they may publish."""
-    for output in outputs:
-        work = Folder(output).join("work")
-        Folder(output).clear()
-        work.clear()
-        cache.clear(work)
 
 
 def _cancel(result: Any, context: Context) -> None:

@@ -123,9 +123,7 @@ def add(parent: Dataset, request: Request, *, workers: int = 1, progress: Progre
     """
     folder = parent.folder
     check_output(folder)
-    folder.clear()
-    folder.join("work").clear()
-    cache.clear(folder.join("work"))
+    cache.clear_output(folder)
     current = latest(folder)
     settled = settle_request(parent, request)
     known = Known(parent, settled.config)

@@ -140,6 +140,14 @@ def begin(work: Folder) -> str:
     return run
 
 
+def clear_output(output: Folder) -> None:
+    """Delete what killed builds have left in an output: temporary files, and what says that they may publish."""
+    work = output.join("work")
+    output.clear()
+    work.clear()
+    clear(work)
+
+
 def clear(work: Folder) -> None:
     """Take away the signs and notes of builds whose process is known to be gone: they were killed.
 
