@@ -28,7 +28,7 @@ from mlm_data.build.context import Context
 from mlm_data.build.evaluations import index_of, report
 from mlm_data.build.prepare import prepare_unit
 from mlm_data.build.publish import publish_version
-from mlm_data.build.records import AssembledUnit, PreparedUnit
+from mlm_data.build.records import AssembledUnit, PreparedUnit, to_json
 from mlm_data.build.survey import GRAM, choose_cuts, choose_ignored, survey_unit
 from mlm_data.build.weights import mix
 from mlm_data.duplicates import clusters, exact, lines
@@ -351,7 +351,7 @@ class _Size(_Work):
     def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
         for data in inbox[Kind.PREPARED]:
             sizes = count_groups(PreparedUnit.from_bytes(data), _found(inbox), self.context)
-            yield part.send(Kind.SIZES, 0, json.dumps(sizes).encode())
+            yield part.send(Kind.SIZES, 0, to_json(sizes))
 
 
 class _Mix(_Work):
@@ -371,7 +371,7 @@ class _Mix(_Work):
             "lines": [{"group": name, "tokens": total[name], "weight": weight} for name, weight in weights.items()]
         }
         for unit in range(self.context.planned.messages):
-            yield part.send(Kind.WEIGHTS, unit, json.dumps(weights).encode())
+            yield part.send(Kind.WEIGHTS, unit, to_json(weights))
 
 
 class _Assemble(_Work):

@@ -28,7 +28,14 @@ from mlm_data.build.context import Context
 from mlm_data.build.curate import languages_of
 from mlm_data.build.prepare import open_prepared
 from mlm_data.build.publish import add_up, with_places
-from mlm_data.build.records import PreparedUnit, fields_from_lists, fields_to_lists, funnel_from_dict, funnel_to_dict
+from mlm_data.build.records import (
+    PreparedUnit,
+    fields_from_lists,
+    fields_to_lists,
+    funnel_from_dict,
+    funnel_to_dict,
+    to_json,
+)
 from mlm_data.build.status import Totals
 from mlm_data.config import BuildConfig
 from mlm_data.curation.thresholds import KEPT, SCORE_UNIT
@@ -69,7 +76,7 @@ class CleanedUnit:
         plain: dict[str, Any] = {"fields": fields_to_lists(self.fields)}
         plain |= {"ledger": self.ledger.to_dict(), "funnel": funnel_to_dict(self.funnel)}
         same = {name: getattr(self, name) for name in ("unit", "key", "files")}
-        return json.dumps(same | plain).encode()
+        return to_json(same | plain)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "CleanedUnit":

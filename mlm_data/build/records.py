@@ -1,6 +1,8 @@
 """What crosses the borders between the steps of a build: two typed records, JSON on the way.
 
 A prepared unit is named by its key; an assembled unit says what it wrote. Neither holds text or tokens.
+
+A part that is done again sends the same bytes again, though what it had just counted is now read back from a file.
 """
 
 import json
@@ -15,6 +17,11 @@ from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.rows.packing import PackingStatistics
 from mlm_data.shards.records import ShardRecord, SignaturesRecord
 from mlm_data.types import FieldCounts
+
+
+def to_json(value: Any) -> bytes:
+    """JSON that doesn't depend on the order in which a mapping was filled."""
+    return json.dumps(value, sort_keys=True).encode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +52,7 @@ class PreparedUnit:
 
     def to_bytes(self) -> bytes:
         """JSON; `from_bytes` is its inverse, but for `reused` and `remade`: another attempt may find them otherwise."""
-        plain = asdict(self) | {"fields": fields_to_lists(self.fields), "reused": False, "remade": False}
-        return json.dumps(plain).encode()
+        return to_json(asdict(self) | {"fields": fields_to_lists(self.fields), "reused": False, "remade": False})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "PreparedUnit":
@@ -90,7 +96,7 @@ class AssembledUnit:
             "unknown": self.unknown.to_dict(),
             "funnel": funnel_to_dict(self.funnel),
         }
-        return json.dumps(value).encode()
+        return to_json(value)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "AssembledUnit":

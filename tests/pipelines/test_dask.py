@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -20,9 +21,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 
 def corpus(folder, documents=160):
     """Files with copies in each other: 226 copies of 563 were lost where signatures travelled at a bundle's end."""
-    write_jsonl(folder / "in/a.jsonl", range(documents))
-    write_jsonl(folder / "in/b.jsonl", range(documents // 2, documents * 2))
-    return parse_settings(BuildConfig, settings(folder), where="test")
+    fields = {"year": "1850", "author": "nobody"}
+    write_jsonl(folder / "in/a.jsonl", range(documents), **fields)
+    write_jsonl(folder / "in/b.jsonl", range(documents // 2, documents * 2), **fields)
+    return parse_settings(BuildConfig, settings(folder, **inputs(folder)), where="test")
+
+
+def inputs(folder):
+    """They have fields, in another order than that of their names."""
+    return {"inputs": [{"path": str(folder / "in/*.jsonl"), "keep_fields": ["year", "author"]}]}
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +46,21 @@ def cluster(tmp_path_factory):
         yield found
 
 
-def build_and_kill(folder, victim, prepared):
-    """`premask build` as a process, on a cluster one of whose processes is killed once so many units are prepared.
+def build_and_kill(folder, victim, prepared, seconds=0.0):
+    """`premask build` as a process, on a cluster one of whose processes is killed once so many units are prepared, or
+    so many seconds after that.
 
     Returns:
         (exit code, what it printed, its errors)
     """
     with dask_cluster(folder / "logs") as cluster:
-        command = [sys.executable, "-m", "pipelines", "build", write_config(folder), *cluster.args]
+        command = [sys.executable, "-m", "pipelines", "build", write_config(folder, **inputs(folder)), *cluster.args]
         process = subprocess.Popen(
             command, cwd=ROOT, env=PYTHON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         wait_for(lambda: len(prepared_units(folder)) >= prepared)
+        time.sleep(seconds)
+        assert process.poll() is None, "the build ended before anything was killed"
         cluster.processes.kill(victim(cluster))
         out, err = process.communicate(timeout=300)
     return process.returncode, out, err
@@ -119,6 +129,18 @@ def test_a_worker_that_is_killed_costs_time_and_nothing_else(local, tmp_path):
     """SIGKILL in the middle: its tasks are done by the other one."""
     corpus(tmp_path)
     code, out, err = build_and_kill(tmp_path, lambda cluster: cluster.workers[0], 3)
+    assert code == 0, err
+    assert f"digest {local}" in out
+
+
+@pytest.mark.parametrize(
+    "seconds", [0.3, *(pytest.param(late, marks=pytest.mark.slow) for late in (0.0, 0.1, 0.2, 0.6))]
+)
+def test_a_worker_that_is_killed_when_all_units_are_prepared(local, tmp_path, seconds):
+    """Some steps have had the lost messages, and others get those of the second attempt, which finds the units."""
+    units = build(corpus(tmp_path / "local")).num_units
+    corpus(tmp_path)
+    code, out, err = build_and_kill(tmp_path, lambda cluster: cluster.workers[0], units, seconds)
     assert code == 0, err
     assert f"digest {local}" in out
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlm_data.build import account
-from mlm_data.build.account import FLOW, PUBLISH
+from mlm_data.build.account import FLOW, PUBLISH, Kind
 from mlm_data.config import BuildConfig
 from mlm_data.errors import BuildError
 from mlm_data.settings import parse_settings
@@ -25,12 +25,14 @@ def everything(folder, action):
     item = "nobody in the whole town had ever seen a kingfisher carry seven golden keys across the frozen lake at noon"
     texts = [text(i) for i in range(60)]
     texts += [texts[3], texts[50], f"{texts[7]} And so it ends.", f"{text(70)} {item}."]
-    lines = [json.dumps({"text": f"Home, about us, contact and imprint.\n{one}"}) + "\n" for one in texts]
+    head = "Home, about us, contact and imprint.\n"
+    lines = [json.dumps({"text": head + one, "year": "1850", "author": "nobody"}) + "\n" for one in texts]
     for number in range(8):
         (folder / f"in/{number}").mkdir(parents=True)
         (folder / f"in/{number}/a.jsonl").write_text("".join(lines[number::8]))
     (folder / "evaluation.jsonl").write_text(json.dumps({"text": item}) + "\n")
-    inputs = [{"path": str(folder / f"in/{number}/*.jsonl"), "name": f"in{number}"} for number in range(8)]
+    fields = {"keep_fields": ["year", "author"]}
+    inputs = [{"path": str(folder / f"in/{number}/*.jsonl"), "name": f"in{number}", **fields} for number in range(8)]
     changes = {
         "inputs": inputs,
         "deduplicate": {"near": True, "lines": {"min_chars": 20, "max_copies": 3}},
@@ -123,6 +125,31 @@ def test_a_group_that_comes_in_two_is_refused(whole):
     assert " was done twice, with different messages: " in outcome(
         whole, Fault("DEDUPLICATE", "grouped", "split_group")
     )
+
+
+@pytest.mark.parametrize("action", ["drop", "cut"])
+def test_a_part_that_is_done_again_sends_the_same_bytes(tmp_path, monkeypatch, action):
+    """A runner that loses a worker does its parts again, and gives some steps the old messages, others the new ones."""
+    sent: dict[bytes, set[bytes]] = {}
+    real = account.seal
+
+    def seal(kind, sender, receiver, piece, payload):
+        message = real(kind, sender, receiver, piece, payload)
+        name = message[: account.HEADER_BYTES]
+        if kind is Kind.REPORT:  # what it notes may differ
+            report = json.loads(payload) | {"notes": {}}
+            name, payload = name + report["step"].encode(), json.dumps(report).encode()
+        sent.setdefault(name, set()).add(payload)
+        return message
+
+    monkeypatch.setattr(account, "seal", seal)
+    config = everything(tmp_path, action)
+    assert build(config).num_reused == 0
+    other = {"drop": {Kind.RUNS}, "cut": {Kind.MATCHES, Kind.HELD}}[action] | {Kind.IGNORED}  # no run is that common
+    assert {name[0] for name in sent} == set(Kind) - other
+    again = build(config)
+    assert again.num_reused == again.num_units
+    assert {name: found for name, found in sent.items() if len(found) > 1} == {}
 
 
 @pytest.mark.slow
