@@ -1,5 +1,6 @@
-"""Work in threads, in order."""
+"""Work in threads: many pieces in order, or a long one for which Ctrl-C need not wait."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -25,3 +26,24 @@ def in_threads(work: Callable[[A], B], items: Iterable[A], *, workers: int) -> I
         finally:
             for future in running:
                 future.cancel()
+
+
+def interruptible(work: Callable[[], B]) -> B:
+    """The result of something long that may not come back to Python for seconds, as a library's native loop.
+
+    Python handles signals in the main thread, between two of its own steps. So the work is done in another thread
+    while the main one waits, which is interrupted at once. What is left behind then goes on until its end; a command
+    doesn't wait for it (`ending.leave`).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work()
+    future: Future[B] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="premask").start()
+    return future.result()

@@ -27,7 +27,8 @@ from mlm_data.build import budget, cache, status
 from mlm_data.build.account import PUBLISH, REMEDY, Kind
 from mlm_data.build.clean_texts import CLEANED, Output, check_folders
 from mlm_data.build.context import Context
-from mlm_data.build.plan import find_tokenizer, make_context, make_plan, tokenizer_warnings
+from mlm_data.build.plan import TOKENIZER, find_tokenizer, make_context, make_plan, tokenizer_warnings
+from mlm_data.build.progress import Stage
 from mlm_data.build.units import Plan
 from mlm_data.config import BuildConfig, anchor
 from mlm_data.dataset.manifest import Manifest, load_manifest
@@ -44,6 +45,7 @@ from pipelines.steps import Assemble, Deduplicate, NearDuplicates, Prepare, Publ
 STANDARD_ERROR = 2
 CANCEL_SECONDS = 20  # that a runner has to answer
 LOOKED_AT = 8  # inputs that workers are asked for
+PLANNING, ASKING, ROOM = "looking for the inputs", "asking the workers", "making room in the cache"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,9 @@ class Built:
 
 class Watcher:
     """Whom a build tells how far it is. This one doesn't listen."""
+
+    def stage(self, stage: Stage) -> None:
+        """What the build does now, and how far that is; told before its workers begin."""
 
     def planned(self, plan: Plan) -> None:
         """The inputs are found and cut into units; the tokenizer is next."""
@@ -125,23 +130,30 @@ def build(
         config = config.model_copy(update={"output": beside(config.output, "-sample")})
     check_output(Folder(config.output))
     check(chosen, config, [config.output])
-    whole_bytes = make_plan(config).num_bytes if sample < 1 else 0
-    cache.clear_output(Folder(config.output))
     output, config = config.output, _anywhere(config, chosen)
-    plan = make_plan(config, sample=sample)
-    watcher.planned(_with_warning(plan, chosen, workers))
-    with _allowed(config, plan, chosen) as name:
-        reference = find_tokenizer(config, plan)
-        watcher.found_tokenizer(reference, tokenizer_warnings(config, plan, reference))
-        context = make_context(config, plan, reference, run=name)
-        budget.make_room(plan.units, context)
-        release()
-        _show(watcher, plan, context, chosen)
-        run(plan.units, context, chosen)
-        if chosen.runs_nothing:
-            return None
-        budget.tidy(context)
-        last = _last(context)
+    name = "" if chosen.runs_nothing else cache.new_name()
+    with _followed(config, name, chosen, watcher) as told:
+        told.stage(Stage(name=PLANNING))
+        whole_bytes = make_plan(config).num_bytes if sample < 1 else 0
+        cache.clear_output(Folder(config.output))
+        plan = make_plan(config, sample=sample)
+        _planned(plan, chosen, workers, watcher, told)
+        with _allowed(config, plan, chosen, name, told):
+            told.stage(Stage(name=TOKENIZER))
+            reference = find_tokenizer(config, plan, told.stage)
+            watcher.found_tokenizer(reference, tokenizer_warnings(config, plan, reference))
+            context = make_context(config, plan, reference, run=name)
+            told.stage(Stage(name=ROOM))
+            budget.make_room(plan.units, context)
+            release()
+            _show(watcher, plan, context, chosen)
+            told.stage(None)
+            run(plan.units, context, chosen)
+            if chosen.runs_nothing:
+                return None
+            budget.tidy(context)
+            last = _last(context)
+            told.added_up(last.get("totals"))
     num_bytes = sum(unit.num_bytes for unit in plan.units)
     return Built(
         manifest=load_manifest(context.folder, last["digest"]),
@@ -175,27 +187,33 @@ def clean(
     chosen = choose(beam_args, workers=workers)
     check_folders(config.output, output.dropped)
     check(chosen, config, filter(None, (config.output, output.dropped)))
-    for place in filter(None, (config.output, output.dropped)):
-        cache.clear_output(Folder(place))
     config = _anywhere(config, chosen)
-    plan = make_plan(config, sample=sample)
-    watcher.planned(_with_warning(plan, chosen, workers))
-    with _allowed(config, plan, chosen) as name:
-        context = make_context(config, plan, None, run=name)
-        budget.make_room(plan.units, context)
-        _show(watcher, plan, context, chosen)
-        run(plan.units, context, chosen, output)
-        if chosen.runs_nothing:
-            return None
-        budget.tidy(context)
-        _last(context)
+    name = "" if chosen.runs_nothing else cache.new_name()
+    with _followed(config, name, chosen, watcher) as told:
+        told.stage(Stage(name=PLANNING))
+        for place in filter(None, (config.output, output.dropped)):
+            cache.clear_output(Folder(place))
+        plan = make_plan(config, sample=sample)
+        _planned(plan, chosen, workers, watcher, told)
+        with _allowed(config, plan, chosen, name, told):
+            context = make_context(config, plan, None, run=name)
+            told.stage(Stage(name=ROOM))
+            budget.make_room(plan.units, context)
+            _show(watcher, plan, context, chosen)
+            told.stage(None)
+            run(plan.units, context, chosen, output)
+            if chosen.runs_nothing:
+                return None
+            budget.tidy(context)
+            told.added_up(_last(context).get("totals"))
     return unseal(context.folder.read(CLEANED), f"{config.output}/{CLEANED}")
 
 
-def _with_warning(plan: Plan, chosen: Chosen, workers: int) -> Plan:
-    """The plan, with a warning where workers would wait for cores."""
+def _planned(plan: Plan, chosen: Chosen, workers: int, watcher: Watcher, told: status.Told) -> None:
+    """Tell of the plan, with a warning where workers would wait for cores."""
     warning = crowded(chosen, workers)
-    return replace(plan, warnings=(*plan.warnings, warning)) if warning else plan
+    watcher.planned(replace(plan, warnings=(*plan.warnings, warning)) if warning else plan)
+    told.planned(len(plan.units), sum(unit.num_bytes for unit in plan.units))
 
 
 def _show(watcher: Watcher, plan: Plan, context: Context, chosen: Chosen) -> None:
@@ -215,7 +233,7 @@ def run(units: tuple[Unit, ...], context: Context, chosen: Chosen, output: Outpu
     pipeline = new_pipeline(chosen)
     construct(pipeline, units, context, output)
     result = None
-    with _followed(units, context, chosen), _workers_quiet(), _few_collections():
+    with _workers_quiet(), _few_collections():
         try:
             result = pipeline.run()
             if not chosen.runs_nothing:
@@ -250,37 +268,34 @@ def _cancel(result: Any, context: Context) -> None:
 
 
 @contextlib.contextmanager
-def _allowed(config: BuildConfig, plan: Plan, chosen: Chosen) -> Iterator[str]:
-    """A name under which the build may publish until this ends; workers have been asked whether they see it.
+def _allowed(config: BuildConfig, plan: Plan, chosen: Chosen, name: str, told: status.Told) -> Iterator[None]:
+    """The build of this name may publish until this ends; workers have been asked whether they see that.
 
-    "" where nobody waits for the job: it may publish whenever it runs.
+    "": nobody waits for the job, and it may publish whenever it runs.
     """
-    if chosen.runs_nothing:
-        yield ""
+    if not name:
+        yield
         return
     work = Folder(config.output).join("work")
-    name = cache.begin(work)
     try:
+        cache.begin(work, name)
+        told.stage(Stage(name=ASKING))
         step = max(1, len(plan.units) // LOOKED_AT)
         paths = [unit.slices[0].path for unit in plan.units[::step]]
-        look_at_workers(chosen, config.output, f"work/{cache.sign(name)}", paths)
-        yield name
+        if number := look_at_workers(chosen, config.output, f"work/{cache.sign(name)}", paths):
+            told.has_workers(number)
+        yield
     finally:
         with contextlib.suppress(errors.PremaskError, OSError):
             cache.end(work, name)
 
 
-def _followed(units: tuple[Unit, ...], context: Context, chosen: Chosen) -> contextlib.AbstractContextManager[None]:
-    """Let `premask status` see the build, unless nobody waits for its end."""
-    if chosen.runs_nothing:
-        return contextlib.nullcontext()
-    return status.followed(
-        context,
-        units=len(units),
-        num_bytes=sum(unit.num_bytes for unit in units),
-        runner=chosen.runner.name,
-        workers=int(chosen.options.get_all_options().get("direct_num_workers") or 0),
-    )
+def _followed(
+    config: BuildConfig, name: str, chosen: Chosen, watcher: Watcher
+) -> contextlib.AbstractContextManager[status.Told]:
+    """Let `premask status` see the build of this name, and the watcher what it does."""
+    work, runner = Folder(config.output).join("work"), chosen.runner.name
+    return status.followed(work, name, runner=runner, workers=chosen.num_workers, listener=watcher.stage)
 
 
 def _last(context: Context) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def connected(address: str | None, workers: int) -> Iterator[Any]:
         yield client
 
 
-def look(address: str, output: str, sign: str, inputs: list[str]) -> None:
+def look(address: str, output: str, sign: str, inputs: list[str]) -> int:
     """Ask the workers for their versions, and whether they see our files.
 
     Args:
@@ -142,6 +142,9 @@ def look(address: str, output: str, sign: str, inputs: list[str]) -> None:
         output: the dataset's folder.
         sign: a file in it that is there now.
         inputs: some files to read.
+
+    Returns:
+        How many workers there are.
 
     Raises:
         ConfigError: nobody answers; a worker has other versions, or doesn't see a file.
@@ -173,6 +176,7 @@ def look(address: str, output: str, sign: str, inputs: list[str]) -> None:
                 f"worker {worker} can't read the input {theirs['lacks'][0]}: put it on a disk that all machines "
                 "share, or into a bucket"
             )
+    return len(told)
 
 
 def facts(output: str, sign: str, inputs: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a pipeline runs: a table of runners, what is right for us on each, and what is checked before anything moves.
+"""Where a pipeline runs: what is chosen of the table of runners, and what is checked before anything moves.
 
     premask build premask.yaml --workers 8                               local: threads of this process
     ... --runner dask --scheduler tcp://host:8786                        a Dask cluster; without --scheduler a local one
@@ -19,8 +19,8 @@ import importlib.util
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -29,142 +29,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from mlm_data.command import num_cores
 from mlm_data.config import BuildConfig
 from mlm_data.errors import ConfigError, PremaskError
+from pipelines.runner_table import RUNNERS, Given, Runner, host_of
 
-# Named in full: `DirectRunner` would try to download another runner first.
-LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 CONNECT_SECONDS = 5
-_HERE = ("localhost", "127.0.0.1", "::1", "[::1]")
-
-Given = Mapping[str, str]  # options as they were given, by name, without the dashes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Runner:
-    """A place where pipelines run, and what it offers."""
-
-    name: str
-    beam: str  # Beam's name of it, or a class in full
-    help: str  # a line
-    also: tuple[str, ...] = ()  # what others call it
-    defaults: Callable[[Given, int], Given] = lambda given, workers: {}  # options that are not given
-    needs: tuple[str, ...] = ()  # options without which it can't start
-    forms: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # of options: an expression, and an example
-    endpoint: str = ""  # the option that names a host and a port, which must answer
-    modules: tuple[str, ...] = ()  # what it imports
-    extra: str = "build"  # of premask, which installs them
-    program: str = ""  # what must be in PATH
-    is_local: bool = False  # its workers are threads of this process, or end with it
-    shares_disk: Callable[[Given], bool] = lambda given: False  # workers surely see this machine's folders
-
-
-def _local_defaults(given: Given, workers: int) -> Given:
-    return {
-        "direct_num_workers": str(workers),
-        # Threads share one word table, and all that is slow releases the GIL.
-        "direct_running_mode": "multi_threading" if workers > 1 else "in_memory",
-    }
-
-
-def _portable_defaults(given: Given, workers: int) -> Given:
-    """Workers in this process, where the job server runs on this machine; one process a core elsewhere."""
-    is_here = _host(given.get("job_endpoint", "")) in _HERE
-    return {"environment_type": "LOOPBACK"} if is_here and "environment_config" not in given else {}
-
-
-def _flink_defaults(given: Given, workers: int) -> Given:
-    # Threads of one worker share a word table; Flink's slots run in parallel.
-    own = {"parallelism": str(workers), "flink_master": "[local]"}
-    is_own = given.get("flink_master", "[local]") in ("[local]", "[auto]")
-    return own | ({"environment_type": "LOOPBACK"} if is_own else {})
-
-
-def _spark_defaults(given: Given, workers: int) -> Given:
-    return {"spark_master_url": f"local[{workers}]", "spark_cores": str(workers)}
-
-
-def _dask_defaults(given: Given, workers: int) -> Given:
-    return {"dask_workers": str(workers)}
-
-
-def _dataflow_defaults(given: Given, workers: int) -> Given:
-    # One process for each core, which is what Beam's batch workers start, and one thread in it: kernels and tokenizers
-    # are told the same by the image. 4 GB of memory for a core hold a unit of 64 MiB and its masks.
-    machine = {} if "machine_type" in given else {"worker_machine_type": "n2-standard-8"}  # Beam's other name for it
-    return machine | {
-        "disk_size_gb": "50",
-        "number_of_worker_harness_threads": "1",
-        "experiments": "use_runner_v2",
-    }
-
-
-def _loops_back(given: Given) -> bool:
-    return given.get("environment_type", "").upper() == "LOOPBACK"
-
-
-RUNNERS = (
-    Runner(
-        name="local",
-        beam=LOCAL_RUNNER,
-        also=("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", LOCAL_RUNNER),
-        help="threads of this process; --direct_running_mode=multi_processing for processes",
-        defaults=_local_defaults,
-        is_local=True,
-        shares_disk=lambda given: True,
-    ),
-    Runner(
-        name="dask",
-        beam="pipelines.dask_runner.DaskRunner",
-        also=("DaskRunner",),
-        help="a Dask cluster; without --scheduler a local one of --workers processes",
-        defaults=_dask_defaults,
-        endpoint="dask_client_address",
-        modules=("dask", "distributed"),
-        extra="dask",
-        shares_disk=lambda given: True,  # it is looked: every worker is asked whether it sees the files
-    ),
-    Runner(
-        name="spark",
-        beam="pipelines.spark_runner.PySparkRunner",
-        also=("PySparkRunner",),
-        help="Apache Spark through PySpark; without --spark_master_url on this machine",
-        defaults=_spark_defaults,
-        modules=("pyspark", "beam_pyspark_runner"),
-        extra="spark",
-        program="java",
-        shares_disk=lambda given: given.get("spark_master_url", "local").startswith("local"),
-    ),
-    Runner(
-        name="flink",
-        beam="FlinkRunner",
-        also=("FlinkRunner",),
-        help="Apache Flink through Beam's job server; without --flink_master a local one",
-        defaults=_flink_defaults,
-        endpoint="flink_master",
-        program="java",
-        shares_disk=_loops_back,
-    ),
-    Runner(
-        name="portable",
-        beam="PortableRunner",
-        also=("PortableRunner",),
-        help="any job server of Beam's, such as those of Flink and Spark",
-        defaults=_portable_defaults,
-        needs=("job_endpoint",),
-        endpoint="job_endpoint",
-        shares_disk=_loops_back,
-    ),
-    Runner(
-        name="dataflow",
-        beam="DataflowRunner",
-        also=("DataflowRunner",),
-        help="Google Cloud Dataflow",
-        defaults=_dataflow_defaults,
-        needs=("project", "region", "temp_location"),
-        forms={"region": (r"[a-z]+(-[a-z]+)+\d+", "us-central1")},  # which Beam doesn't look at
-        modules=("apitools",),
-        extra="gcp",
-    ),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +42,12 @@ class Chosen:
     given: Given  # all options, defaults of ours among them
     options: PipelineOptions
     says_shared: bool  # --shared_disk
+
+    @property
+    def num_workers(self) -> int:
+        """Threads or processes that were asked for; 0 where nobody knows, as with those of a cluster."""
+        given = self.given.get(self.runner.workers, "")
+        return int(given) if given.isdecimal() else 0
 
     @property
     def runs_nothing(self) -> bool:
@@ -342,7 +215,7 @@ def check_places(runner: Runner, config: BuildConfig, outputs: Iterable[str]) ->
             )
 
 
-def look_at_workers(chosen: Chosen, output: str, sign: str, inputs: Sequence[str]) -> None:
+def look_at_workers(chosen: Chosen, output: str, sign: str, inputs: Sequence[str]) -> int:
     """Ask the workers themselves whether they can do the build, where a runner lets us.
 
     Args:
@@ -351,6 +224,9 @@ def look_at_workers(chosen: Chosen, output: str, sign: str, inputs: Sequence[str
         sign: a file that is there now.
         inputs: some of the files to read.
 
+    Returns:
+        How many have answered; 0 where they can't be asked.
+
     Raises:
         ConfigError: they can't.
     """
@@ -358,7 +234,8 @@ def look_at_workers(chosen: Chosen, output: str, sign: str, inputs: Sequence[str
     if chosen.runner.name == "dask" and address is not None:
         from pipelines import dask_runner
 
-        dask_runner.look(address, output, sign, list(inputs))
+        return dask_runner.look(address, output, sign, list(inputs))
+    return 0
 
 
 def explain(chosen: Chosen, error: Exception) -> PremaskError | None:
@@ -430,10 +307,6 @@ def _ours(option: str) -> str:
     return "scheduler" if option == "dask_client_address" else option
 
 
-def _host(endpoint: str) -> str:
-    return re.sub(r"^[a-z+]+://", "", endpoint).rpartition(":")[0]
-
-
 def _answers(option: str, endpoint: str) -> None:
     """Make sure that somebody listens there.
 
@@ -442,7 +315,7 @@ def _answers(option: str, endpoint: str) -> None:
     """
     if endpoint.startswith("["):  # Flink's [local] and [auto]
         return
-    host, port = _host(endpoint), endpoint.rpartition(":")[2].rstrip("/")
+    host, port = host_of(endpoint), endpoint.rpartition(":")[2].rstrip("/")
     if not host or not port.isdecimal():
         raise ConfigError(f"{option} {endpoint}: must be HOST:PORT")
     try:

@@ -20,7 +20,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
-from mlm_data.build import account, select, status
+from mlm_data.build import account, cache, progress, select, status
 from mlm_data.build.account import Kind, Part, Step, balance, kind_of, receiver_of, unit_messages
 from mlm_data.build.assemble import Found, assemble_unit, count_groups, matches_that_stay
 from mlm_data.build.clean_texts import CleanedUnit, Output, finish, write_texts
@@ -157,9 +157,11 @@ class _Work(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
         number, messages = element
-        part = Part(self.step, number, self.context)
-        yield from self.work(part, part.open(messages))
-        yield part.report()
+        with status.working(self.context):
+            cache.check_still(self.context.work, self.context.run)
+            part = Part(self.step, number, self.context)
+            yield from self.work(part, part.open(messages))
+            yield part.report()
 
     def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
         """Messages to others. Where something was lost on the way here, make what can be made: the account tells."""
@@ -262,7 +264,7 @@ class _Prepare(_Work):
             metrics.count("prepare", documents_read=prepared.documents_read, units=1, **part.notes)
             read = {"read": prepared.documents_read, "reused": int(prepared.reused)}
             tokens = prepared.tokens_tokenized
-            status.note(self.context, status.PREPARE, unit.index, unit.num_bytes, documents=read, tokens=tokens)
+            status.note(self.context, progress.PREPARE, unit.index, unit.num_bytes, documents=read, tokens=tokens)
             yield part.send(Kind.PREPARED, unit.index, prepared.to_bytes())
 
 
@@ -399,7 +401,7 @@ class _Assemble(_Work):
                 yield part.send(Kind.RESULT, 0, assembled.to_bytes())
             status.note(
                 self.context,
-                status.ASSEMBLE,
+                progress.ASSEMBLE,
                 prepared.unit,
                 prepared.num_bytes,
                 documents={"kept": ledger.documents_kept},

@@ -262,6 +262,7 @@ def commands(parser: argparse.ArgumentParser) -> str:
         lines = [f"\n### {parser.prog} {name}\n\n{inner.description}\n"]
         lines.append("\n| argument | default | what it is |\n|---|---|---|\n")
         lines += (argument(action) for action in shown if action.dest not in ("help", "debug"))
+        lines += [f"\n```text\n{inner.epilog}\n```\n"] if inner.epilog else []
         parts.append("".join(lines))
     return "".join(parts)
 

@@ -296,7 +296,7 @@ def _write_shard(
     word_starts, _ = gather_lists(table.column("word_starts"), rows)
     num_tokens = np.diff(offsets).astype(np.int32)
     return assemble_shard(
-        context.folder,
+        context.growing,
         split=split,
         unit=prepared.unit,
         documents=_documents(chosen, selection.copy[part], num_tokens, prepared.sources, context),
@@ -377,5 +377,5 @@ def _write_signatures(table: pa.Table, selection: Selection, unit: int, context:
         column = pa.compute.if_else(has_words, chosen[SKETCH], pa.scalar(None, chosen[SKETCH].type))
         sketches = only_chunk(column)
     return write_signatures(
-        context.folder, unit=unit, ids=ids, sketches=sketches, compression=context.config.compression
+        context.growing, unit=unit, ids=ids, sketches=sketches, compression=context.config.compression
     )

@@ -18,6 +18,7 @@ local disk; in a bucket it is when they were written.
 
 import contextlib
 import hashlib
+import time
 import uuid
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ Facts = dict[str, Any]
 
 PREPARED, TOKENIZERS, SIGNATURES, RUNS, STATUS = "prepared", "tokenizers", "signatures", "runs", "status"
 STALE_SECONDS = 7 * 86400  # a sign that is a week old protects nothing
+STILL_SECONDS = 5.0
+_allowed: dict[tuple[str, str], float] = {}  # builds that might publish when this process last asked, monotonic clock
 
 
 def write_unit(work: Folder, key: str, fill: Callable[[Any], object], facts: Callable[[], Facts]) -> Facts:
@@ -130,12 +133,17 @@ def load_payload(work: Folder, name: str) -> bytes:
     return data
 
 
-def begin(work: Folder) -> str:
-    """A name for a build, which may publish as long as the file `sign` of that name is there.
+def new_name() -> str:
+    """A name for a build."""
+    return uuid.uuid4().hex
+
+
+def begin(work: Folder, run: str = "") -> str:
+    """The name of a build, a new one if it has none, which may publish as long as the file `sign` of it is there.
 
     So a job that a runner can't cancel is kept from publishing by `end`. Its file names the process that waits for it.
     """
-    run = uuid.uuid4().hex
+    run = run or new_name()
     work.write(sign(run), ending.signature())
     return run
 
@@ -197,6 +205,22 @@ def check_sign(work: Folder, run: str) -> None:
     """
     if run and not work.exists(sign(run)):
         raise BuildError(f"{work.location}: this build was interrupted, so it doesn't publish: start it again to go on")
+
+
+def check_still(work: Folder, run: str) -> None:
+    """`check_sign` for a worker, before it begins something or writes a file: a runner may not be able to stop it.
+
+    In a bucket, where it is a request, it is asked at most every `STILL_SECONDS`.
+
+    Raises:
+        BuildError: it may no longer publish, so there is nothing to work for.
+    """
+    now, key = time.monotonic(), (work.location, run)
+    if work.is_local or now - _allowed.get(key, -STILL_SECONDS) >= STILL_SECONDS:
+        check_sign(work, run)
+        if key not in _allowed:
+            _allowed.clear()  # of earlier builds
+        _allowed[key] = now
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from mlm_data.build.assemble import Found, Selection, count_funnel, select_docum
 from mlm_data.build.context import Context
 from mlm_data.build.curate import languages_of
 from mlm_data.build.prepare import open_prepared
+from mlm_data.build.progress import Totals
 from mlm_data.build.publish import add_up, with_places
 from mlm_data.build.records import (
     PreparedUnit,
@@ -36,7 +37,6 @@ from mlm_data.build.records import (
     funnel_to_dict,
     to_json,
 )
-from mlm_data.build.status import Totals
 from mlm_data.config import BuildConfig
 from mlm_data.curation.thresholds import KEPT, SCORE_UNIT
 from mlm_data.dataset.funnel import Funnel
@@ -220,7 +220,8 @@ def _write(
                 lines = [json.dumps(_without_nulls(row), ensure_ascii=False) + "\n" for row in batch.to_pylist()]
                 writer.write("".join(lines).encode())
 
-    written = folder.create(fill, lambda _: name, hashed=False)
+    guarded = folder.guarded(lambda: cache.check_still(context.work, context.run))
+    written = guarded.create(fill, lambda _: name, hashed=False)
     return name, len(rows), written.num_bytes
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from mlm_data.build.cache import check_still
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.forgotten import read_list
 from mlm_data.dataset.manifest import tokenizer_name
@@ -68,6 +69,11 @@ class Context:
     @property
     def work(self) -> Folder:
         return Folder(self.config.output).join("work")
+
+    @property
+    def growing(self) -> Folder:
+        """`folder` for a worker: it writes no further file once the build may no longer publish."""
+        return self.folder.guarded(lambda: check_still(self.work, self.run))
 
     @property
     def units_per_block(self) -> int:

@@ -16,6 +16,7 @@ from mlm_data.build.assets import find_assets
 from mlm_data.build.context import Context
 from mlm_data.build.curate import clean
 from mlm_data.build.fields import absent_fields, add_counts
+from mlm_data.build.progress import Stage
 from mlm_data.build.split import choose_validation
 from mlm_data.build.units import Plan, plan_units
 from mlm_data.config import BuildConfig, TokenizerTraining
@@ -36,6 +37,7 @@ from mlm_data.types import Unit
 
 BYTES_PER_PARTITION = 64 * 2**20  # of raw text, at 2 KB a document: 0.8 MB of signatures in memory, 8 of bands
 MAX_PARTITIONS = 4096
+TOKENIZER, TRAINING = "finding the tokenizer", "training the tokenizer"
 LOOKED_AT = 8  # units whose first texts are compared with what the tokenizer's normalization makes of them
 
 
@@ -101,9 +103,15 @@ def make_context(config: BuildConfig, plan: Plan, reference: Reference | None, *
     return context
 
 
-def find_tokenizer(config: BuildConfig, plan: Plan) -> Reference:
-    """Load the tokenizer, or train it; a trained one is kept in the output's cache and stored by its hash."""
-    reference = read_tokenizer(config, lambda settings: _train(config, plan, settings))
+def find_tokenizer(config: BuildConfig, plan: Plan, tell: Callable[[Stage], object] = lambda stage: None) -> Reference:
+    """Load the tokenizer, or train it; a trained one is kept in the output's cache and stored by its hash.
+
+    Args:
+        config: the build.
+        plan: its units.
+        tell: is told how far the training is.
+    """
+    reference = read_tokenizer(config, lambda settings: _train(config, plan, settings, tell))
     folder = Folder(config.output)
     name = tokenizer_name(reference.sha256)
     if not (folder.exists(name) and folder.read(name) == reference.json_bytes):
@@ -128,8 +136,15 @@ def read_tokenizer(config: BuildConfig, trainer: Callable[[TokenizerTraining], T
     return replace(reference, notes=() if trained.alphabet is None else (Note("alphabet", str(trained.alphabet)),))
 
 
-def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.LargeStringArray]:
+def training_texts(
+    config: BuildConfig, units: tuple[Unit, ...], tell: Callable[[Stage], object] = lambda stage: None
+) -> Iterator[pa.LargeStringArray]:
     """Cleaned texts to train a tokenizer on: all of them, or a share chosen by the documents' hashes.
+
+    Args:
+        config: the build.
+        units: of its plan.
+        tell: is told how much of the input is read.
 
     Raises:
         InputError: there is no text, since no document has a field that was asked for.
@@ -143,8 +158,10 @@ def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.
         chosen.append(unit)
         num_bytes += unit.num_bytes
     share = min(1.0, wanted / max(1, num_bytes))
-    fields, has_text = [], False
+    fields, has_text, num_read = [], False, 0
     for unit in sorted(chosen, key=lambda unit: unit.index):
+        tell(Stage(name=f"{TRAINING}: reading texts", done=num_read, total=num_bytes))
+        num_read += unit.num_bytes
         input_of = {piece.source: piece.input for piece in unit.slices}
         for documents in read_unit(unit, config):
             fields.append((input_of[documents.source], documents.fields))
@@ -155,6 +172,7 @@ def training_texts(config: BuildConfig, units: tuple[Unit, ...]) -> Iterator[pa.
             if len(texts):
                 has_text = True
                 yield texts
+    tell(Stage(name=f"{TRAINING}: choosing its tokens"))
     if not has_text and (absent := absent_fields(config, add_counts(fields))):
         raise InputError(absent[0])
 
@@ -172,7 +190,7 @@ def tokenizer_warnings(config: BuildConfig, plan: Plan, reference: Reference) ->
     return [str(lost) for lost in lost_letters(texts, normalizer)]
 
 
-def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining) -> Trained:
+def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining, tell: Callable[[Stage], object]) -> Trained:
     parts: dict[str, Any] = {
         "algorithm": TRAINING_VERSION,
         "train": settings.model_dump(mode="json"),
@@ -185,7 +203,7 @@ def _train(config: BuildConfig, plan: Plan, settings: TokenizerTraining) -> Trai
     }
     key = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
     work = Folder(config.output).join("work")
-    return cache.remember_tokenizer(work, key, lambda: train(training_texts(config, plan.units), settings))
+    return cache.remember_tokenizer(work, key, lambda: train(training_texts(config, plan.units, tell), settings))
 
 
 def _earlier_plan(config: BuildConfig) -> dict[str, Any]:

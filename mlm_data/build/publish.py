@@ -14,8 +14,8 @@ from mlm_data.build import cache
 from mlm_data.build.account import CHOOSE_RUNS, DECIDE, DEDUPLICATE, MIX, Account
 from mlm_data.build.context import Context
 from mlm_data.build.fields import absent_fields, add_counts
+from mlm_data.build.progress import Totals
 from mlm_data.build.records import AssembledUnit
-from mlm_data.build.status import Totals
 from mlm_data.config import BuildConfig, semantic
 from mlm_data.curation.thresholds import CONTAMINATED, EXACT_DUPLICATE, NEAR_DUPLICATE, THINNED
 from mlm_data.dataset.documents import place_of

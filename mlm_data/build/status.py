@@ -1,15 +1,17 @@
 """How far a build is, told to whoever asks from another terminal, or another machine.
 
-    work/status/build.json             whoever started the build: its state, host and process, runner, what is planned
-    work/status/<host>-<process>.json  a process that works for it: what it has done and dropped, and when last
+    work/status/build.json             whoever started the build: its state, host and process, runner, what it does
+    work/status/<host>-<process>.json  a process that works for it: which units it has done, what came of them, and when
 
 Each process writes its own small file, whole or not at all, at most every few seconds; nobody needs a server, and what
 reads them needs no Beam. So a build on a cluster is seen as one on this machine is, if its workers write to one place:
 by `premask status`, and by the process that has started it (`Watch`), whatever the runner is.
 
-A *beat* is one writing of `build.json`. Whether a build still runs is decided in this order: it has said that it ended;
-its process is gone (on the same machine); its beats have stopped. Clocks of two machines are never compared for that:
-where the time of the last beat is no proof, the file is read again a little later.
+A *beat* is one writing of a file. A build beats from its first second to its end, a worker while it works. Whether a
+build still runs is decided in this order: it has said that it ended; its process is gone (on the same machine); its
+beats have stopped. So it is with a worker that has something to do. Clocks of two machines are never compared for that:
+of a build the file is read again a little later, where the time of the last beat is no proof; of workers the times of
+their files are compared with each other, which are all by the clock of the disk or bucket.
 
 These files say nothing that a dataset depends on. One that is lost or damaged is left out, and one that can't be
 written is no reason to fail.
@@ -29,120 +31,32 @@ from typing import Any
 from mlm_data.build import cache
 from mlm_data.build.cache import STATUS
 from mlm_data.build.context import Context
-from mlm_data.dataset.ledger import Ledger
+from mlm_data.build.progress import (
+    ASSEMBLE,
+    GONE,
+    IDLE,
+    PREPARE,
+    SILENT,
+    WORKING,
+    Done,
+    OfUnit,
+    Progress,
+    Stage,
+    Totals,
+    Worker,
+)
 from mlm_data.dataset.seals import sealed, unseal
-from mlm_data.ending import process_space, process_start
+from mlm_data.ending import TEMPORARY, process_space, process_start
 from mlm_data.errors import BuildError, FormatError, PremaskError
 from mlm_data.stores.folder import Folder
 
 BUILD = f"{STATUS}/build.json"
 RUNNING, DONE, FAILED, INTERRUPTED, STOPPED = "running", "done", "failed", "interrupted", "stopped"
-PREPARE, ASSEMBLE = "prepare", "assemble"
 LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 20.0  # between two beats: in a bucket each is a request that is paid for
-MISSED = 3  # beats that may be late before somebody looks more closely
-
-
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """How far one step is."""
-
-    units: int = 0
-    num_bytes: int = 0  # of input
-    first: float = 0.0  # when its first unit was done, in seconds since the epoch, by the worker's clock
-    last: float = 0.0
-
-    def __add__(self, other: "Done") -> "Done":
-        return Done(
-            units=self.units + other.units,
-            num_bytes=self.num_bytes + other.num_bytes,
-            first=min(filter(None, (self.first, other.first)), default=0.0),
-            last=max(self.last, other.last),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Worker:
-    """A process that works for a build."""
-
-    host: str
-    pid: int
-    since: float  # when it did its first unit, in seconds since the epoch
-    updated: float  # when it last said so
-    steps: Mapping[str, Done] = field(default_factory=dict)
-    documents: Mapping[str, int] = field(default_factory=dict)  # read, kept, reused (units)
-    dropped: Mapping[str, int] = field(default_factory=dict)  # documents by reason, quarantined ones too
-    tokens: int = 0  # of the documents read
-
-
-@dataclass(frozen=True, kw_only=True)
-class Totals:
-    """All that a build has done, as PUBLISH has added it up."""
-
-    documents: Mapping[str, int]  # as of a worker
-    dropped: Mapping[str, int]
-    tokens: int
-
-    @classmethod
-    def of(cls, ledger: Ledger, reused: int) -> "Totals":
-        """The sums of a ledger, and how many units were reused."""
-        documents = {"read": ledger.documents_read, "kept": ledger.documents_kept, "reused": reused}
-        dropped = {**ledger.documents_dropped, **ledger.documents_quarantined}
-        return cls(documents=documents, dropped=dropped, tokens=ledger.tokens_tokenized)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a build is, its workers together."""
-
-    started: float  # in seconds since the epoch
-    units: int  # planned
-    num_bytes: int
-    workers: tuple[Worker, ...] = ()
-    totals: Totals | None = None  # of a build that is done
-
-    def step(self, name: str) -> Done:
-        """All workers together. A unit that was done twice, as after a crash, is not counted beyond the plan."""
-        total = sum((worker.steps.get(name, Done()) for worker in self.workers), Done())
-        return Done(
-            units=min(total.units, self.units),
-            num_bytes=min(total.num_bytes, self.num_bytes),
-            first=total.first,
-            last=total.last,
-        )
-
-    @property
-    def documents(self) -> dict[str, int]:
-        """Documents read and kept, and units reused, so far."""
-        if self.totals is not None:
-            return dict(self.totals.documents)
-        return dict(sum((Counter(worker.documents) for worker in self.workers), Counter()))
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """Documents dropped so far, by reason, sorted."""
-        if self.totals is not None:
-            return dict(sorted(self.totals.dropped.items()))
-        return dict(sorted(sum((Counter(worker.dropped) for worker in self.workers), Counter()).items()))
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the documents read so far, before any of them is dropped."""
-        return self.totals.tokens if self.totals is not None else sum(worker.tokens for worker in self.workers)
-
-    def speed(self, name: str) -> float:
-        """Bytes of input a second in a step; 0 where nothing can be said yet.
-
-        PREPARE begins when the build does, ASSEMBLE when the last unit is prepared.
-        """
-        done = self.step(name)
-        begun = self.started if name == PREPARE else self.step(PREPARE).last
-        seconds = done.last - begun
-        return done.num_bytes / seconds if done.units and seconds > 0 else 0.0
-
-    def seconds_left(self, name: str) -> float | None:
-        """Until a step is done, at its speed so far; None where nothing can be said yet."""
-        speed, left = self.speed(name), self.num_bytes - self.step(name).num_bytes
-        return left / speed if speed else (0.0 if not left else None)
+MISSED = 3  # beats of a build that may be late before somebody looks more closely
+MISSED_BY_WORKERS = 5  # theirs may wait for a kernel that is compiled, or for a processor
+COST = 50  # a file that takes long to write is written less often: 2 % of a core at most
+FIRST_SECONDS = 1.0  # a build that is refused sooner leaves no trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +68,9 @@ class Status(Progress):
     host: str
     pid: int
     runner: str
-    num_workers: int  # that were asked for
+    num_workers: int  # that were asked for; 0: nobody knows
     updated: float  # of the last beat
+    stage: Stage | None = None  # what it does, or did at its end, before its workers begin; None: they have begun
     error: str = ""  # the line that a failed build ended with
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,11 +86,13 @@ class Status(Progress):
         }
         workers = [
             {"host": one.host, "pid": one.pid, "since": one.since, "updated": one.updated}
+            | {"state": one.state, "seconds_silent": one.silent}
             | {"units": {name: one.steps[name].units for name in one.steps}}
             for one in self.workers
         ]
         return {
             "state": self.state,
+            "stage": None if self.stage is None else vars(self.stage),
             "run": self.run,
             "host": self.host,
             "pid": self.pid,
@@ -199,19 +116,43 @@ class _Mine:
     """What this process has done for one build."""
 
     since: float
-    written: float = 0.0
-    is_awaited: bool = False  # a thread will write what was noted since
-    timer: threading.Timer | None = None  # that thread
-    units: set[tuple[str, int]] = field(default_factory=set)  # a bundle that is done again counts once
+    busy: int = 0  # parts of steps that it works on
+    is_new: bool = False  # something is not written yet
+    cost: float = 0.0  # seconds that writing took
+    thread: threading.Thread | None = None  # which writes, now and then; None: what comes is written at once
+    ended: threading.Event = field(default_factory=threading.Event)
+    units: dict[str, dict[int, OfUnit]] = field(default_factory=dict)  # a unit that is done again counts once
     steps: dict[str, Done] = field(default_factory=dict)
     documents: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
 
 
-_mine: dict[tuple[int, str], _Mine] = {}
-_lock = threading.Lock()  # of `_mine`
+_Key = tuple[int, str]  # process and build
+_mine: dict[_Key, _Mine] = {}
+_followed_here: set[_Key] = set()
+_lock = threading.Lock()  # of both
 _writing = threading.Lock()  # one file after the other: the last one written is the newest
+
+
+@contextlib.contextmanager
+def working(context: Context) -> Iterator[None]:
+    """While the body runs, this process says now and then that it lives; a build without a name is not followed."""
+    if not context.run:
+        yield
+        return
+    key = (os.getpid(), context.run)
+    with _lock:
+        mine = _mine.setdefault(key, _Mine(since=time.time()))
+        mine.busy += 1
+        mine.is_new |= mine.busy == 1
+    _say(context, key)
+    try:
+        yield
+    finally:
+        with _lock:
+            mine.busy -= 1
+            mine.is_new |= mine.busy == 0
 
 
 def note(
@@ -240,65 +181,132 @@ def note(
     now, key = time.time(), (os.getpid(), context.run)
     with _lock:
         mine = _mine.setdefault(key, _Mine(since=now))
-        if (step, unit) in mine.units:
+        units = mine.units.setdefault(step, {})
+        if unit in units:
             return
-        mine.units.add((step, unit))
+        done = OfUnit(num_bytes=num_bytes, documents=documents or {}, dropped=dropped or {}, tokens=tokens)
+        units[unit] = done
         mine.steps[step] = mine.steps.get(step, Done()) + Done(units=1, num_bytes=num_bytes, first=now, last=now)
-        mine.documents.update(documents or {})
-        mine.dropped.update(dropped or {})
+        mine.documents.update(done.documents)
+        mine.dropped.update(done.dropped)
         mine.tokens += tokens
-        if mine.is_awaited:
+        mine.is_new = True
+    _say(context, key)
+
+
+def _say(context: Context, key: _Key) -> None:
+    """Write what is new, at once or a little later."""
+    with _lock:
+        mine = _mine.get(key)
+        if mine is None or mine.thread is not None:
             return
-        wait = mine.written + _pause(context.work) - now
-        mine.is_awaited = wait > 0
-        if wait <= 0:
-            mine.written = now
-    if wait > 0:
-        mine.timer = threading.Timer(wait, _write_late, (context, key))
-        mine.timer.daemon = True
-        mine.timer.start()
-    else:
-        _write_mine(context, key)
+        mine.thread = threading.Thread(target=_go_on, args=(context, key, mine), daemon=True)
+    _write_mine(context, key)
+    mine.thread.start()
 
 
-def _write_late(context: Context, key: tuple[int, str]) -> None:
-    """Write what was noted meanwhile, unless the build has ended: then its folder may be gone, or another's."""
-    is_on = False
-    with contextlib.suppress(PremaskError, OSError):
-        is_on = context.work.exists(cache.sign(context.run))
-    if is_on:
-        _write_mine(context, key)
-    else:
+def _go_on(context: Context, key: _Key, mine: _Mine) -> None:
+    """Write while there is something new or this process works, unless the build has ended.
+
+    Then its folder may be gone, or another's.
+    """
+    while not mine.ended.wait(max(_pause(context.work), COST * mine.cost)):
+        is_on = False
+        with contextlib.suppress(PremaskError, OSError):
+            is_on = context.work.exists(cache.sign(context.run))
         with _lock:
-            _mine.pop(key, None)
+            if not is_on and key not in _followed_here:
+                _mine.pop(key, None)
+            if not is_on or not (mine.busy or mine.is_new):
+                mine.thread = None
+                return
+        _write_mine(context, key)
 
 
-def _write_mine(context: Context, key: tuple[int, str]) -> None:
+def _write_mine(context: Context, key: _Key) -> None:
     with _writing:
         with _lock:
             mine = _mine.get(key)
             if mine is None:
                 return
-            mine.written, mine.is_awaited = time.time(), False
-            worker = _worker(mine, mine.written)
+            mine.is_new = False
+            worker = _worker(mine, time.time())
+        begun = time.perf_counter()
         _write(context.work, _worker_name(worker), context.run, _plain(worker))
+        mine.cost = time.perf_counter() - begun
+
+
+class Told:
+    """What a build tells of itself while it runs: see `followed`."""
+
+    def __init__(
+        self, work: Folder, run: str, facts: Mapping[str, Any], listener: Callable[[Stage], object] | None
+    ) -> None:
+        self._work, self._run, self._facts = work, run, dict(facts)
+        self._beats = 0
+        self._lock = threading.Lock()
+        self._listener = listener
+
+    def stage(self, stage: Stage | None) -> None:
+        """What it does now, before its workers begin; None: they begin."""
+        if stage is not None and self._listener is not None:
+            self._listener(stage)
+        plain = None if stage is None else vars(stage)
+        before = self._facts["stage"]
+        with self._lock:
+            self._facts["stage"] = plain
+        if self._beats and (before or {}).get("name") != (plain or {}).get("name"):
+            self.beat()
+
+    def planned(self, units: int, num_bytes: int) -> None:
+        """It is known what there is to do: the plan's units, and their bytes of input."""
+        with self._lock:
+            self._facts |= {"units": units, "bytes": num_bytes}
+        self.beat()
+
+    def has_workers(self, number: int) -> None:
+        """So many work for it."""
+        with self._lock:
+            self._facts["workers"] = number
+
+    def added_up(self, totals: Mapping[str, Any] | None) -> None:
+        """It is done; `Totals`, as a dict."""
+        with self._lock:
+            self._facts["totals"] = totals
+
+    def beat(self, **changes: str) -> None:
+        """Write it down."""
+        if not self._run:
+            return
+        with self._lock:
+            if not self._beats:
+                with contextlib.suppress(PremaskError, OSError):
+                    for name in self._work.names(STATUS):  # of earlier builds
+                        self._work.delete(f"{STATUS}/{name}")
+            self._beats += 1
+            self._facts |= changes
+            value = self._facts | {"beats": self._beats, "updated": time.time(), "every": _pause(self._work)}
+            _write(self._work, BUILD, self._run, value)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anybody can have seen it."""
+        return self._beats > 0
 
 
 @contextlib.contextmanager
-def followed(context: Context, *, units: int, num_bytes: int, runner: str, workers: int) -> Iterator[None]:
+def followed(
+    work: Folder, run: str, *, runner: str, workers: int, listener: Callable[[Stage], object] | None = None
+) -> Iterator[Told]:
     """Let others see how far a build is while the body runs it, and how it ended.
 
     Args:
-        context: the build; one without a name is not followed.
-        units: planned.
-        num_bytes: of input, planned.
+        work: where the build works.
+        run: its name; "": it is not followed.
         runner: its name.
-        workers: that were asked for.
+        workers: that were asked for; 0: nobody knows.
+        listener: is told of each stage at once.
     """
-    if not context.run:
-        yield
-        return
-    work, started = context.work, time.time()
     facts = {
         "host": socket.gethostname(),
         "space": process_space(),
@@ -306,33 +314,32 @@ def followed(context: Context, *, units: int, num_bytes: int, runner: str, worke
         "process": process_start(os.getpid()),
         "runner": runner,
         "workers": workers,
-        "started": started,
-        "units": units,
-        "bytes": num_bytes,
+        "started": time.time(),
+        "state": RUNNING,
+        "error": "",
+        "stage": vars(Stage(name="starting")),
+        "units": 0,
+        "bytes": 0,
+        "totals": None,
     }
-    beats = 0
-
-    def beat(state: str, error: str = "", totals: Mapping[str, Any] | None = None) -> None:
-        nonlocal beats
-        beats += 1
-        value = {**facts, "state": state, "error": error, "beats": beats, "updated": time.time(), "totals": totals}
-        _write(work, BUILD, context.run, value | {"every": _pause(work)})
-
-    ended = threading.Event()
+    told, key, ended = Told(work, run, facts, listener), (os.getpid(), run), threading.Event()
+    if not run:
+        yield told
+        return
 
     def go_on() -> None:
-        while not ended.wait(_pause(work)):
-            beat(RUNNING)
+        wait = FIRST_SECONDS
+        while not ended.wait(wait):
+            told.beat()
+            wait = _pause(work)
 
-    with contextlib.suppress(PremaskError, OSError):
-        for name in work.names(STATUS):  # of earlier builds
-            work.delete(f"{STATUS}/{name}")
-    beat(RUNNING)
+    with _lock:
+        _followed_here.add(key)
     thread = threading.Thread(target=go_on, daemon=True)
     thread.start()
     state, error = DONE, ""
     try:
-        yield
+        yield told
     except KeyboardInterrupt:
         state = INTERRUPTED
         raise
@@ -342,17 +349,18 @@ def followed(context: Context, *, units: int, num_bytes: int, runner: str, worke
     finally:
         ended.set()
         thread.join()
-        key, totals = (os.getpid(), context.run), None
-        _write_mine(context, key)  # what it did since it last wrote
         with _lock:
+            _followed_here.discard(key)
             mine = _mine.pop(key, None)
-        if mine is not None and mine.timer is not None:  # no thread of a build outlives it
-            mine.timer.cancel()
-            mine.timer.join()
-        if state == DONE:
-            with contextlib.suppress(PremaskError, OSError):
-                totals = cache.noted(work, context.run).get("totals")
-        beat(state, error, totals)
+            last = None if mine is None else _worker(mine, time.time())
+        if mine is not None and last is not None:
+            mine.ended.set()
+            if mine.thread is not None and mine.thread.is_alive():  # no thread of a build outlives it
+                mine.thread.join()
+            with _writing:  # what it did since it last wrote
+                _write(work, _worker_name(last), run, _plain(last))
+        if told.has_begun:
+            told.beat(state=state, error=error)
 
 
 class Watch:
@@ -407,13 +415,13 @@ def read_status(output: Folder, *, wait: Callable[[float], None] = time.sleep) -
     value = _read(work, BUILD)
     if value is None:
         raise BuildError(
-            f"{output.location}: no build has been here since its work/ was deleted: premask build starts one, and "
-            "premask log lists the versions"
+            f"{output.location}: no build has been here, or its work/ was deleted: premask build starts one, which is "
+            "seen here a few seconds later; premask log lists the versions"
         )
     state = value["state"]
     if state == RUNNING and _is_gone(value, work, wait):
         state = STOPPED
-    totals = value.get("totals")
+    totals, stage = value.get("totals"), value.get("stage")
     return Status(
         state=state,
         run=value["run"],
@@ -423,6 +431,7 @@ def read_status(output: Folder, *, wait: Callable[[float], None] = time.sleep) -
         num_workers=value["workers"],
         started=value["started"],
         updated=value["updated"],
+        stage=None if stage is None else Stage(**stage),
         units=value["units"],
         num_bytes=value["bytes"],
         error=value["error"],
@@ -433,22 +442,32 @@ def read_status(output: Folder, *, wait: Callable[[float], None] = time.sleep) -
 
 def _workers(work: Folder, run: str) -> Iterator[Worker]:
     """Those that have written for a build."""
-    for name in work.names(STATUS):
-        plain = None if name == BUILD.rpartition("/")[2] else _read(work, f"{STATUS}/{name}")
+    written = {name: (info.mtime_ns or 0) / 1e9 for name, info in work.join(STATUS).walk()}
+    newest = max(written.values(), default=0.0)
+    for name, when in written.items():
+        is_other = name == BUILD.rpartition("/")[2] or name.startswith(TEMPORARY)
+        plain = None if is_other else _read(work, f"{STATUS}/{name}")
         if plain is not None and plain["run"] == run:
-            yield _from_plain(plain)
+            yield _from_plain(plain, max(0.0, newest - when), MISSED_BY_WORKERS * _pause(work))
 
 
 def _is_gone(value: Mapping[str, Any], work: Folder, wait: Callable[[float], None]) -> bool:
     """Whether a build that never said that it ended has ended."""
-    if value["host"] == socket.gethostname() and value["space"] == process_space():
-        started = process_start(value["pid"])
-        return started is None or started != value["process"]
+    if (is_here := _is_here(value)) is not None:
+        return not is_here
     if 0 <= time.time() - value["updated"] < MISSED * value["every"]:
         return False
     wait(1.5 * value["every"])
     again = _read(work, BUILD)
     return again is not None and (again["run"], again["beats"]) == (value["run"], value["beats"])
+
+
+def _is_here(value: Mapping[str, Any]) -> bool | None:
+    """Whether a process of this machine still runs; None of another machine's."""
+    if value["host"] != socket.gethostname() or value["space"] != process_space():
+        return None
+    started = process_start(value["pid"])
+    return started is not None and started == value["process"]
 
 
 def _pause(work: Folder) -> float:
@@ -461,10 +480,12 @@ def _worker(mine: _Mine, now: float) -> Worker:
         pid=os.getpid(),
         since=mine.since,
         updated=now,
+        state=WORKING if mine.busy else IDLE,
         steps=dict(mine.steps),
         documents=dict(mine.documents),
         dropped=dict(mine.dropped),
         tokens=mine.tokens,
+        units={name: dict(units) for name, units in mine.units.items()},
     )
 
 
@@ -474,16 +495,64 @@ def _worker_name(worker: Worker) -> str:
 
 def _plain(worker: Worker) -> dict[str, Any]:
     steps = {name: [done.units, done.num_bytes, done.first, done.last] for name, done in worker.steps.items()}
-    return {**vars(worker), "steps": steps}
+    process = {"space": process_space(), "process": process_start(worker.pid)}
+    units = {name: _columns(units) for name, units in worker.units.items()}
+    return {**vars(worker), **process, "steps": steps, "units": units}
 
 
-def _from_plain(value: Mapping[str, Any]) -> Worker:
+def _columns(units: Mapping[int, OfUnit]) -> dict[str, Any]:
+    """Units by columns, which are half as long as records; a count that no unit has is left out."""
+    counts = {
+        kind: {
+            name: [getattr(one, kind).get(name, 0) for one in units.values()]
+            for name in sorted({name for one in units.values() for name in getattr(one, kind)})
+        }
+        for kind in ("documents", "dropped")
+    }
+    return {
+        "unit": list(units),
+        "bytes": [one.num_bytes for one in units.values()],
+        "tokens": [one.tokens for one in units.values()],
+        **counts,
+    }
+
+
+def _from_columns(value: Mapping[str, Any]) -> dict[int, OfUnit]:
+    def at(place: int, kind: str) -> dict[str, int]:
+        return {name: counts[place] for name, counts in value[kind].items() if counts[place]}
+
+    return {
+        unit: OfUnit(
+            num_bytes=value["bytes"][place],
+            documents=at(place, "documents"),
+            dropped=at(place, "dropped"),
+            tokens=value["tokens"][place],
+        )
+        for place, unit in enumerate(value["unit"])
+    }
+
+
+def _from_plain(value: Mapping[str, Any], quiet: float, most: float) -> Worker:
+    """What a worker has written, and whether it can still be at work.
+
+    Args:
+        value: its file.
+        quiet: seconds since it was written, by the clock of the disk or bucket.
+        most: of them, before a worker that has something to do is silent.
+    """
     steps = {
         name: Done(units=units, num_bytes=num_bytes, first=first, last=last)
         for name, (units, num_bytes, first, last) in value["steps"].items()
     }
     known = {name: value[name] for name in Worker.__dataclass_fields__ if name in value}  # older ones had fewer
-    return Worker(**{**known, "steps": steps})
+    units = {name: _from_columns(columns) for name, columns in value.get("units", {}).items()}
+    state = value.get("state", IDLE)
+    if "space" in value and _is_here(value) is False:
+        state = GONE
+    elif state == WORKING and quiet > most:
+        state = SILENT
+    silent = quiet if state in (SILENT, GONE) else 0.0
+    return Worker(**{**known, "steps": steps, "units": units, "state": state, "silent": silent})
 
 
 def _write(work: Folder, name: str, run: str, value: Mapping[str, Any]) -> None:

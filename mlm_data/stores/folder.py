@@ -90,6 +90,7 @@ class Folder:
         self.location = os.fspath(location)
         self._place = parse(self.location)
         self._fs, self._root = self._place.open(), self._place.path.rstrip("/") or "/"
+        self._ask: Callable[[], object] = lambda: None
 
     @property
     def is_local(self) -> bool:
@@ -104,6 +105,12 @@ class Folder:
     def is_mapped(self) -> bool:
         """Whether files are memory-mapped when they are opened."""
         return self.is_local
+
+    def guarded(self, guard: Callable[[], object]) -> "Folder":
+        """The same folder; `guard` is called before each file of `create` and `write`, and may raise."""
+        found = Folder(self.location)
+        found._ask = guard
+        return found
 
     def __reduce__(self):
         return (Folder, (self.location,))
@@ -230,6 +237,7 @@ class Folder:
         Raises:
             StorageError: if the disk is full or the place may not be written; no trace is left.
         """
+        self._ask()
         if self.is_object_store:
             return self._put(fill, name, hashed=hashed)
         temporary = ending.temporary_name()

@@ -33,6 +33,7 @@ from mlm_data.config import TokenizerTraining
 from mlm_data.errors import TokenizerError
 from mlm_data.hashing import string_buffers
 from mlm_data.kernels import kernel
+from mlm_data.threads import interruptible
 from mlm_data.tokens.alphabet import Alphabet, choose_alphabet
 from mlm_data.tokens.bert import around, bert_settings
 from mlm_data.tokens.characters import character_settings
@@ -61,7 +62,7 @@ def train_tokenizer(texts: Iterator[pa.LargeStringArray], settings: TokenizerTra
 
 
 def train(texts: Iterator[pa.LargeStringArray], settings: TokenizerTraining) -> Trained:
-    """Train a tokenizer.
+    """Train a tokenizer, which Ctrl-C can interrupt at any moment.
 
     The vocabulary is smaller than asked for where the texts hold too little to fill it.
 
@@ -73,6 +74,10 @@ def train(texts: Iterator[pa.LargeStringArray], settings: TokenizerTraining) -> 
         raise TokenizerError(
             f"tokenizer.train.vocab_size: {settings.kind} needs at least {smallest}, got {settings.vocab_size}"
         )
+    return interruptible(lambda: _train(texts, settings))
+
+
+def _train(texts: Iterator[pa.LargeStringArray], settings: TokenizerTraining) -> Trained:
     batches = [_without_long_runs(batch) for batch in texts if len(batch)]
     if all(pc.all(pc.or_(pc.equal(pc.utf8_length(batch), 0), pc.utf8_is_space(batch))).as_py() for batch in batches):
         raise TokenizerError("nothing to train a tokenizer on: the texts hold no words: check the inputs")

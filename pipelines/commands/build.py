@@ -4,12 +4,11 @@ The only command that needs Beam. What it does not know itself it passes on: `--
 """
 
 import argparse
-import logging
 import time
 from typing import TYPE_CHECKING
 
 from mlm_data.command import Command, require
-from pipelines.commands.options import add_config, add_share, add_workers, limit_tokenizer_threads
+from pipelines.commands.options import add_config, add_runners, add_share, limit_tokenizer_threads, quiet_beam
 
 if TYPE_CHECKING:
     from pipelines.build import Built
@@ -17,13 +16,13 @@ if TYPE_CHECKING:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    add_workers(parser)
+    add_runners(parser)
     add_share(parser, "build a part, and estimate the whole")
     parser.add_argument("--json", action="store_true", help="print what was made as JSON, progress on standard error")
 
 
 def _run(options: argparse.Namespace) -> int:
-    logging.getLogger().setLevel(logging.ERROR)  # Beam warns of clients for services that nobody asked for
+    quiet_beam()
     limit_tokenizer_threads(options.workers)
     require("apache_beam", extra="build")
 
@@ -38,7 +37,7 @@ def _run(options: argparse.Namespace) -> int:
     config, sample = load_config(options.config, options.set), options.sample
     terminal = Terminal(file=standard_error() if options.json else None)
     started = time.perf_counter()
-    with Display(terminal, trains=config.tokenizer.train is not None) as display:
+    with Display(terminal) as display:
         built = build(config, workers=options.workers, beam_args=options.rest, sample=sample, watcher=display)
     if built is None:
         terminal.say("the runner was told to run nothing, so nothing was built")

@@ -1,16 +1,15 @@
 """`premask clean`: the cleaned documents as files, without a tokenizer; what they are before they become tokens."""
 
 import argparse
-import logging
 import time
 
 from mlm_data.command import Command, require
-from pipelines.commands.options import add_config, add_share, add_workers
+from pipelines.commands.options import add_config, add_runners, add_share, quiet_beam
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    add_workers(parser)
+    add_runners(parser)
     add_share(parser, "clean a part")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the documents go")
     parser.add_argument("--dropped", metavar="DIR", help="where the others go, each with its reason")
@@ -19,7 +18,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    logging.getLogger().setLevel(logging.ERROR)  # Beam warns of clients for services that nobody asked for
+    quiet_beam()
     require("apache_beam", extra="build")
 
     from mlm_data.build.clean_texts import Output
@@ -35,7 +34,7 @@ def _run(options: argparse.Namespace) -> int:
     output = Output(format=options.format, dropped=options.dropped and absolute(options.dropped))
     terminal = Terminal(file=standard_error() if options.json else None)
     started = time.perf_counter()
-    with Display(terminal, trains=False) as display:
+    with Display(terminal) as display:
         arguments = {"workers": options.workers, "beam_args": options.rest, "sample": options.sample}
         cleaned = clean(config, output, **arguments, watcher=display)
     if cleaned is None:

@@ -10,12 +10,14 @@ from types import TracebackType
 
 from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.text import Text
 
-from mlm_data.build import status
-from mlm_data.build.status import ASSEMBLE, PREPARE, Watch
+from mlm_data.build import progress
+from mlm_data.build.progress import ASSEMBLE, PREPARE, Stage
+from mlm_data.build.status import Watch
 from mlm_data.build.units import Plan
-from mlm_data.console import Terminal, shown, size
+from mlm_data.console import Terminal, counted, shown, size
 from mlm_data.tokens.engine import Reference
 from pipelines.build import Watcher
 
@@ -27,10 +29,11 @@ MOST_REASONS = 3  # in the line below the bars: `premask status` shows all
 class Display(Watcher):
     """Shows a build while it runs: one for one build, used as a context."""
 
-    def __init__(self, terminal: Terminal, *, trains: bool) -> None:
-        self._terminal, self._trains = terminal, trains
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
         self._stack = contextlib.ExitStack()
         self._bars: _Bars | None = None
+        self._spinner: Status | None = None
 
     def __enter__(self) -> "Display":
         return self
@@ -42,14 +45,17 @@ class Display(Watcher):
             self._bars.complete()
         self._stack.close()
 
+    def stage(self, stage: Stage) -> None:
+        if self._spinner is None:
+            self._spinner = self._stack.enter_context(self._terminal.status(str(stage)))
+        else:
+            self._spinner.update(str(stage))
+
     def planned(self, plan: Plan) -> None:
         for warning in plan.warnings:
             self._terminal.say(f"warning: {warning}", style="yellow")
-        if self._trains:
-            self._stack.enter_context(self._terminal.status("training the tokenizer, or finding it"))
 
     def found_tokenizer(self, reference: Reference, warnings: Sequence[str]) -> None:
-        self._stack.close()
         for note in reference.notes:
             self._terminal.say(f"{note.name}: {note.text}")
         for warning in warnings:
@@ -85,7 +91,7 @@ class _Bars(Progress):
         if self._line and self.console.is_terminal:
             yield Text(self._line, no_wrap=True, overflow="ellipsis")
 
-    def show(self, so_far: status.Progress) -> None:
+    def show(self, so_far: progress.Progress) -> None:
         """Move the bars to where the build is."""
         for name, task in self._steps.items():
             self.update(task, completed=so_far.step(name).num_bytes)
@@ -97,10 +103,10 @@ class _Bars(Progress):
             self.update(task, completed=self.tasks[task].total)
 
 
-def in_numbers(so_far: status.Progress) -> str:
+def in_numbers(so_far: progress.Progress) -> str:
     """A line for people: units, speed, documents, tokens and what was dropped; "" where nothing is known yet.
 
-    >>> from mlm_data.build.status import Done, Progress, Worker
+    >>> from mlm_data.build.progress import Done, Progress, Worker
     >>> steps = {PREPARE: Done(units=4, num_bytes=8_000_000, first=101.0, last=102.0)}
     >>> counts = {"documents": {"read": 2500, "reused": 1}, "dropped": {"bad_json": 3}, "tokens": 1_700_000}
     >>> one = Worker(host="a", pid=1, since=101.0, updated=102.0, steps=steps, **counts)
@@ -123,6 +129,8 @@ def in_numbers(so_far: status.Progress) -> str:
         told = [f"{shown(reason)} {count:,}" for reason, count in reasons[:MOST_REASONS]]
         more = sum(count for _, count in reasons[MOST_REASONS:])
         parts.append("dropped: " + ", ".join(told + ([f"others {more:,}"] if more else [])))
+    if lost := len(so_far.lost):
+        parts.append(f"{counted(lost, 'worker')} of {len(so_far.workers):,} gone or silent")
     return "; ".join(parts)
 
 

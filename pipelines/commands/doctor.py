@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlm_data.command import Command
 from mlm_data.errors import ConfigError, PremaskError
+from pipelines.commands.options import quiet_beam
 
 if TYPE_CHECKING:
     from mlm_data.build.checkup import Finding
@@ -15,7 +16,7 @@ STYLES = {"ok": "green", "warn": "yellow", "bad": "red"}
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="URI", help="a folder or bucket: a small file is written, read and deleted")
-    parser.add_argument("--runner", metavar="NAME", help="a runner, with its options, as for premask build")
+    parser.add_argument("--runner", metavar="NAME", help="a runner, with its options: see premask build --help")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
 
 
@@ -62,6 +63,7 @@ def _runner(name: str, rest: list[str]) -> "Finding":
     """Whether a runner is there, understands its options, and could start."""
     from mlm_data.build.checkup import BAD, OK, Finding
 
+    quiet_beam()
     try:
         from pipelines.runners import check_start, choose
     except ModuleNotFoundError as error:

@@ -1,9 +1,11 @@
 """Arguments that several commands take."""
 
 import argparse
+import logging
 import os
 
 from mlm_data.command import num_cores
+from pipelines.runner_table import explained
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +21,22 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="the dataset's folder; folder@v1.2 or folder@3f9a1c for another version")
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """How many threads."""
-    parser.add_argument("--workers", type=_count, default=num_cores(), metavar="N", help="threads (default: all cores)")
+def add_workers(parser: argparse.ArgumentParser, what: str = "threads") -> None:
+    """How many of something work."""
+    text = f"{what} (default: all cores)"
+    parser.add_argument("--workers", type=_count, default=num_cores(), metavar="N", help=text)
+
+
+def add_runners(parser: argparse.ArgumentParser) -> None:
+    """Where a pipeline runs: the workers, and below all arguments the runners, whose options are passed on."""
+    add_workers(parser, "threads, or the processes of a runner on this machine")
+    parser.epilog = explained()
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def quiet_beam() -> None:
+    """Before Beam is imported: it warns of clients for services that nobody asked for, such as apitools."""
+    logging.getLogger().setLevel(logging.ERROR)
 
 
 def add_share(parser: argparse.ArgumentParser, what: str) -> None:

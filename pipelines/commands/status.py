@@ -33,7 +33,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def show(found: "Status", terminal: "Terminal", dataset: str) -> None:
     """What it is, how far, what was dropped, who works, and what to do next."""
-    from mlm_data.build.status import ASSEMBLE, DONE, FAILED, PREPARE, RUNNING, STOPPED
+    from mlm_data.build.progress import ASSEMBLE, PREPARE
+    from mlm_data.build.status import DONE, FAILED, RUNNING
     from mlm_data.console import counted, shown, size, table
 
     where = f"process {found.pid} on {shown(found.host)}, runner {shown(found.runner)}"
@@ -46,6 +47,13 @@ def show(found: "Status", terminal: "Terminal", dataset: str) -> None:
         terminal.say(f"{found.state} at {last}: {where}, begun {_clock(found.started)}")
     if found.state == FAILED:
         terminal.say(f"the reason: {shown(found.error)}", style="red")
+    if found.stage is not None:
+        verb = "now" if found.state == RUNNING else "it was"
+        terminal.say(f"{verb} {found.stage}")
+        if found.units:
+            terminal.say(f"planned: {counted(found.units, 'unit')}, {size(found.num_bytes)} of input")
+        _advise(found, terminal, dataset)
+        return
     terminal.say()
     lines = table("step", "units", "bytes of input", "speed", "left")
     for name, title in ((PREPARE, "read, clean, tokenize"), (ASSEMBLE, "deduplicate, pack, mask, write")):
@@ -72,7 +80,19 @@ def show(found: "Status", terminal: "Terminal", dataset: str) -> None:
     if found.workers:
         terminal.say()
         terminal.print(_workers(found))
+    _advise(found, terminal, dataset)
+
+
+def _advise(found: "Status", terminal: "Terminal", dataset: str) -> None:
+    """What to do next."""
+    from mlm_data.build.progress import PREPARE
+    from mlm_data.build.status import DONE, RUNNING, STOPPED
+
     terminal.say()
+    if lost := len(found.lost) if found.state == RUNNING else 0:
+        it = "it" if lost == 1 else "they"
+        terminal.say(f"{lost} of {len(found.workers)} workers gone or silent: what {it} had begun, others do again")
+        terminal.say()
     if found.state == DONE:
         terminal.say(f"next: premask verify {dataset}")
     elif found.state != RUNNING:
@@ -82,13 +102,18 @@ def show(found: "Status", terminal: "Terminal", dataset: str) -> None:
 
 
 def _workers(found: "Status") -> "Table":
-    from mlm_data.build.status import ASSEMBLE, PREPARE, Done
+    from mlm_data.build.progress import ASSEMBLE, PREPARE, Done
+    from mlm_data.build.status import RUNNING
     from mlm_data.console import shown, table
 
-    lines = table("worker", "process", "since", "prepared", "assembled", "last said")
+    is_running = found.state == RUNNING
+    lines = table("worker", "process", "since", "prepared", "assembled", "last said", *["state"] * is_running)
     for one in found.workers:
         units = [f"{one.steps.get(name, Done()).units:,}" for name in (PREPARE, ASSEMBLE)]
-        lines.add_row(shown(one.host), str(one.pid), _clock(one.since), *units, _clock(one.updated))
+        state = one.state + (f" for {_span(one.silent)}" if one.is_lost else "")
+        lines.add_row(
+            shown(one.host), str(one.pid), _clock(one.since), *units, _clock(one.updated), *[state] * is_running
+        )
     return lines
 
 

@@ -1,12 +1,19 @@
 """SIGINT and SIGTERM at any moment: one line, the right exit code, no worker, no temporary file; and it goes on."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
+import time
 
+import numpy as np
 import pytest
 
 from mlm_data import ending
+from mlm_data.build.status import read_status
+from mlm_data.errors import PremaskError
+from mlm_data.stores.folder import Folder
 from tests.conftest import ROOT
 from tests.faults import builds
 from tests.faults.builds import Job, Running, temporary_files
@@ -81,6 +88,32 @@ def test_ctrl_c_and_sigterm(job, right):
                 break
         assert came_in_time
     assert builds.finish(job) == right
+
+
+@pytest.mark.faults
+def test_while_a_tokenizer_is_trained(tmp_path):
+    """By native code that doesn't come back to Python for some ten seconds: nobody waits for it."""
+    rng = np.random.default_rng(1)
+    words = rng.integers(ord("a"), ord("z") + 1, (4000, 900, 9), np.uint8)
+    (tmp_path / "in").mkdir()
+    with (tmp_path / "in/random.jsonl").open("w") as file:
+        for document in words:
+            file.write(json.dumps({"text": b" ".join(word.tobytes() for word in document).decode()}) + "\n")
+    training = {"train": {"kind": "wordpiece", "vocab_size": 8192}}
+    job = builds.job(tmp_path / "job", inputs=tmp_path / "in", tokenizer=training)
+
+    def is_trained() -> bool:
+        with contextlib.suppress(PremaskError):
+            stage = read_status(Folder(job.out)).stage
+            return stage is not None and stage.name.endswith("choosing its tokens")
+        return False
+
+    running = builds.start(job, fresh=True)
+    wait_for(lambda: is_trained() or running.has_ended)
+    started = time.monotonic()
+    assert ends_in_order(job, running, signal.SIGINT)
+    assert time.monotonic() - started < 4
+    assert read_status(Folder(job.out)).state == "interrupted"
 
 
 def test_a_second_signal_ends_at_once_what_does_not_end(tmp_path):

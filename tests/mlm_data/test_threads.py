@@ -1,11 +1,49 @@
 """Work in threads."""
 
+import os
+import signal
+import threading
+import time
+
 import pytest
 
-from mlm_data.threads import in_threads
+from mlm_data.threads import in_threads, interruptible
 
 
 def test_threads_keep_the_order_and_stop_at_an_error():
     assert list(in_threads(lambda n: n * n, range(20), workers=3)) == [n * n for n in range(20)]
     with pytest.raises(ZeroDivisionError):
         list(in_threads(lambda n: 1 // (3 - n), range(20), workers=2))
+
+
+def test_something_long_gives_its_result_or_raises_as_if_it_were_called():
+    assert interruptible(lambda: threading.current_thread() is threading.main_thread()) is False
+    with pytest.raises(ZeroDivisionError):
+        interruptible(lambda: 1 // 0)
+    other = threading.Thread(target=lambda: names.append(interruptible(lambda: threading.current_thread().name)))
+    names: list[str] = []
+    other.start()
+    other.join()
+    assert names == [other.name]
+
+
+def test_something_long_is_interrupted_at_once():
+    """As a library is that doesn't come back to Python."""
+    begun, over = threading.Event(), threading.Event()
+
+    def long() -> None:
+        begun.set()
+        over.wait(60)
+
+    interrupter = threading.Thread(target=lambda: (begun.wait(), os.kill(os.getpid(), signal.SIGINT)))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run
+    started = time.monotonic()
+    interrupter.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interruptible(long)
+    finally:
+        over.set()
+        interrupter.join()
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - started < 30

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mlm_data.build.status import PREPARE, read_status
+from mlm_data.build.progress import PREPARE
+from mlm_data.build.status import read_status
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.stores.folder import Folder
 from tests.conftest import ROOT
@@ -90,6 +91,7 @@ def test_the_terminal_shows_how_far_a_build_is(runner, as_json, tmp_path):
     try:
         wait_for(lambda: LINE.search(terminal.text) or process.poll() is not None)
         assert LINE.search(terminal.text), terminal.text
+        wait_for(lambda: read_status(Folder(tmp_path / "out")).step(PREPARE).units)  # written every two seconds
         told = read_status(Folder(tmp_path / "out"))
         assert (told.state, told.totals) == ("running", None)
         assert 0 < told.step(PREPARE).units < told.units

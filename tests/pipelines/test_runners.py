@@ -1,6 +1,8 @@
 """Every runner has its row, and what can't work is refused in one line before the first file is read."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 from apache_beam.options.pipeline_options import SetupOptions
@@ -8,8 +10,10 @@ from apache_beam.options.pipeline_options import SetupOptions
 from mlm_data.config import BuildConfig
 from mlm_data.errors import ConfigError
 from mlm_data.settings import parse_settings
-from pipelines import runners
+from pipelines import runner_table, runners
 from pipelines.commands.cli import main
+from tests.conftest import ROOT
+from tests.pipelines.clusters import PYTHON
 from tests.pipelines.small_corpus import refused, settings, write_config, write_jsonl
 
 
@@ -51,6 +55,49 @@ def test_defaults_are_right_for_us_and_give_way_to_what_is_given():
     assert own.given == {"parallelism": "4", "flink_master": "[local]", "environment_type": "LOOPBACK"}
 
 
+@pytest.mark.parametrize("runner", runners.RUNNERS, ids=lambda runner: runner.name)
+def test_what_help_says_of_a_runner_is_understood(runner):
+    """Each option that it names is known, to us or to Beam."""
+    missing = [name for name in runner.modules if not runners.importlib.util.find_spec(name)]
+    if missing and "." in runner.beam:
+        pytest.skip(f"{missing[0]} is not installed")
+    words = [word for option, _ in runner.options for word in option.replace(" N", " 2").split()]
+    text = runner_table.explained()
+    assert f"--runner {runner.name}: {runner.help}" in text
+    assert all(option in text and what in text for option, what in runner.options)
+    if runner.modules and "." in runner.beam:
+        runners.importlib.import_module(runner.beam.rpartition(".")[0])
+    ours = {"--scheduler": "--dask_client_address"}
+    runners.check_beam_args([ours.get(word, word) for word in words])
+
+
+def test_help_of_what_runs_pipelines_lists_the_runners_and_needs_no_beam(capsys):
+    for command in ("build", "clean"):
+        assert main([command, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert "--runner dask: a Dask cluster\n  --scheduler tcp://HOST:8786 " in shown
+        assert "--shared_disk" in shown
+    code = (
+        "import sys; from pipelines.commands.cli import main; main(['build', '--help'])\n"
+        "print('apache_beam' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=PYTHON, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("False\n")
+
+
+def test_how_many_work_is_known_but_for_a_cluster(endpoint):
+    def number(*args: str, workers: int = 3) -> int:
+        return runners.choose(list(args), workers=workers).num_workers
+
+    assert number() == 3
+    assert number("--direct_num_workers=2") == 2
+    assert number("--runner=flink") == 3
+    assert number("--runner=flink", "--parallelism=8", f"--flink_master={endpoint}") == 8
+    assert number("--runner=portable", f"--job_endpoint={endpoint}") == 0
+
+
 def test_no_pickle_of_the_program_goes_to_workers():
     def saves(*args):
         return runners.choose(list(args), workers=1).options.view_as(SetupOptions).save_main_session
@@ -62,7 +109,8 @@ def test_no_pickle_of_the_program_goes_to_workers():
 def test_a_scheduler_is_dask_s_client_address():
     pytest.importorskip("distributed", reason="premask[dask] is not installed")
     chosen = runners.choose(["--runner", "dask", "--scheduler", "tcp://h:8786"], workers=2)
-    assert chosen.given == {"dask_client_address": "tcp://h:8786", "dask_workers": "2"}
+    assert chosen.given == {"dask_client_address": "tcp://h:8786"}
+    assert (chosen.num_workers, runners.choose(["--runner", "dask"], workers=2).num_workers) == (0, 2)
     with pytest.raises(ConfigError, match="only --runner dask has one"):
         runners.choose(["--scheduler", "tcp://h:8786"], workers=2)
 

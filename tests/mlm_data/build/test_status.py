@@ -1,21 +1,27 @@
 """What is said of a build from outside: how far it is, whether it still runs, and that saying so never hurts it."""
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
-from mlm_data.build import status
+from mlm_data.build import cache, status
 from mlm_data.build.context import Context
-from mlm_data.build.status import ASSEMBLE, BUILD, PREPARE, Done, Status, Worker, followed, note, read_status
+from mlm_data.build.progress import ASSEMBLE, PREPARE, Done, Stage, Worker
+from mlm_data.build.status import BUILD, Status, Watch, followed, note, read_status, working
 from mlm_data.config import BuildConfig
 from mlm_data.dataset.seals import sealed, unseal
 from mlm_data.errors import BuildError
 from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
+from tests.conftest import ROOT
+from tests.pipelines.clusters import wait_for
 
 
 def context(tmp_path, run: str = "run1") -> Context:
@@ -32,9 +38,16 @@ def context(tmp_path, run: str = "run1") -> Context:
     )
 
 
-def follow(tmp_path, **changes):
-    facts = {"units": 4, "num_bytes": 400, "runner": "local", "workers": 2}
-    return followed(context(tmp_path, **changes), **facts)
+@contextlib.contextmanager
+def follow(tmp_path, *, run: str = "run1"):
+    """A build whose workers have begun."""
+    work = Folder(tmp_path).join("work")
+    if run:
+        cache.begin(work, run)
+    with followed(work, run, runner="local", workers=2) as told:
+        told.planned(4, 400)
+        told.stage(None)
+        yield told
 
 
 def rewrite(tmp_path, **changes) -> None:
@@ -90,14 +103,6 @@ def test_a_unit_that_is_done_again_counts_once(tmp_path):
     found = read_status(Folder(tmp_path))
     assert found.step(PREPARE).units == 1
     assert found.documents == {"read": 1}
-
-
-def test_two_workers_never_add_up_to_more_than_is_planned():
-    done = {PREPARE: Done(units=3, num_bytes=300, first=1.0, last=9.0)}
-    workers = tuple(Worker(host="h", pid=pid, since=0, updated=0, steps=done) for pid in (1, 2))
-    found = known(workers=workers)
-    assert (found.step(PREPARE).units, found.step(PREPARE).num_bytes) == (4, 400)
-    assert found.seconds_left(PREPARE) == 0.0
 
 
 def known(**changes) -> Status:
@@ -165,14 +170,128 @@ def test_no_build_is_one_line(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_no_reason_to_fail(tmp_path):
     (tmp_path / "work").write_text("a file where the folder should be")
-    with follow(tmp_path):
+    with followed(Folder(tmp_path).join("work"), "run1", runner="local", workers=2) as told:
+        told.planned(4, 400)
         note(context(tmp_path), PREPARE, 0, 100)
 
 
 def test_a_build_without_a_name_is_not_followed(tmp_path):
     with follow(tmp_path, run=""):
         note(context(tmp_path, run=""), PREPARE, 0, 100)
+        with working(context(tmp_path, run="")):
+            pass
     assert not (tmp_path / "work").exists()
+
+
+def test_what_a_build_does_before_its_workers_begin(tmp_path):
+    work, seen = Folder(tmp_path).join("work"), []
+    with followed(work, "r", runner="local", workers=1, listener=lambda stage: seen.append(stage.name)) as told:
+        told.stage(Stage(name="looking"))
+        told.planned(4, 400)
+        assert read_status(Folder(tmp_path)).stage == Stage(name="looking")
+        told.stage(Stage(name="training", done=10, total=40))
+        found = read_status(Folder(tmp_path))
+        assert (found.state, found.stage) == ("running", Stage(name="training", done=10, total=40))
+        assert json.loads(json.dumps(found.to_dict()))["stage"] == {"name": "training", "done": 10, "total": 40}
+        told.stage(None)
+        assert read_status(Folder(tmp_path)).stage is None
+    assert seen == ["looking", "training"]
+
+
+def test_a_build_is_seen_while_it_plans_unless_it_is_refused_at_once(tmp_path, monkeypatch):
+    def fail() -> None:
+        with followed(Folder(tmp_path).join("work"), "r", runner="local", workers=1) as told:
+            told.stage(Stage(name="looking"))
+            time.sleep(0.05)
+            raise BuildError("no such file")
+
+    with pytest.raises(BuildError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(status, "FIRST_SECONDS", 0.001)
+    with pytest.raises(BuildError):
+        fail()
+    found = read_status(Folder(tmp_path))
+    assert (found.state, found.error, found.stage) == ("failed", "no such file", Stage(name="looking"))
+
+
+def worker_elsewhere(tmp_path, **changes) -> None:
+    """What a process on another machine has written: it has prepared the units 0 and 1."""
+    name = next(path for path in (tmp_path / "work/status").iterdir() if path.name != "build.json")
+    value = unseal(name.read_bytes(), "test") | {"host": "elsewhere", "pid": 7, "space": "x"}
+    path = tmp_path / "work/status/elsewhere-7.json"
+    path.write_bytes(sealed(value | changes))
+
+
+def test_a_unit_that_two_workers_have_done_counts_once(tmp_path):
+    with follow(tmp_path) as told:
+        build = context(tmp_path)
+        for unit in (0, 1):
+            note(build, PREPARE, unit, 100, documents={"read": 10 + unit}, tokens=7)
+            note(build, ASSEMBLE, unit, 100, documents={"kept": 9}, dropped={"too_short": 1 + unit})
+        wait_for(lambda: read_status(Folder(tmp_path)).step(ASSEMBLE).units == 2)
+        worker_elsewhere(tmp_path)
+        note(build, PREPARE, 2, 50, documents={"read": 5}, tokens=3)
+        found = Watch(build, units=4, num_bytes=400).look()
+        assert len(found.workers) == 2
+        assert [(found.step(name).units, found.step(name).num_bytes) for name in (PREPARE, ASSEMBLE)] == [
+            (3, 250),
+            (2, 200),
+        ]
+        assert (found.documents, found.dropped, found.tokens) == ({"read": 26, "kept": 18}, {"too_short": 3}, 17)
+        assert told.has_begun
+
+
+def test_a_worker_that_works_says_so_until_it_has_nothing_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(status, "LOCAL_SECONDS", 0.01)
+
+    def state() -> str:
+        (one,) = read_status(Folder(tmp_path)).workers
+        return one.state
+
+    with follow(tmp_path):
+        with working(context(tmp_path)):
+            (first,) = read_status(Folder(tmp_path)).workers
+            assert first.state == "working"
+            wait_for(lambda: read_status(Folder(tmp_path)).workers[0].updated > first.updated)
+        wait_for(lambda: state() == "idle")
+
+
+def test_a_worker_that_says_nothing_is_silent_and_one_that_has_died_is_gone(tmp_path):
+    with follow(tmp_path):
+        with working(context(tmp_path)):
+            note(context(tmp_path), PREPARE, 0, 100)
+        wait_for(lambda: read_status(Folder(tmp_path)).workers[0].state == "idle")
+        now = time.time()
+        for state, ago, told in [("working", 5, "working"), ("working", 60, "silent"), ("idle", 60, "idle")]:
+            worker_elsewhere(tmp_path, state=state)
+            os.utime(tmp_path / "work/status/elsewhere-7.json", (now - ago, now - ago))
+            found = read_status(Folder(tmp_path))
+            (far,) = [one for one in found.workers if one.host == "elsewhere"]
+            assert far.state == told
+            assert (far.silent > 50) == far.is_lost == (far in found.lost) == (told == "silent")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="that a process is gone is told by Linux's /proc")
+def test_a_worker_of_this_machine_that_was_killed_is_gone_at_once(tmp_path):
+    code = (
+        "import sys, time\n"
+        "import tests.conftest\n"
+        "from tests.mlm_data.build.test_status import context, working, note, PREPARE\n"
+        "from pathlib import Path\n"
+        "with working(context(Path(sys.argv[1]))):\n"
+        "    note(context(Path(sys.argv[1])), PREPARE, 3, 100)\n"
+        "    time.sleep(60)\n"
+    )
+    with follow(tmp_path):
+        worker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
+        try:
+            wait_for(lambda: [one.state for one in read_status(Folder(tmp_path)).workers] == ["working"])
+        finally:
+            worker.send_signal(signal.SIGKILL)
+            worker.wait()
+        (found,) = read_status(Folder(tmp_path)).workers
+        assert (found.state, found.pid) == ("gone", worker.pid)
 
 
 def test_beats_go_on_while_the_build_does_nothing(tmp_path, monkeypatch):

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from mlm_data.build import status
+from mlm_data.build.progress import ASSEMBLE, PREPARE
+from mlm_data.stores.folder import Folder
 from pipelines.commands.cli import main
+from tests.pipelines.clusters import wait_for
 from tests.pipelines.small_corpus import kill_midway, write_config, write_jsonl
 
 
@@ -32,8 +35,13 @@ def test_before_while_and_after(config, capsys, monkeypatch):
 
     def look(*args, **kwargs):
         real(*args, **kwargs)
-        seen.append(status.read_status(args[0].folder))
+        wait_for(lambda: sum(read().step(name).units for name in (PREPARE, ASSEMBLE)) == len(seen) + 1)
+        seen.append(read())
 
+    def read():
+        return status.read_status(Folder(config.parent / "out"))
+
+    monkeypatch.setattr(status, "LOCAL_SECONDS", 0.01)
     monkeypatch.setattr("pipelines.steps.status.note", look)
     assert main(["build", str(config), "--workers", "1"]) == 0
     assert {one.state for one in seen} == {"running"}
@@ -46,6 +54,25 @@ def test_before_while_and_after(config, capsys, monkeypatch):
     value = json.loads(said)
     assert (code, value["state"]) == (0, "done")
     assert value["runner"] == "local"
+
+
+def test_what_is_done_before_workers_begin(config, capsys, monkeypatch):
+    said = []
+    real = status.Told.stage
+
+    def look(self, stage):
+        real(self, stage)
+        if self.has_begun and stage is not None:
+            said.append(asked(config, capsys)[1])
+
+    monkeypatch.setattr(status.Told, "stage", look)
+    monkeypatch.setattr(status, "LOCAL_SECONDS", 0.01)
+    assert main(["build", str(config), "--workers", "1"]) == 0
+    stages = [line.removeprefix("now ") for text in said for line in text.splitlines() if line.startswith("now ")]
+    assert "finding the tokenizer" in stages
+    assert "training the tokenizer: choosing its tokens" in stages
+    assert "making room in the cache" in stages
+    assert all("planned: 12 units, 254.5 kB of input" in text and "dropped" not in text for text in said)
 
 
 def test_a_build_that_failed_says_why(config, capsys):
