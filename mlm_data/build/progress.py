@@ -110,7 +110,7 @@ class Totals:
 class Progress:
     """How far a build is, its workers together."""
 
-    started: float  # in seconds since the epoch
+    started: float  # when its workers began, in seconds since the epoch
     units: int  # planned
     num_bytes: int
     workers: tuple[Worker, ...] = ()
@@ -151,7 +151,7 @@ class Progress:
     def speed(self, name: str) -> float:
         """Bytes of input a second in a step; 0 where nothing can be said yet.
 
-        PREPARE begins when the build does, ASSEMBLE when the last unit is prepared.
+        PREPARE begins when the workers do, ASSEMBLE when the last unit is prepared.
         """
         done = self.step(name)
         begun = self.started if name == PREPARE else self.step(PREPARE).last

@@ -65,6 +65,7 @@ class Status(Progress):
 
     state: str  # running, done, failed, interrupted or stopped
     run: str
+    since: float  # when it began to look for its inputs
     host: str
     pid: int
     runner: str
@@ -98,7 +99,8 @@ class Status(Progress):
             "pid": self.pid,
             "runner": self.runner,
             "workers_wanted": self.num_workers,
-            "started": self.started,
+            "started": self.since,
+            "workers_started": self.started,
             "updated": self.updated,
             "units": self.units,
             "bytes": self.num_bytes,
@@ -255,6 +257,8 @@ class Told:
         before = self._facts["stage"]
         with self._lock:
             self._facts["stage"] = plain
+            if plain is None:
+                self._facts["workers_started"] = time.time()
         if self._beats and (before or {}).get("name") != (plain or {}).get("name"):
             self.beat()
 
@@ -429,7 +433,8 @@ def read_status(output: Folder, *, wait: Callable[[float], None] = time.sleep) -
         pid=value["pid"],
         runner=value["runner"],
         num_workers=value["workers"],
-        started=value["started"],
+        since=value["started"],
+        started=value.get("workers_started", value["started"]),
         updated=value["updated"],
         stage=None if stage is None else Stage(**stage),
         units=value["units"],

@@ -42,9 +42,9 @@ def show(found: "Status", terminal: "Terminal", dataset: str) -> None:
         where += f", {counted(found.num_workers, 'worker')}"
     last = f"{_clock(found.updated)}, {_span(time.time() - found.updated)} ago"
     if found.state == RUNNING:
-        terminal.say(f"running: {where}, since {_clock(found.started)}; last sign of life {last}")
+        terminal.say(f"running: {where}, since {_clock(found.since)}; last sign of life {last}")
     else:
-        terminal.say(f"{found.state} at {last}: {where}, begun {_clock(found.started)}")
+        terminal.say(f"{found.state} at {last}: {where}, begun {_clock(found.since)}")
     if found.state == FAILED:
         terminal.say(f"the reason: {shown(found.error)}", style="red")
     if found.stage is not None:

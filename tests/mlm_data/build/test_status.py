@@ -107,7 +107,7 @@ def test_a_unit_that_is_done_again_counts_once(tmp_path):
 
 def known(**changes) -> Status:
     facts = {"state": "running", "run": "r", "host": "h", "pid": 1, "runner": "local", "num_workers": 2}
-    return Status(**{**facts, "started": 10.0, "updated": 20.0, "units": 4, "num_bytes": 400, **changes})
+    return Status(**{**facts, "since": 1.0, "started": 10.0, "updated": 20.0, "units": 4, "num_bytes": 400, **changes})
 
 
 def test_speed_and_time_left_are_of_each_step_alone():
@@ -194,7 +194,9 @@ def test_what_a_build_does_before_its_workers_begin(tmp_path):
         assert (found.state, found.stage) == ("running", Stage(name="training", done=10, total=40))
         assert json.loads(json.dumps(found.to_dict()))["stage"] == {"name": "training", "done": 10, "total": 40}
         told.stage(None)
-        assert read_status(Folder(tmp_path)).stage is None
+        found = read_status(Folder(tmp_path))
+        assert found.stage is None
+        assert found.since < found.started  # speed is counted from when the workers began
     assert seen == ["looking", "training"]
 
 
