@@ -16,6 +16,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,14 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line, as all others."""
 
     def error(self, message: str) -> NoReturn:
+        found = re.match(r"argument COMMAND: invalid choice: '([^']*)'", message)
+        nearest = difflib.get_close_matches(found[1], self._commands(), n=1) if found else []
+        if found is not None and nearest:
+            raise ConfigError(f"{found[1]}: no such command: did you mean {nearest[0]}?")
         raise ConfigError(f"{message}: see `{self.prog} --help`")
+
+    def _commands(self) -> list[str]:
+        return [name for action in self._actions if action.dest == argparse.SUPPRESS for name in action.choices or ()]
 
 
 def make_parser(program: str, description: str, commands: Sequence[Command]) -> argparse.ArgumentParser:

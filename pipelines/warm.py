@@ -4,6 +4,7 @@ It builds a tiny dataset from the language reference that comes with Python, onc
 temporary folder, and reads it. Machine code is cached beside the source; worker images run this when they are made.
 """
 
+import html
 import json
 import logging
 import sys
@@ -36,6 +37,8 @@ def warm(folder: Path) -> None:
     with (folder / "topics.jsonl").open("w", encoding="utf-8") as file:
         for document in list(topics())[:40]:
             file.write(json.dumps(document) + "\n")
+            private = " Write to somebody@mail.example.net or call +49 30 901820, from 84.165.12.7. And once more."
+            file.write(json.dumps(document | {"text": document["text"] + private}) + "\n")  # a near duplicate
     (folder / "topics.txt").write_text(
         "\n\n".join(document["text"] for document in topics())[:100_000], encoding="utf-8"
     )
@@ -55,6 +58,7 @@ def warm(folder: Path) -> None:
         }
         if number == 0:
             add_curation(values, folder)
+        add_format(values, folder, number)
         if number == 1:
             item = " ".join(next(iter(topics()))["text"].split()[:30])
             (folder / "cut.txt").write_text(item, encoding="utf-8")
@@ -65,6 +69,37 @@ def warm(folder: Path) -> None:
         with Loader(dataset, batch_rows=4) as batches:
             next(batches)
         next(iter(evaluation(dataset, 4)))
+
+
+def add_format(values: dict[str, Any], folder: Path, number: int) -> None:
+    """An input of another format for each build, with what costs a kernel of its own: quotes, marks, line ends."""
+    from pipelines.demo_corpus import topics
+
+    texts = [document["text"][:2000] for document in list(topics())[:20]]
+    texts += ["Cafe\u0301 a\u0323\u0302 " + text for text in texts[:2]]  # not in normal form C
+    quoted = ['"' + text.replace('"', '""') + '"' for text in texts]
+    pages = "".join(f"<p>{html.escape(text)}</p>" for text in texts)
+    records = [
+        f"WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Target-URI: http://a.example/{place}\r\n"
+        f"Content-Type: text/plain\r\nContent-Length: {len(text.encode())}\r\n\r\n{text}\r\n\r\n"
+        for place, text in enumerate(texts)
+    ]
+    words = [json.dumps({"text": text, "words": text.split()}) for text in texts]
+    name, content, settings = (
+        ("page.html", f"<html><body><article>{pages}</article></body></html>", {}),
+        ("table.csv", "text,number\r\n" + "".join(f"{text},1\r\n" for text in quoted), {}),
+        (
+            "array.json",
+            json.dumps([{"parts": [{"t": text}, {"t": text}]} for text in texts]),
+            {"text_field": "parts[].t"},
+        ),
+        ("pages.wet", "".join(records), {}),
+        ("words.jsonl", "\r\n".join(words) + "\r\n", {"word_field": "words"}),
+    )[number]
+    if name == "page.html" and not find_spec("resiliparse"):
+        return
+    (folder / name).write_text(content, encoding="utf-8", newline="")
+    values["inputs"].append({"path": str(folder / name), **settings})
 
 
 def add_curation(values: dict[str, Any], folder: Path) -> None:

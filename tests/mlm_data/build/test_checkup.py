@@ -87,7 +87,12 @@ def test_all_kernels_are_found_and_where_they_are_cached(tmp_path, monkeypatch):
         (tmp_path / f"{path.stem}.{name}-{line}.{tag}.1.nbi").touch()
     warm = one(checkup.check_kernels())
     assert (warm.state, warm.remedy) == (OK, "")
-    assert warm.text.startswith(f"{len(found)} of {len(found)} are")
+    assert warm.text.startswith(f"{len(found)} of {len(found)} are compiled and cached; a first one")
+    path, name, line = found[0]
+    (tmp_path / f"{path.stem}.{name}-{line}.{tag}.1.nbi").unlink()
+    usual = one(checkup.check_kernels())
+    assert usual.state == OK
+    assert usual.text.startswith(f"{len(found) - 1} of {len(found)} are compiled and cached; the others when something")
 
 
 def test_packages_that_are_missing(monkeypatch):
