@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mlm_data.build import cache
+from mlm_data.build import assemble, cache, publish
 from mlm_data.config import BuildConfig
 from mlm_data.errors import BuildError
 from mlm_data.settings import parse_settings
@@ -97,20 +97,54 @@ def test_ctrl_c_ends_a_job_that_can_t_be_cancelled_without_a_version(server, loc
     assert build(parse_settings(BuildConfig, settings(tmp_path), where="test")).num_reused >= 3
 
 
-def test_a_build_whose_sign_is_gone_publishes_nothing(tmp_path, monkeypatch):
+def take_sign_away(tmp_path, config) -> None:
+    (name,) = os.listdir(tmp_path / "out/work/runs")
+    cache.end(Folder(config.output).join("work"), name)
+
+
+def test_a_build_whose_sign_is_gone_does_nothing_more(tmp_path, monkeypatch):
     config = corpus(tmp_path)
-    begun = []
-
-    def running(plan, watch):
-        (name,) = os.listdir(tmp_path / "out" / "work" / "runs")
-        begun.append(name)
-        cache.end(Folder(config.output).join("work"), name)
-
     watcher = build_module.Watcher()
-    monkeypatch.setattr(watcher, "running", running)
+    monkeypatch.setattr(watcher, "running", lambda plan, watch: take_sign_away(tmp_path, config))
     with pytest.raises(BuildError, match="this build was interrupted, so it doesn't publish: start it again to go on"):
         build(config, watcher=watcher)
-    assert begun
+    assert prepared_units(tmp_path) == []
+    assert not (tmp_path / "out/LATEST").exists()
+    assert build(config).num_reused == 0
+
+
+def test_a_build_whose_sign_goes_while_units_are_assembled_writes_no_further_file(tmp_path, monkeypatch):
+    config = corpus(tmp_path)
+    real, seen = assemble.assemble_shard, []
+
+    def shard(*args, **named):
+        if not seen:
+            take_sign_away(tmp_path, config)
+        seen.append(named["unit"])
+        return real(*args, **named)
+
+    monkeypatch.setattr(assemble, "assemble_shard", shard)
+    with pytest.raises(BuildError, match="this build was interrupted"):
+        build(config)
+    assert seen
+    assert not (tmp_path / "out/rows").exists()
+    assert not (tmp_path / "out/LATEST").exists()
+    assert build(config).num_reused > 0
+
+
+def test_a_build_whose_sign_goes_at_the_last_moment_publishes_nothing(tmp_path, monkeypatch):
+    config = corpus(tmp_path)
+    real = publish.build_manifest
+
+    def made(**named):
+        take_sign_away(tmp_path, config)
+        return real(**named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(publish, "build_manifest", made)
+        with pytest.raises(BuildError, match="this build was interrupted"):
+            build(config)
+    assert list((tmp_path / "out/rows").iterdir())
     assert not (tmp_path / "out/LATEST").exists()
     assert build(config).num_reused > 0
 

@@ -264,3 +264,32 @@ class TestBudget:
     def test_units_that_are_wanted_stay(self, work):
         cache.evict(work, 0, keep={"a", "c"})
         assert self.held(work) == ["prepared/a.json", "prepared/c.json"]
+
+
+def test_workers_stop_once_the_build_may_not_publish(tmp_path):
+    work, output = Folder(tmp_path / "out/work"), Folder(tmp_path / "out")
+    run = cache.begin(work)
+    cache.check_still(work, run)
+    growing = output.guarded(lambda: cache.check_still(work, run))
+    growing.write("one", b"1")
+    cache.end(work, run)
+    for what in (lambda: cache.check_still(work, run), lambda: growing.write("two", b"2")):
+        with pytest.raises(BuildError, match="interrupted"):
+            what()
+    assert output.names() == ["one", "work"]
+    cache.check_still(work, "")  # a job that nobody waits for
+
+
+def test_a_bucket_is_asked_now_and_then(tmp_path, monkeypatch):
+    work, asked = Folder(tmp_path), []
+    monkeypatch.setattr(Folder, "is_local", False)
+    monkeypatch.setattr(cache, "_allowed", {})
+    monkeypatch.setattr(cache, "check_sign", lambda work, run: asked.append(run))
+    now = [100.0]
+    monkeypatch.setattr(cache.time, "monotonic", lambda: now[0])
+    for seconds in (0, 1, 2, 10):
+        now[0] = 100.0 + seconds
+        cache.check_still(work, "one")
+    cache.check_still(work, "two")
+    assert asked == ["one", "one", "two"]
+    assert len(cache._allowed) == 1  # of the newest build alone
