@@ -14,7 +14,7 @@ from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
 from pipelines import steps
 from pipelines.compose import Build, CleanTexts
-from pipelines.runners import LOCAL_RUNNER
+from pipelines.runner_table import LOCAL_RUNNER
 from tests.conftest import ROOT
 from tests.pipelines.small_corpus import write_config, write_jsonl
 
