@@ -1,5 +1,7 @@
 """The arithmetic of scale: what follows from what, by hand."""
 
+import dataclasses
+
 import pytest
 
 from mlm_data.build import scale
@@ -21,9 +23,12 @@ def test_signatures_are_17_bytes_a_document_and_30_a_message():
     assert (found.elements, found.num_bytes) == (1600, 17 * 10**6 + 1600 * (13 + 1 + 8 + 8))
 
 
-def test_on_a_local_disk_names_of_files_cross():
-    load = Load(num_bytes=10**9, num_documents=10**6, is_local=True, **SMALL)
-    found = by_kind(load)["DEDUPLICATE", Kind.SIGNATURES]
+def test_on_a_local_disk_names_of_files_cross_where_payloads_are_large():
+    small = Load(num_bytes=10**9, num_documents=10**6, **SMALL)
+    assert by_kind(small) == by_kind(dataclasses.replace(small, is_local=True))
+    large = Load(num_bytes=10**9, num_documents=2 * 10**6, is_local=True, **SMALL)
+    assert scale.INLINE_BYTES < 17 * 2 * 10**6 / 1600
+    found = by_kind(large)["DEDUPLICATE", Kind.SIGNATURES]
     assert (found.elements, found.num_bytes) == (1600, 1600 * (13 + 80))
 
 
