@@ -1,26 +1,30 @@
 """ASSEMBLE: one prepared unit and its list of copies to shards: drop, split, pack, mask, audit, write.
 
 Everything here is a function of the unit and the list, so a unit that is assembled twice, or by another worker, writes
-the same files under the same names.
+the same files under the same names. What a unit has become is kept in the cache, so a build that goes on after a crash
+assembles only what is missing.
 """
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pyarrow as pa
 
+from mlm_data.build import cache
 from mlm_data.build.context import Context
 from mlm_data.build.curate import languages_of
 from mlm_data.build.evaluations import count_cuts
 from mlm_data.build.gather import gather_lists
 from mlm_data.build.prepare import document_ids, kept_fields, only_chunk, open_prepared
-from mlm_data.build.records import AssembledUnit, PreparedUnit
+from mlm_data.build.records import AssembledUnit, PreparedUnit, to_json
 from mlm_data.build.select import COPIES, DOCUMENT, input_numbers, is_forgotten, judge_table, list_lengths
 from mlm_data.build.split import choose_validation, group_hashes
 from mlm_data.build.weights import groups, input_names, repeats
-from mlm_data.config import BuildConfig
+from mlm_data.config import BuildConfig, semantic
 from mlm_data.curation.thresholds import (
     CONTAMINATED,
     EXACT_DUPLICATE,
@@ -39,14 +43,16 @@ from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.rows.packing import PackingStatistics
 from mlm_data.rows.unicode_scripts import SCRIPTS
 from mlm_data.shards.assemble import AssembledShard, assemble_shard
-from mlm_data.shards.format import SKETCH, SPLITS, VALIDATION, documents_schema
+from mlm_data.shards.format import FORMAT_VERSION, SKETCH, SPLITS, VALIDATION, documents_schema
 from mlm_data.shards.planes import planes_of
-from mlm_data.shards.records import SignaturesRecord
+from mlm_data.shards.records import FileRecord, SignaturesRecord
 from mlm_data.shards.writer import write_signatures
+from mlm_data.stores.folder import Folder
 
 # A unit of more gives several shards, which are made one after another: what a worker holds depends on this and not on
 # the unit, which may be one huge compressed file. At 4 bytes a token, units of 16 MiB are one shard.
 MAX_SHARD_TOKENS = 2**22
+ASSEMBLED_VERSION = 1  # enters keys of kept results: count up when other shards or counts come out of the same unit
 MAX_COPY = np.iinfo(np.int16).max  # what the documents file can hold; later copies all count as this one
 
 
@@ -84,7 +90,7 @@ class Selection:
 def assemble_unit(
     prepared: PreparedUnit, found: Found, context: Context, *, weights: Mapping[str, float] | None = None
 ) -> AssembledUnit:
-    """Write the shards of one unit.
+    """Write the shards of one unit, unless a build that came to the same has written them, and they are whole.
 
     Args:
         prepared: what `prepare_unit` returned.
@@ -92,9 +98,52 @@ def assemble_unit(
         context: the build.
         weights: of languages or inputs, where `mixing` evens them out.
     """
+    key = _result_key(prepared, found, context, weights or {})
+    kept = cache.kept_result(context.work, key)
+    if kept is not None:
+        result = AssembledUnit.from_bytes(kept)
+        if all(is_whole(file, context.folder) for file in result.files):
+            return result
+    result = _assemble(prepared, found, context, weights or {})
+    cache.keep_result(context.work, key, result.to_bytes())
+    return result
+
+
+def _result_key(prepared: PreparedUnit, found: Found, context: Context, weights: Mapping[str, float]) -> str:
+    """Of all that a unit's shards and its part of the account may depend on."""
+    config = context.config
+    values = {
+        "prepared": json.loads(prepared.to_bytes()),
+        "found": [hashlib.sha256(np.ascontiguousarray(getattr(found, one.name))).hexdigest() for one in fields(Found)],
+        "weights": sorted(weights.items()),
+        "config": semantic(config, context.assets),
+        "inputs": list(input_names(config)),
+        "compression": config.compression,
+        "tokenizer": context.tokenizer_sha256,
+        "forgotten": context.forgotten,
+        "plan": [context.unit_bytes, context.group_modulus],
+        "versions": [ASSEMBLED_VERSION, FORMAT_VERSION, *context.versions],
+    }
+    return hashlib.sha256(to_json(values)).hexdigest()
+
+
+def is_whole(file: FileRecord, folder: Folder) -> bool:
+    """Whether a file is there, with the bytes that its record tells; in a bucket, whether it has as many.
+
+    A store checks an object's bytes itself, and a file appears there whole or not at all.
+    """
+    if not folder.exists(file.name) or folder.num_bytes(file.name) != file.num_bytes:
+        return False
+    if folder.is_object_store:
+        return True
+    with folder.open(file.name) as stream:
+        return hashlib.sha256(stream.read_buffer()).hexdigest() == file.sha256
+
+
+def _assemble(prepared: PreparedUnit, found: Found, context: Context, weights: Mapping[str, float]) -> AssembledUnit:
     table = open_prepared(prepared, context)
     lengths = list_lengths(table.column("tokens"))
-    selection = select_documents(table, prepared, found, context, weights or {})
+    selection = select_documents(table, prepared, found, context, weights)
     documents_dropped, tokens_dropped = selection.dropped(lengths)
     groups = _groups(table, prepared.sources, context.config)
     held_out = choose_validation(groups, share=context.config.split.validation, seed=context.config.seed)

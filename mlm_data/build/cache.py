@@ -9,6 +9,7 @@ never changes a dataset.
                             Arrow file, and a checksum of itself
     tokenizers/<key>.json   a trained tokenizer and its alphabet, with a checksum
     signatures/<sha>.bin    named by its own SHA-256
+    assembled/<key>.json    what a unit has become, with a checksum: believed only while its shards are there and whole
     runs/<run>              a build that may publish: see `begin`
     runs/<run>.json         what it has published, reused, made and made again, until whoever waits for it has read that
 
@@ -36,7 +37,8 @@ from mlm_data.tokens.train import Trained
 
 Facts = dict[str, Any]
 
-PREPARED, TOKENIZERS, SIGNATURES, RUNS, STATUS = "prepared", "tokenizers", "signatures", "runs", "status"
+PREPARED, ASSEMBLED, TOKENIZERS, SIGNATURES = "prepared", "assembled", "tokenizers", "signatures"
+RUNS, STATUS = "runs", "status"
 STALE_SECONDS = 7 * 86400  # a sign that is a week old protects nothing
 STILL_SECONDS = 5.0
 _allowed: dict[tuple[str, str], float] = {}  # builds that might publish when this process last asked, monotonic clock
@@ -89,6 +91,22 @@ def open_unit(work: Folder, key: str, content: str) -> pa.Table:
         return pa.ipc.open_file(pa.BufferReader(buffer)).read_all()
     except FormatError as error:
         raise BuildError(f"{error}, while the build ran: start it again") from error
+
+
+def keep_result(work: Folder, key: str, result: bytes) -> None:
+    """Keep what a unit has become, as JSON, for a build that comes to the same."""
+    work.create(lambda sink: sink.write(sealed({"result": result.decode()})), lambda _: _result(key), durable=False)
+
+
+def kept_result(work: Folder, key: str) -> bytes | None:
+    """What `keep_result` was given; None where there is nothing, or it is damaged."""
+    _use(work, _result(key))
+    if not work.exists(_result(key)):
+        return None
+    try:
+        return unseal(work.read(_result(key)), _result(key))["result"].encode()
+    except FormatError:
+        return None
 
 
 def keys(work: Folder) -> list[str]:
@@ -236,7 +254,7 @@ def entries(work: Folder) -> list[Entry]:
     """All that the cache holds, what was used longest ago first."""
     found: dict[str, list[tuple[str, Any]]] = {}
     for name, info in work.walk():
-        if name.partition("/")[0] in (PREPARED, TOKENIZERS, SIGNATURES):
+        if name.partition("/")[0] in (PREPARED, ASSEMBLED, TOKENIZERS, SIGNATURES):
             found.setdefault(name.partition(".")[0], []).append((name, info))
     made = [
         Entry(
@@ -316,6 +334,10 @@ def _arrow(key: str) -> str:
 
 def _json(key: str) -> str:
     return f"{PREPARED}/{key}.json"
+
+
+def _result(key: str) -> str:
+    return f"{ASSEMBLED}/{key}.json"
 
 
 def _read(work: Folder, name: str) -> pa.Buffer:

@@ -15,7 +15,7 @@ from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.rows.audit_counts import AuditCounts
 from mlm_data.rows.packing import PackingStatistics
-from mlm_data.shards.records import ShardRecord, SignaturesRecord
+from mlm_data.shards.records import FileRecord, ShardRecord, SignaturesRecord
 from mlm_data.types import FieldCounts
 
 
@@ -81,6 +81,12 @@ class AssembledUnit:
     packing: Mapping[str, PackingStatistics]  # by split
     unknown: Unknown  # of the documents that are kept
     funnel: Funnel
+
+    @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """All that was written."""
+        shards = tuple(file for shard in self.shards for file in shard.files)
+        return (*shards, self.signatures.file) if self.signatures else shards
 
     def to_bytes(self) -> bytes:
         """JSON; `from_bytes` is its inverse."""

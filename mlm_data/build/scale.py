@@ -133,8 +133,8 @@ class Load:
 
     @property
     def num_files_written(self) -> int:
-        """Prepared units, shards and signatures."""
-        return self.num_units * (PREPARED_FILES + 1) + SHARD_FILES * self.num_shards
+        """Prepared units, shards, signatures and what each unit has become."""
+        return self.num_units * (PREPARED_FILES + 2) + SHARD_FILES * self.num_shards
 
     @property
     def disk_bytes(self) -> float:

@@ -92,14 +92,14 @@ def test_a_worker_that_raises(step, error, job, right):
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    "folder", ["", "work", "work/prepared", "rows", "masks", "documents", "signatures", "versions"]
+    "folder", ["", "work", "work/prepared", "work/assembled", "rows", "masks", "documents", "signatures", "versions"]
 )
 def test_a_partial_file_in_every_folder(folder, job, right):
     """A temporary one of an owner that is gone, and half of a file under its own name, as a copy that broke off."""
     assert builds.finish(job) == right
     place = job.out / folder
-    if folder in ("work/prepared", "signatures", "rows", "masks", "documents"):
-        for path in sorted(place.glob("*.arrow"))[:3]:
+    if folder not in ("", "work", "versions"):
+        for path in sorted(place.glob("*.json" if folder == "work/assembled" else "*.arrow"))[:3]:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     (place / f"{TEMPORARY}{'0' * 32}").write_bytes(b"half")
     ended = builds.build(job)

@@ -16,6 +16,7 @@ KILLS_A_JOB = 5
 FAMILIES = {  # by name: a pattern of file names, and how many a build writes at least
     "prepared unit": ("prepared/*.arrow", 28),
     "facts of a prepared unit": ("prepared/*.json", 28),
+    "result of a unit": ("assembled/*.json", 28),
     "tokenizer in the cache": ("tokenizers/*.json", 1),
     "rows": ("rows/*.arrow", 51),
     "masks": ("masks/*.arrow", 51),

@@ -17,6 +17,7 @@ from mlm_data.config import BuildConfig
 from mlm_data.dataset.check import check_dataset
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.manifest import load_manifest
+from mlm_data.dataset.verify import verify
 from mlm_data.errors import BuildError
 from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
@@ -134,6 +135,54 @@ def flip_a_bit(path, place):
     data = bytearray(path.read_bytes())
     data[place % len(data)] ^= 1 << (place % 8)
     path.write_bytes(data)
+
+
+def stamps(folder):
+    """Which file it is, and when it was written, of every file of the shards."""
+    paths = [
+        path for name in ("rows", "masks", "documents", "signatures") for path in (folder / "out" / name).iterdir()
+    ]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+def test_what_was_assembled_is_assembled_again_only_where_it_is_damaged(corpus, tmp_path):
+    copy_of(corpus, tmp_path)
+    first = build(config_of(tmp_path))
+    before = stamps(tmp_path)
+    assert build(config_of(tmp_path)).manifest.digest == first.manifest.digest
+    assert stamps(tmp_path) == before
+    kept = sorted((tmp_path / "out/work/assembled").iterdir())
+    assert len(kept) == first.num_units
+    rows, masks, documents, signatures = (
+        min(path for path in before if path.parent.name == name)
+        for name in ("rows", "masks", "documents", "signatures")
+    )
+    rows.unlink()
+    flip_a_bit(masks, 1000)
+    documents.write_bytes(documents.read_bytes()[:-1])
+    signatures.write_bytes(b"")
+    flip_a_bit(kept[0], 50)
+    assert build(config_of(tmp_path)).manifest.digest == first.manifest.digest
+    assert verify(Folder(str(tmp_path / "out"))).problems == ()
+    after = stamps(tmp_path)
+    assert after.keys() == before.keys()
+    changed = {path for path in before if after[path] != before[path]}
+    assert {rows, masks, documents, signatures} <= changed
+    assert 4 <= len(changed) < len(before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mask": {"planes": 3}}, {"pack": {"sequence_length": 32}}, {"seed": 1}, {"split": {"validation": 0.2}}],
+)
+def test_what_was_assembled_otherwise_is_not_taken(corpus, tmp_path, change):
+    copy_of(corpus, tmp_path / "a")
+    build(config_of(tmp_path / "a"))
+    there = build(config_of(tmp_path / "a", **change)).manifest.digest
+    copy_of(corpus, tmp_path / "b")
+    assert there == build(config_of(tmp_path / "b", **change)).manifest.digest
+    for name in (f"versions/{there}.json", f"versions/{there}.files.arrow"):
+        assert (tmp_path / "a/out" / name).read_bytes() == (tmp_path / "b/out" / name).read_bytes()
 
 
 @pytest.mark.slow
