@@ -38,12 +38,17 @@ def interruptible(work: Callable[[], B]) -> B:
     if threading.current_thread() is not threading.main_thread():
         return work()
     future: Future[B] = Future()
+    threading.Thread(target=_settle, args=(future, work), name="premask").start()
+    try:
+        return future.result()
+    finally:
+        del future  # an error's traceback holds this frame: what it names would live until garbage is collected
 
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
 
-    threading.Thread(target=run, name="premask").start()
-    return future.result()
+def _settle(future: Future[B], work: Callable[[], B]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
+    finally:
+        del future, work  # as above

@@ -1,13 +1,17 @@
 """Work in threads."""
 
+import contextlib
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 
 import pytest
 
 from mlm_data.threads import in_threads, interruptible
+from tests.pipelines.clusters import wait_for
 
 
 def test_threads_keep_the_order_and_stop_at_an_error():
@@ -25,6 +29,26 @@ def test_something_long_gives_its_result_or_raises_as_if_it_were_called():
     other.start()
     other.join()
     assert names == [other.name]
+
+
+def test_an_error_leaves_nothing_behind_that_waits_for_the_garbage_collector():
+    class Held:
+        """What a library holds while it works."""
+
+    gone = []
+
+    def fail() -> None:
+        held = Held()
+        weakref.finalize(held, gone.append, True)
+        raise ZeroDivisionError
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ZeroDivisionError):
+            interruptible(fail)
+        wait_for(lambda: gone, seconds=5)
+    finally:
+        gc.enable()
 
 
 def test_something_long_is_interrupted_at_once():
