@@ -115,7 +115,7 @@ def _result_key(prepared: PreparedUnit, found: Found, context: Context, weights:
     config = context.config
     values = {
         "prepared": json.loads(prepared.to_bytes()),
-        "found": [hashlib.sha256(np.ascontiguousarray(getattr(found, one.name))).hexdigest() for one in fields(Found)],
+        "found": [hashlib.sha256(getattr(found, one.name).tobytes()).hexdigest() for one in fields(Found)],
         "weights": sorted(weights.items()),
         "config": semantic(config, context.assets),
         "inputs": list(input_names(config)),
