@@ -23,7 +23,7 @@ from typing import Any
 import apache_beam as beam
 
 from mlm_data import ending, errors
-from mlm_data.build import budget, cache, status
+from mlm_data.build import account, budget, cache, status
 from mlm_data.build.account import PUBLISH, REMEDY, Kind
 from mlm_data.build.clean_texts import CLEANED, Output, check_folders
 from mlm_data.build.context import Context
@@ -92,11 +92,14 @@ def construct(
 
     With an `output` documents stay texts, and are written as files.
     """
-    prepared = pipeline | "Plan" >> Units(units) | "Prepare" >> Prepare(context)
+    planned = pipeline | "Plan" >> Units(units, context)
+    prepared = planned | "Prepare" >> Prepare(context)
     sent: tuple[Any, ...] = (prepared, prepared | "Deduplicate" >> Deduplicate(context))
     if context.config.deduplicate.near is not None:
         sent += (prepared | "NearDuplicates" >> NearDuplicates(context),)
     sent += (sent | "Assemble" >> Assemble(context, output),)
+    if account.LIST.takes_part(context):
+        sent += (planned,)  # its reports
     return sent | "Publish" >> Publish(context, output)
 
 

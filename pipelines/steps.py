@@ -21,7 +21,17 @@ import apache_beam as beam
 import numpy as np
 
 from mlm_data.build import account, cache, progress, select, status
-from mlm_data.build.account import Kind, Part, Step, balance, kind_of, receiver_of, unit_messages
+from mlm_data.build.account import (
+    Kind,
+    Part,
+    Step,
+    balance,
+    kind_of,
+    list_messages,
+    receiver_of,
+    unit_lists,
+    unit_messages,
+)
 from mlm_data.build.assemble import Found, assemble_unit, count_groups, matches_that_stay
 from mlm_data.build.clean_texts import CleanedUnit, Output, finish, write_texts
 from mlm_data.build.context import Context
@@ -44,14 +54,22 @@ Sent = tuple[Any, ...]  # of Messages: Beam would take a hint of that for one of
 
 
 class Units(beam.PTransform):
-    """The pipeline's source: one message for each unit of the plan."""
+    """The pipeline's source: one message for each unit of the plan.
 
-    def __init__(self, units: tuple[Unit, ...]) -> None:
+    A plan of very many units is written to files of the output's `work/`, so that the pipeline's graph stays small.
+    """
+
+    def __init__(self, units: tuple[Unit, ...], context: Context) -> None:
         super().__init__()
-        self._messages = list(unit_messages(units))
+        self._units, self._context = units, context
 
     def expand(self, root) -> Messages:
-        return root | "List" >> beam.Create(self._messages, reshuffle=False).with_output_types(bytes)
+        is_listed = account.LIST.takes_part(self._context)
+        for data in unit_lists(self._units):
+            cache.store_payload(self._context.work, data)
+        messages = list((list_messages if is_listed else unit_messages)(self._units))
+        sent = root | "List" >> beam.Create(messages, reshuffle=False).with_output_types(bytes)
+        return (sent,) | "ListUnits" >> Parts(_List(self._context)) if is_listed else sent
 
 
 class Prepare(beam.PTransform):
@@ -210,6 +228,15 @@ class Parts(beam.PTransform):
 def _addressed(message: bytes, kinds: frozenset[int], per: int) -> Iterator[tuple[int, bytes]]:
     if kind_of(message) in kinds:
         yield receiver_of(message) // per, message
+
+
+class _List(_Work):
+    step = account.LIST
+
+    def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
+        for name in inbox[Kind.LISTED]:
+            for unit in cache.load_payload(self.context.work, name.decode()).split(b"\n"):
+                yield part.send(Kind.UNIT, json.loads(unit)["index"], unit)
 
 
 class _Survey(_Work):

@@ -23,20 +23,24 @@ part at PUBLISH.
 """
 
 import hashlib
+import itertools
 import json
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from operator import itemgetter
 from typing import Any
 
+from mlm_data.build import cache
 from mlm_data.build.context import Context, Tally
 from mlm_data.errors import BuildError
 from mlm_data.types import Unit
 
 _HEADER = struct.Struct("<Biii")
 HEADER_BYTES = _HEADER.size
+LIST_BYTES = 2**20  # a plan of at most so much lies in the pipeline's graph, which every worker loads; others in files
 REMEDY = "nothing is published: start the build again, or choose another runner"
 
 
@@ -60,6 +64,7 @@ class Kind(IntEnum):
     REPORT = 15  # what a part has received and sent, as JSON
     RUNS = 16  # of evaluations that texts hold
     IGNORED = 17  # runs of evaluations that are too common to be cut from a unit's texts
+    LISTED = 18  # the name of a file that lists units of the plan
 
 
 _WORDS = {
@@ -80,6 +85,7 @@ _WORDS = {
     Kind.REPORT: "reports",
     Kind.RUNS: "runs of evaluations",
     Kind.IGNORED: "lists of runs to leave",
+    Kind.LISTED: "lists of units",
 }
 
 
@@ -89,7 +95,7 @@ class Step:
 
     name: str
     reads: tuple[Kind, ...]
-    sends: tuple[Kind, ...]  # each kind is sent by one step; PLAN sends the units
+    sends: tuple[Kind, ...]  # each kind is sent by one step; PLAN sends the units, or lists of them
     parts: Callable[[Context], int]  # how many there are
     takes_part: Callable[[Context], bool] = lambda _: True  # whether the build has this step
     by_block: bool = False  # a part is a block of units, and gets what is addressed to each of them
@@ -113,6 +119,14 @@ def _partitions(context: Context) -> int:
 
 def _one(context: Context) -> int:
     return 1
+
+
+def _lists(context: Context) -> int:
+    return context.listed.messages
+
+
+def _is_listed(context: Context) -> bool:
+    return context.listed.messages > 0
 
 
 def _cuts_lines(context: Context) -> bool:
@@ -140,6 +154,7 @@ def _mixes(context: Context) -> bool:
 
 
 _FATES = (Kind.PREPARED, Kind.COPIES, Kind.NEAR)
+LIST = Step(name="LIST UNITS", reads=(Kind.LISTED,), sends=(Kind.UNIT,), parts=_lists, takes_part=_is_listed)
 SURVEY = Step(name="SURVEY", reads=(Kind.UNIT,), sends=(Kind.LINES, Kind.RUNS), parts=_units, takes_part=_surveys)
 CHOOSE_CUTS = Step(
     name="CHOOSE CUTS", reads=(Kind.LINES,), sends=(Kind.CUTS,), parts=_partitions, takes_part=_cuts_lines
@@ -172,6 +187,7 @@ ASSEMBLE = Step(name="ASSEMBLE", reads=(*_FATES, Kind.HELD, Kind.WEIGHTS), sends
 PUBLISH = Step(name="PUBLISH", reads=(Kind.RESULT, Kind.REPORT), sends=(), parts=_one)
 
 FLOW = (
+    LIST,
     SURVEY,
     CHOOSE_CUTS,
     CHOOSE_RUNS,
@@ -214,9 +230,34 @@ def tally(messages: Iterable[bytes]) -> Tally:
 
 
 def unit_messages(units: Iterable[Unit]) -> Iterator[bytes]:
-    """What PLAN sends: each unit, to itself."""
+    """Each unit, to itself: as PLAN sends them, or where lists of them don't go into one as LIST UNITS does."""
+    for number, unit, data in _numbered(units):
+        yield seal(Kind.UNIT, number, unit.index, 0, data)
+
+
+def unit_lists(units: Iterable[Unit]) -> Iterator[bytes]:
+    """What files hold that list the units of a plan: JSON Lines; nothing where all go into one list."""
+    lists = (b"\n".join(data for *_, data in group) for _, group in itertools.groupby(_numbered(units), itemgetter(0)))
+    first, second = next(lists, b""), next(lists, None)
+    if second is not None:
+        yield from itertools.chain([first, second], lists)
+
+
+def list_messages(units: Iterable[Unit]) -> Iterator[bytes]:
+    """What PLAN sends instead of many units: the name of each file that lists them."""
+    for number, data in enumerate(unit_lists(units)):
+        yield seal(Kind.LISTED, 0, number, 0, cache.payload_name(data).encode())
+
+
+def _numbered(units: Iterable[Unit]) -> Iterator[tuple[int, Unit, bytes]]:
+    """(number of its list, unit, its JSON): a list has at most LIST_BYTES, or one unit."""
+    number = num_bytes = 0
     for unit in units:
-        yield seal(Kind.UNIT, 0, unit.index, unit.index, json.dumps(unit.to_dict()).encode())
+        data = json.dumps(unit.to_dict()).encode()
+        if num_bytes and num_bytes + len(data) >= LIST_BYTES:
+            number, num_bytes = number + 1, 0
+        num_bytes += len(data) + 1
+        yield number, unit, data
 
 
 class Part:
@@ -307,7 +348,7 @@ def balance(reports: Iterable[bytes], results: Tally, context: Context) -> Accou
     """
     found = _by_part(reports)
     steps = [step for step in FLOW if step.takes_part(context)]
-    sent: dict[Kind, Tally] = {Kind.UNIT: context.planned}
+    sent: dict[Kind, Tally] = {Kind.LISTED: context.listed} if _is_listed(context) else {Kind.UNIT: context.planned}
     received: dict[tuple[str, Kind], Tally] = {(PUBLISH.name, Kind.RESULT): results}
     for report in found.values():
         for name, counted in report["sent"].items():
@@ -342,6 +383,8 @@ def balance(reports: Iterable[bytes], results: Tally, context: Context) -> Accou
             _compare(border, outgoing(kind), arrived(step, kind))
         if missing:
             raise BuildError(_missing(step, missing))
+        if step is LIST:
+            _compare(f"units of {step.name}", context.planned, outgoing(Kind.UNIT))
     _compare(PUBLISH.border(Kind.RESULT), outgoing(Kind.RESULT), results)
     if strange := sorted(set(found) - {(step.name, number) for step in steps for number in range(step.parts(context))}):
         raise BuildError(f"{PUBLISH.border(Kind.REPORT)}: {strange[0][0]} has no part {strange[0][1]}: {REMEDY}")

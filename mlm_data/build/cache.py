@@ -8,7 +8,8 @@ never changes a dataset.
     prepared/<key>.json     written after it: the key's parts, counts, what was quarantined, the hash of the
                             Arrow file, and a checksum of itself
     tokenizers/<key>.json   a trained tokenizer and its alphabet, with a checksum
-    signatures/<sha>.bin    named by its own SHA-256
+    signatures/<sha>.bin    what crosses between steps and is large, as signatures, or the plan of very many units:
+                            named by its own SHA-256
     assembled/<key>.json    what a unit has become, with a checksum: believed only while its shards are there and whole
     runs/<run>              a build that may publish: see `begin`
     runs/<run>.json         what it has published, reused, made and made again, until whoever waits for it has read that
@@ -130,9 +131,14 @@ def remember_tokenizer(work: Folder, key: str, train: Callable[[], Trained]) -> 
     return trained
 
 
+def payload_name(data: bytes) -> str:
+    """What `store_payload` calls a file of these bytes."""
+    return f"{SIGNATURES}/{hashlib.sha256(data).hexdigest()}.bin"
+
+
 def store_payload(work: Folder, data: bytes) -> str:
     """The name of a file that holds these bytes."""
-    name = f"{SIGNATURES}/{hashlib.sha256(data).hexdigest()}.bin"
+    name = payload_name(data)
     _use(work, name)
     if not (work.exists(name) and work.read(name) == data):
         work.create(lambda sink: sink.write(data), lambda _: name, durable=False, hashed=False)
@@ -146,7 +152,7 @@ def load_payload(work: Folder, name: str) -> bytes:
         BuildError: if it is damaged: something changed the cache while the build ran.
     """
     data = work.read(name)
-    if f"{SIGNATURES}/{hashlib.sha256(data).hexdigest()}.bin" != name:
+    if payload_name(data) != name:
         raise BuildError(f"{work.location}/{name}: a byte was changed, while the build ran: start it again")
     return data
 

@@ -58,7 +58,8 @@ class Context:
     versions: tuple[tuple[str, str], ...]  # libraries that the result depends on
     assets: tuple[tuple[str, str], ...] = ()  # of `find_assets`
     forgotten: str = ""  # name of the list of texts that were forgotten; "": none were
-    planned: Tally = Tally()  # the plan's units, as PLAN sends them
+    planned: Tally = Tally()  # the plan's units, as they are sent
+    listed: Tally = Tally()  # where they are many, the files that list them, as PLAN sends their names
     run: str = ""  # of `cache.begin`: what this build has made itself is not reused, and while it stands it may publish
     current: str = ""  # the version that was the current one when the build began; "": none was
 

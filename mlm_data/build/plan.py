@@ -11,7 +11,7 @@ import rfc8785
 
 from mlm_data import seeds
 from mlm_data.build import cache
-from mlm_data.build.account import tally, unit_messages
+from mlm_data.build.account import list_messages, tally, unit_messages
 from mlm_data.build.assets import find_assets
 from mlm_data.build.context import Context
 from mlm_data.build.curate import clean
@@ -95,6 +95,7 @@ def make_context(config: BuildConfig, plan: Plan, reference: Reference | None, *
         assets=find_assets(config),
         forgotten=current_list(Folder(config.output)),
         planned=tally(unit_messages(plan.units)),
+        listed=tally(list_messages(plan.units)),
         run=run,
         current=latest(Folder(config.output)) or "",
     )

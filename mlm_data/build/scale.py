@@ -32,6 +32,8 @@ from mlm_data.build.account import (
     FIND_EDGES,
     FLOW,
     HEADER_BYTES,
+    LIST,
+    LIST_BYTES,
     MATCH,
     MIX,
     PUBLISH,
@@ -72,8 +74,6 @@ OBJECT_FACTOR = 5  # a JSON of counts as Python objects, against its bytes
 PLAN_BYTES_A_FILE = 1_000  # of memory while a build is planned, at most: see docs/explanation/scale.md
 FILE_RECORD_BYTES = 150  # of a file in a version's file table
 MANIFEST_BYTES_A_SHARD = 600  # of a shard in the manifest
-GRAPH_BYTES = 160  # of a unit of one slice in the pipeline's graph, compressed: 50 to 160 were measured
-MOST_GRAPH_BYTES = 2**31  # of a protobuf message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +127,24 @@ class Load:
         return self.lines_a_document * self.num_documents if self.has_lines else 0.0
 
     @property
+    def plan_bytes(self) -> int:
+        """Of all units, as JSON."""
+        return self.num_units * UNIT_BYTES + self.num_slices * (SLICE_BYTES + self.path_bytes)
+
+    @property
+    def num_lists(self) -> int:
+        """Files that list the units; 0 where they lie in the pipeline's graph."""
+        return math.ceil(self.plan_bytes / LIST_BYTES) if self.plan_bytes > LIST_BYTES else 0
+
+    @property
     def num_shards(self) -> int:
         """Of each unit one for each split, or several of MAX_SHARD_TOKENS."""
         return self.num_units * (self.splits - 1 + math.ceil(self.num_tokens / self.num_units / MAX_SHARD_TOKENS))
 
     @property
     def num_files_written(self) -> int:
-        """Prepared units, shards, signatures and what each unit has become."""
-        return self.num_units * (PREPARED_FILES + 2) + SHARD_FILES * self.num_shards
+        """Lists of units, prepared units, shards, signatures and what each unit has become."""
+        return self.num_lists + self.num_units * (PREPARED_FILES + 2) + SHARD_FILES * self.num_shards
 
     @property
     def disk_bytes(self) -> float:
@@ -144,6 +154,7 @@ class Load:
     def takes_part(self, step: Step) -> bool:
         """Whether the build has this step."""
         asked: Mapping[str, bool] = {
+            LIST.name: self.num_lists > 0,
             SURVEY.name: self.has_lines,
             CHOOSE_CUTS.name: self.has_lines,
             CHOOSE_RUNS.name: False,
@@ -161,6 +172,8 @@ class Load:
         """How many parts it has."""
         if step.by_block:
             return self.num_blocks
+        if step.name == LIST.name:
+            return self.num_lists
         if step.name in (CHOOSE_CUTS.name, DEDUPLICATE.name, FIND_EDGES.name):
             return self.num_partitions
         if step.name in (CHOOSE_RUNS.name, RESOLVE.name, DECIDE.name, MIX.name, PUBLISH.name):
@@ -207,7 +220,8 @@ def _sizes(load: Load) -> dict[Kind, tuple[float, float]]:
     result: float = RESULT_BYTES + PLANE_BYTES * load.planes + (EXAMPLES_BYTES if is_curated else 0)
     result += SHARD_BYTES * (load.num_shards / units - load.splits)  # the first of each split is in RESULT_BYTES
     found = {
-        Kind.UNIT: (units, units * UNIT_BYTES + load.num_slices * (SLICE_BYTES + load.path_bytes)),
+        Kind.LISTED: (load.num_lists, load.num_lists * (FILE_NAME_BYTES - 1)),
+        Kind.UNIT: (units, load.plan_bytes),
         Kind.PREPARED: (units, units * PREPARED_BYTES + load.num_slices * (load.source_bytes + 4)),
         Kind.SIGNATURES: _stored(load, blocks * partitions, load.num_documents * SIGNATURE_BYTES, load.units_a_block),
         Kind.COPIES: _lists(units * partitions, load.num_copies, COPIES.itemsize),
@@ -360,7 +374,7 @@ def requests(load: Load) -> tuple[int, int]:
     opened = sum(load.takes_part(step) for step in readers) * load.num_units
     if load.bands:
         opened += round(_opened_for_pairs(load))
-    files = load.num_slices * (2 if load.has_lines else 1) + opened
+    files = load.num_lists + load.num_slices * (2 if load.has_lines else 1) + opened
     return REQUESTS_A_READ * files, REQUESTS_A_WRITE * load.num_files_written
 
 
@@ -386,13 +400,6 @@ def limits(load: Load, machine: Machine = Machine(), *, launcher_gb: float = 16.
     core = memory / machine.cores
     sizes = _sizes(load)
     found = [
-        Limit(
-            name="units in the pipeline's graph",
-            value=float(GRAPH_BYTES * load.num_slices),
-            limit=MOST_GRAPH_BYTES,
-            unit="bytes",
-            remedy="fewer and larger units: unit_bytes; each worker loads the graph",
-        ),
         Limit(
             name="the plan, in the process that starts the build",
             value=float(load.num_files * PLAN_BYTES_A_FILE),

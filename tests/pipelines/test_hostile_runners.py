@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mlm_data.build import account
+from mlm_data.build import account, cache
 from mlm_data.build.account import FLOW, PUBLISH, Kind
+from mlm_data.build.plan import make_plan
 from mlm_data.config import BuildConfig
 from mlm_data.errors import BuildError
 from mlm_data.settings import parse_settings
@@ -58,9 +59,11 @@ def wholes(tmp_path_factory):
 
 
 @pytest.fixture
-def whole(wholes, request):
-    """Of the action whose flow has the step that the test is about."""
+def whole(wholes, request, monkeypatch):
+    """Of the action whose flow has the step that the test is about; files list the units where that is the one."""
     step = request.node.callspec.params.get("step") if hasattr(request.node, "callspec") else None
+    if step is account.LIST:
+        monkeypatch.setattr(account, "LIST_BYTES", 900)
     return wholes["cut" if step is account.CHOOSE_RUNS else "drop"]
 
 
@@ -90,7 +93,7 @@ def names(line, step, place):
     return line.startswith((*out, "reports to PUBLISH")) or f"to {step.name}, or its reports to PUBLISH: " in line
 
 
-OFTEN = (account.PREPARE, account.SELECT, account.DEDUPLICATE, account.CHOOSE_RUNS, account.ASSEMBLE)
+OFTEN = (account.LIST, account.PREPARE, account.SELECT, account.DEDUPLICATE, account.CHOOSE_RUNS, account.ASSEMBLE)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,7 @@ def test_what_a_step_sends_and_a_runner_loses(whole, step):
     assert names(line, step, "output"), line
 
 
-@pytest.mark.parametrize("step", [account.SELECT, account.MATCH, PUBLISH], ids=lambda step: step.name)
+@pytest.mark.parametrize("step", [account.LIST, account.SELECT, account.MATCH, PUBLISH], ids=lambda step: step.name)
 def test_what_is_grouped_and_a_runner_loses(whole, step):
     line = outcome(whole, Fault(step.name, "grouped", "lose"))
     assert names(line, step, "grouped"), line
@@ -119,6 +122,33 @@ def test_a_runner_that_says_done_though_nothing_was_published(whole):
                                              ("grouped", "reorder"), ("grouped", "repeat_group")])  # fmt: skip
 def test_repeats_and_any_order_give_the_same_dataset(whole, place, kind):
     assert outcome(whole, Fault("", place, kind, every=2)) == whole[1]
+
+
+def test_units_that_lie_in_files_give_the_same_dataset(whole, monkeypatch):
+    config, digest = whole
+    monkeypatch.setattr(account, "LIST_BYTES", 900)
+    shutil.rmtree(Path(config.output, "work/signatures"), ignore_errors=True)
+    assert outcome(whole, Fault("", "output", "repeat", every=2)) == digest
+    units = make_plan(config).units
+    lists = list(account.unit_lists(units))
+    assert 2 < len(lists) < len(units)
+    assert all(Path(config.output, "work", cache.payload_name(data)).read_bytes() == data for data in lists)
+
+
+def test_a_list_of_units_that_is_damaged_is_refused(whole, monkeypatch):
+    config, _ = whole
+    monkeypatch.setattr(account, "LIST_BYTES", 900)
+    real = cache.store_payload
+
+    def store(work, data):
+        name = real(work, data)
+        path = Path(config.output, "work", name)
+        path.write_bytes(path.read_bytes().replace(b'"index": 4', b'"index": 5'))
+        return name
+
+    monkeypatch.setattr(cache, "store_payload", store)
+    with pytest.raises(BuildError, match="a byte was changed, while the build ran: start it again"):
+        build(config)
 
 
 def test_a_group_that_comes_in_two_is_refused(whole):
@@ -143,6 +173,7 @@ def test_a_part_that_is_done_again_sends_the_same_bytes(tmp_path, monkeypatch, a
         return message
 
     monkeypatch.setattr(account, "seal", seal)
+    monkeypatch.setattr(account, "LIST_BYTES", 900)
     config = everything(tmp_path, action)
     assert build(config).num_reused == 0
     other = {"drop": {Kind.RUNS}, "cut": {Kind.MATCHES, Kind.HELD}}[action] | {Kind.IGNORED}  # no run is that common

@@ -1,5 +1,6 @@
 """Messages are opened once each, whatever the order, and an account balances or names the border."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlm_data.build import account
-from mlm_data.build.account import FLOW, Kind, Part, balance, kind_of, receiver_of, seal, tally, unit_messages
+from mlm_data.build.account import (
+    FLOW,
+    HEADER_BYTES,
+    Kind,
+    Part,
+    balance,
+    kind_of,
+    list_messages,
+    receiver_of,
+    seal,
+    tally,
+    unit_lists,
+    unit_messages,
+)
 from mlm_data.build.context import Context, Tally
 from mlm_data.config import BuildConfig
 from mlm_data.errors import BuildError
@@ -15,9 +29,19 @@ from mlm_data.settings import parse_settings
 from mlm_data.types import Unit
 
 
+@pytest.fixture(autouse=True)
+def lists(request, monkeypatch):
+    """Where the test is about LIST UNITS, a list has two units."""
+    if hasattr(request.node, "callspec") and request.node.callspec.params.get("step") is account.LIST:
+        monkeypatch.setattr(account, "LIST_BYTES", 60)
+
+
+def units_of(number):
+    return [Unit(index=i, slices=()) for i in range(number)]
+
+
 def context_of(units=3, partitions=2, **changes):
     values = {"inputs": [{"path": "x"}], "output": "o", "tokenizer": {"train": {}}} | changes
-    planned = tally(unit_messages([Unit(index=i, slices=()) for i in range(units)]))
     return Context(
         config=parse_settings(BuildConfig, values, where="test"),
         tokenizer_sha256="",
@@ -25,13 +49,15 @@ def context_of(units=3, partitions=2, **changes):
         unit_bytes=1,
         group_modulus=1,
         versions=(),
-        planned=planned,
+        planned=tally(unit_messages(units_of(units))),
+        listed=tally(list_messages(units_of(units))),
     )
 
 
 def run(context, tamper=lambda step, number, messages: messages):
     """All steps in one process; each part sends one message to each part of whoever reads its kinds."""
-    sent = list(unit_messages([Unit(index=i, slices=()) for i in range(context.planned.messages)]))
+    units = units_of(context.planned.messages)
+    sent = list(list_messages(units)) or list(unit_messages(units))
     for step in (*[step for step in FLOW if step.takes_part(context)], account.PUBLISH):
         per = context.units_per_block if step.by_block else 1
         boxes = {}
@@ -45,7 +71,10 @@ def run(context, tamper=lambda step, number, messages: messages):
                 return balance(inbox[Kind.REPORT], part.received(Kind.RESULT), context)
             part.facts = {"opened": sum(len(items) for items in inbox.values())}
             part.notes = {"reused": 1}
-            for kind in step.sends:
+            if step is account.LIST:
+                for unit in list(unit_lists(units))[number].split(b"\n"):
+                    sent.append(part.send(Kind.UNIT, json.loads(unit)["index"], unit))
+            for kind in step.sends if step is not account.LIST else ():
                 reader = next(other for other in (*FLOW, account.PUBLISH) if kind in other.reads)
                 receivers = context.planned.messages if reader.by_block else reader.parts(context)
                 for receiver in [number] if kind is Kind.PREPARED else range(receivers):
@@ -65,6 +94,20 @@ def test_what_nobody_tampered_with_balances(changes):
     assert [step.name for step in FLOW if step.takes_part(context)] == list(found.facts)
     assert found.add_up(account.DEDUPLICATE, "opened") == 2 * 3
     assert found.notes["reused"] == sum(step.parts(context) for step in FLOW if step.takes_part(context))
+
+
+def test_many_units_lie_in_lists(monkeypatch):
+    monkeypatch.setattr(account, "LIST_BYTES", 60)
+    context = context_of(units=5)
+    assert context.listed.messages == 3
+    assert list(run(context).facts) == ["LIST UNITS", "PREPARE", "SELECT", "DEDUPLICATE", "ASSEMBLE"]
+    payloads = [message[HEADER_BYTES:] for message in unit_messages(units_of(5))]
+    assert b"\n".join(unit_lists(units_of(5))).split(b"\n") == payloads
+    other = replace(context, planned=replace(context.planned, total=1))
+    with pytest.raises(BuildError, match="^units of LIST UNITS: others were sent than have arrived: nothing is"):
+        run(other)
+    monkeypatch.setattr(account, "LIST_BYTES", 2**20)
+    assert context_of(units=5).listed == Tally()
 
 
 def test_units_come_in_blocks_where_there_are_many_partitions():

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mlm_data.build import scale
-from mlm_data.build.account import Kind
+from mlm_data.build.account import LIST_BYTES, Kind
 from mlm_data.build.scale import Load, Machine, Prices, cost, crossings, limits, requests, whole_corpus
 from mlm_data.errors import ConfigError
 
@@ -37,6 +37,14 @@ def test_large_payloads_come_in_pieces():
     found = by_kind(load)["FIND NEAR DUPLICATES", Kind.BANDS]
     assert scale.MAX_PAYLOAD_BYTES < 512 * 9 * 10**6 / 160 < 2 * scale.MAX_PAYLOAD_BYTES
     assert found.elements == 160 * 2
+
+
+def test_a_large_plan_lies_in_files():
+    small, large = whole_corpus(10**10), whole_corpus(10**12)
+    assert small.plan_bytes < LIST_BYTES
+    assert ("LIST UNITS", Kind.LISTED) not in by_kind(small)
+    assert by_kind(large)["LIST UNITS", Kind.LISTED].elements == -(-large.plan_bytes // LIST_BYTES) > 1
+    assert cost(large).files_written > large.num_units * 4 + 3 * large.num_shards
 
 
 def test_what_is_not_asked_for_costs_nothing():
