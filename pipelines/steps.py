@@ -11,6 +11,7 @@ side inputs: both are done otherwise, or not at all, by some runners.
 """
 
 import functools
+import itertools
 import json
 import sys
 from collections import Counter
@@ -27,7 +28,7 @@ from mlm_data.build.account import (
     Step,
     balance,
     kind_of,
-    list_messages,
+    list_message,
     receiver_of,
     unit_lists,
     unit_messages,
@@ -65,9 +66,8 @@ class Units(beam.PTransform):
 
     def expand(self, root) -> Messages:
         is_listed = account.LIST.takes_part(self._context)
-        for data in unit_lists(self._units):
-            cache.store_payload(self._context.work, data)
-        messages = list((list_messages if is_listed else unit_messages)(self._units))
+        names = [cache.store_payload(self._context.work, data) for data in unit_lists(self._units)]
+        messages = list(itertools.starmap(list_message, enumerate(names)) if names else unit_messages(self._units))
         sent = root | "List" >> beam.Create(messages, reshuffle=False).with_output_types(bytes)
         return (sent,) | "ListUnits" >> Parts(_List(self._context)) if is_listed else sent
 

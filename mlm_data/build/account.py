@@ -246,7 +246,12 @@ def unit_lists(units: Iterable[Unit]) -> Iterator[bytes]:
 def list_messages(units: Iterable[Unit]) -> Iterator[bytes]:
     """What PLAN sends instead of many units: the name of each file that lists them."""
     for number, data in enumerate(unit_lists(units)):
-        yield seal(Kind.LISTED, 0, number, 0, cache.payload_name(data).encode())
+        yield list_message(number, cache.payload_name(data))
+
+
+def list_message(number: int, name: str) -> bytes:
+    """The name of a file, to whoever reads that list."""
+    return seal(Kind.LISTED, 0, number, 0, name.encode())
 
 
 def _numbered(units: Iterable[Unit]) -> Iterator[tuple[int, Unit, bytes]]:
