@@ -104,7 +104,7 @@ def test_many_units_lie_in_lists(monkeypatch):
     payloads = [message[HEADER_BYTES:] for message in unit_messages(units_of(5))]
     assert b"\n".join(unit_lists(units_of(5))).split(b"\n") == payloads
     other = replace(context, planned=replace(context.planned, total=1))
-    with pytest.raises(BuildError, match="^units of LIST UNITS: others were sent than have arrived: nothing is"):
+    with pytest.raises(BuildError, match=r"^units of LIST UNITS: others were sent than have arrived: nothing is"):
         run(other)
     monkeypatch.setattr(account, "LIST_BYTES", 2**20)
     assert context_of(units=5).listed == Tally()
