@@ -149,6 +149,7 @@ def start(
             stdout=subprocess.DEVNULL,
             stderr=file,
             start_new_session=True,
+            preexec_fn=as_in_front,
         )
     return Running(pid=process.pid, err=err, process=process)
 
