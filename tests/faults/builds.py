@@ -22,7 +22,7 @@ from mlm_data.dataset.verify import verify
 from mlm_data.ending import TEMPORARY
 from mlm_data.stores.folder import Folder
 from tests.conftest import ROOT
-from tests.pipelines.clusters import PYTHON, wait_for
+from tests.pipelines.clusters import PYTHON, as_in_front, wait_for
 from tests.pipelines.small_corpus import settings, text
 
 SECONDS = 120  # that any build here may take
@@ -169,11 +169,6 @@ def python(*args: str, stderr: Path) -> subprocess.Popen[bytes]:
     """Start Python."""
     with stderr.open("wb") as file:
         return subprocess.Popen([sys.executable, *args], env=PYTHON, cwd=ROOT, stderr=file, preexec_fn=as_in_front)
-
-
-def as_in_front() -> None:
-    """Shells start what is in the background with SIGINT ignored; tests that send it must not inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def shell(script: str, *args: str, cwd: Path) -> str:

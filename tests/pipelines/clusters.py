@@ -32,6 +32,11 @@ def wait_for(is_so: Callable[[], object], *, seconds: float = 120) -> None:
         time.sleep(0.005)
 
 
+def as_in_front() -> None:
+    """Shells start what is in the background with SIGINT ignored; tests that send it must not inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def listens(port: int) -> bool:
     """Whether somebody does at this port."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

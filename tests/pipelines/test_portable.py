@@ -17,7 +17,7 @@ from mlm_data.stores.folder import Folder
 from pipelines import build as build_module
 from pipelines.build import build
 from tests.conftest import ROOT
-from tests.pipelines.clusters import PYTHON, job_server, wait_for, worker_pool
+from tests.pipelines.clusters import PYTHON, as_in_front, job_server, wait_for, worker_pool
 from tests.pipelines.small_corpus import prepared_units, settings, write_config, write_jsonl
 
 
@@ -85,7 +85,9 @@ def test_ctrl_c_ends_a_job_that_can_t_be_cancelled_without_a_version(server, loc
     with worker_pool(server[1]) as port:
         args = arguments(server[0], "EXTERNAL", f"localhost:{port}")
         command = [sys.executable, "-m", "pipelines", "build", write_config(tmp_path), *args]
-        process = subprocess.Popen(command, cwd=ROOT, env=PYTHON, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=PYTHON, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_front
+        )
         wait_for(lambda: len(prepared_units(tmp_path)) >= 3)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=120)
