@@ -37,9 +37,9 @@ def as_in_front() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def listens(port: int) -> bool:
+def listens(port: int, host: str = "127.0.0.1") -> bool:
     """Whether somebody does at this port."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
         return True
     return False
 
@@ -51,11 +51,11 @@ class Processes:
     folder: Path
     started: list[subprocess.Popen] = field(default_factory=list)
 
-    def start(self, *words: str) -> subprocess.Popen:
-        """`python` with these words, in a process group of its own."""
+    def start(self, *words: str, within: Sequence[str] = ()) -> subprocess.Popen:
+        """`python` with these words, in a process group of its own; `within`: what starts it elsewhere."""
         log = (self.folder / f"{len(self.started)}.log").open("wb")
         process = subprocess.Popen(
-            [sys.executable, *words],
+            [*within, sys.executable, *words],
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
@@ -88,6 +88,35 @@ def processes(folder: Path) -> Iterator[Processes]:
             found.kill(process)
 
 
+@contextlib.contextmanager
+def another_network() -> Iterator[tuple[str, list[str]]]:
+    """(our address, what starts a program there): a network namespace of its own, joined to ours by a cable.
+
+    Raises:
+        OSError: there is no `ip`, or we may not make one.
+    """
+    name = f"premask-{os.getpid()}"
+    ours, theirs = f"pm{os.getpid()}a", f"pm{os.getpid()}b"
+    subnet = f"10.213.{os.getpid() % 256}"
+
+    def ip(*words: str) -> None:
+        done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", name)
+        ip("address", "add", f"{subnet}.1/30", "dev", ours)
+        ip("link", "set", ours, "up")
+        ip("-n", name, "address", "add", f"{subnet}.2/30", "dev", theirs)
+        for device in ("lo", theirs):
+            ip("-n", name, "link", "set", device, "up")
+        yield f"{subnet}.1", ["ip", "netns", "exec", name]
+    finally:
+        ip("netns", "del", name)  # with its end of the cable
+
+
 @dataclass(frozen=True)
 class DaskCluster:
     """A scheduler and its workers."""
@@ -103,17 +132,17 @@ class DaskCluster:
 
 
 @contextlib.contextmanager
-def dask_cluster(folder: Path, *, workers: int = 2) -> Iterator[DaskCluster]:
-    """`dask scheduler` and so many `dask worker`s, as their manual starts them."""
+def dask_cluster(
+    folder: Path, *, workers: int = 2, host: str = "127.0.0.1", within: Sequence[Sequence[str]] = ()
+) -> Iterator[DaskCluster]:
+    """`dask scheduler` and so many `dask worker`s, as their manual starts them; the first `within` other places."""
     port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
+    address = f"tcp://{host}:{port}"
     with processes(folder) as group:
-        scheduler = group.start("-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-        wait_for(lambda: listens(port))
-        started = [
-            group.start("-m", "dask", "worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny")
-            for _ in range(workers)
-        ]
+        scheduler = group.start("-m", "dask", "scheduler", "--host", host, "--port", str(port), "--no-dashboard")
+        wait_for(lambda: listens(port, host))
+        worker = ("-m", "dask", "worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny")
+        started = [group.start(*worker, within=within[i] if i < len(within) else ()) for i in range(workers)]
         wait_for(lambda: all("Registered to" in group.log(worker) for worker in started))
         yield DaskCluster(address, scheduler, started, group)
 

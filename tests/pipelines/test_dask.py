@@ -1,5 +1,6 @@
 """On a real Dask cluster: the local digest, whoever is killed; and one line for whatever goes wrong."""
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -8,11 +9,12 @@ import time
 import pytest
 
 from mlm_data.config import BuildConfig
+from mlm_data.dataset.seals import unseal
 from mlm_data.errors import BuildError, ConfigError
 from mlm_data.settings import parse_settings
 from pipelines.build import build
 from tests.conftest import ROOT
-from tests.pipelines.clusters import PYTHON, dask_cluster, wait_for
+from tests.pipelines.clusters import PYTHON, another_network, dask_cluster, wait_for
 from tests.pipelines.small_corpus import prepared_units, settings, write_config, write_jsonl
 
 pytest.importorskip("distributed", reason="premask[dask] is not installed")
@@ -117,6 +119,25 @@ def test_a_scheduler_without_workers(tmp_path):
         pytest.raises(ConfigError, match="it has no workers: start"),
     ):
         build(config, beam_args=alone.args)
+
+
+@pytest.mark.slow
+def test_a_worker_in_another_network(local, tmp_path):
+    """Nothing goes over this machine's own address: the scheduler and one worker are here, the other one is not."""
+    with contextlib.ExitStack() as stack:
+        try:
+            host, there = stack.enter_context(another_network())
+        except OSError as error:
+            pytest.skip(f"no network namespace can be made: {error}")
+        cluster = stack.enter_context(dask_cluster(tmp_path / "logs", host=host, within=[there]))
+        config = corpus(tmp_path)
+        assert build(config, beam_args=cluster.args).manifest.digest == local
+        logs = [cluster.processes.log(worker) for worker in cluster.workers]
+        addresses = [re.search(r"Start worker at: +tcp://([0-9.]+):", log)[1] for log in logs]
+        assert addresses[0] == host[:-1] + "2"
+        assert addresses[1] != addresses[0]
+        states = [unseal((path).read_bytes(), path.name) for path in (tmp_path / "out/work/status").glob("*.json")]
+        assert len(states) >= 3  # of the build and of each worker
 
 
 @pytest.mark.slow
