@@ -1,1 +1,11 @@
 """The Beam pipeline and the command `premask`. Thin transforms around `mlm_data`."""
+
+import logging
+
+
+def _is_asked_for(record: logging.LogRecord) -> bool:
+    """Beam warns whoever imports it, on a cluster every worker, that clients for services of Google's are not there."""
+    return not str(record.msg).startswith("apitools not found")
+
+
+logging.getLogger().addFilter(_is_asked_for)

@@ -6,16 +6,15 @@ What differs from Beam 2.77's (`apache_beam.runners.dask`):
   keys are dealt out in turn. Beam's adds up the partitions of all inputs at each `Flatten`, and Dask's shuffle takes
   tasks in proportion to that; and by a hash of the key some workers would get twice the units of others.
 - Without a scheduler's address a local cluster of processes is started, and ended with the build.
-- Whether it answers, has workers, and whether these have our versions and see our files, is asked first.
+- Whether it answers, has workers, has our versions, and whether its workers see our files, is asked first.
 
 It collects what a step yields before `finish_bundle`, so what is yielded there is lost (seen in
 `transform_evaluator.apply_dofn_to_bundle`): our steps yield nothing there.
 """
 
 import contextlib
-import importlib.metadata
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -135,7 +134,7 @@ def connected(address: str | None, workers: int) -> Iterator[Any]:
 
 
 def look(address: str, output: str, sign: str, inputs: list[str]) -> int:
-    """Ask the workers for their versions, and whether they see our files.
+    """Ask the scheduler and its workers for their versions, and the workers whether they see our files.
 
     Args:
         address: of the scheduler.
@@ -147,25 +146,12 @@ def look(address: str, output: str, sign: str, inputs: list[str]) -> int:
         How many workers there are.
 
     Raises:
-        ConfigError: nobody answers; a worker has other versions, or doesn't see a file.
+        ConfigError: nobody answers; one of them has other versions, or a worker doesn't see a file.
     """
     with connected(address, 0) as client:
-        try:
-            told = client.run(facts, output, sign, inputs)
-        except Exception as error:
-            why = " ".join(str(error).split())
-            raise ConfigError(
-                f"--scheduler {address}: its workers can't import premask ({why}): install the same version of "
-                "premask[dask] on every worker"
-            ) from error
-    mine = facts(output, sign, inputs)
+        _check_versions(address, client)
+        told = _ask(address, "workers", lambda: client.run(facts, output, sign, inputs))
     for worker, theirs in sorted(told.items()):
-        for name, value in mine["versions"].items():
-            if theirs["versions"].get(name) != value:
-                raise ConfigError(
-                    f"worker {worker} has {name} {theirs['versions'].get(name)}, this machine {value}: install the "
-                    "same version on both"
-                )
         if not theirs["sees_output"]:
             raise ConfigError(
                 f"worker {worker} doesn't see what is written to output {output}: choose a folder on a disk that all "
@@ -179,8 +165,60 @@ def look(address: str, output: str, sign: str, inputs: list[str]) -> int:
     return len(told)
 
 
+def describe(address: str) -> str:
+    """How many workers a scheduler has, their threads, and the versions that all of them have.
+
+    Raises:
+        ConfigError: nobody answers, there are no workers, or somebody has other versions.
+    """
+    with connected(address, 0) as client:
+        threads = sorted(client.nthreads().values())
+        _check_versions(address, client)
+    workers = f"{len(threads)} worker{'s' * (len(threads) > 1)} with {sum(threads)} thread{'s' * (sum(threads) > 1)}"
+    return f"{workers}, {', '.join(f'{name} {version}' for name, version in versions().items())}"
+
+
+def _check_versions(address: str, client: Any) -> None:
+    """Make sure that the scheduler, which unpacks what it is sent, and all workers have our versions.
+
+    Raises:
+        ConfigError: names the first that has another, or can't import us.
+    """
+    told = _ask(address, "scheduler", lambda: {f"scheduler {address}": client.run_on_scheduler(versions)})
+    theirs = _ask(address, "workers", lambda: client.run(versions))
+    told |= {f"worker {worker}": found for worker, found in sorted(theirs.items())}
+    mine = versions()
+    for who, found in told.items():
+        for name, value in mine.items():
+            if found.get(name) != value:
+                raise ConfigError(
+                    f"{who} has {name} {found.get(name)}, this machine {value}: install the same version on both"
+                )
+
+
+def _ask(address: str, whom: str, ask: Callable[[], dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """What they answer, by who it is.
+
+    Raises:
+        ConfigError: one of them couldn't.
+    """
+    try:
+        return ask()
+    except Exception as error:
+        why = " ".join(str(error).split())
+        raise ConfigError(
+            f"--scheduler {address}: its {whom} can't import premask ({why}): install the same version of "
+            "premask[dask] there"
+        ) from error
+
+
+def versions() -> dict[str, str]:
+    """Of Python, and of what a dataset's bytes depend on, in the process that is asked."""
+    return {"Python": ".".join(platform.python_version_tuple()[:2]), **dict(library_versions())}
+
+
 def facts(output: str, sign: str, inputs: list[str]) -> dict[str, Any]:
-    """What a worker knows of itself."""
+    """What a worker sees."""
     from mlm_data.stores.folder import file_info
 
     def is_there(path: str) -> bool:
@@ -194,11 +232,6 @@ def facts(output: str, sign: str, inputs: list[str]) -> dict[str, Any]:
     except Exception:
         sees_output = False
     return {
-        "versions": {
-            "Python": ".".join(platform.python_version_tuple()[:2]),
-            "apache-beam": importlib.metadata.version("apache-beam"),
-            **dict(library_versions()),
-        },
         "sees_output": sees_output,
         "lacks": [path for path in inputs if not is_there(path)],
     }

@@ -238,6 +238,20 @@ def look_at_workers(chosen: Chosen, output: str, sign: str, inputs: Sequence[str
     return 0
 
 
+def describe_workers(chosen: Chosen) -> str:
+    """What the workers are, in a few words; "" where a runner has none yet, or doesn't tell.
+
+    Raises:
+        ConfigError: they can't run a build.
+    """
+    address = chosen.given.get("dask_client_address")
+    if chosen.runner.name == "dask" and address is not None:
+        from pipelines import dask_runner
+
+        return dask_runner.describe(address)
+    return ""
+
+
 def explain(chosen: Chosen, error: Exception) -> PremaskError | None:
     """An error of the runner itself as what a user can mend; None for another."""
     if chosen.runner.name == "dask":

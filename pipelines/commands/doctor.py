@@ -65,7 +65,7 @@ def _runner(name: str, rest: list[str]) -> "Finding":
 
     quiet_beam()
     try:
-        from pipelines.runners import check_start, choose
+        from pipelines.runners import check_start, choose, describe_workers
     except ModuleNotFoundError as error:
         return Finding(
             name="runner",
@@ -74,10 +74,12 @@ def _runner(name: str, rest: list[str]) -> "Finding":
             remedy="pip install 'premask[build]'",
         )
     try:
-        check_start(choose([f"--runner={name}", *rest], workers=1))
+        chosen = choose([f"--runner={name}", *rest], workers=1)
+        check_start(chosen)
+        workers = describe_workers(chosen)
     except PremaskError as error:
         return Finding(name="runner", state=BAD, text=str(error), remedy="see premask build --help")
-    return Finding(name="runner", state=OK, text=f"{name}: it is there, and takes these options")
+    return Finding(name="runner", state=OK, text=f"{name}: {workers or 'it is there, and takes these options'}")
 
 
 COMMAND = Command(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from mlm_data.config import BuildConfig
@@ -13,6 +14,7 @@ from mlm_data.dataset.seals import unseal
 from mlm_data.errors import BuildError, ConfigError
 from mlm_data.settings import parse_settings
 from pipelines.build import build
+from pipelines.commands.cli import main
 from tests.conftest import ROOT
 from tests.pipelines.clusters import PYTHON, another_network, dask_cluster, wait_for
 from tests.pipelines.small_corpus import prepared_units, settings, write_config, write_jsonl
@@ -88,37 +90,70 @@ def test_a_mistake_on_a_worker_is_what_it_was(cluster, tmp_path):
     assert "while running" not in str(error.value)
 
 
-def test_workers_are_asked_what_they_see(cluster, tmp_path, monkeypatch):
+def test_workers_are_asked_what_they_see(cluster, tmp_path):
     from pipelines import dask_runner
 
     config = corpus(tmp_path)
-    real = dask_runner.facts
     sign, inputs = "premask.yaml", [str(tmp_path / "in/a.jsonl")]
     (tmp_path / sign).write_text("")
-    dask_runner.look(cluster.address, str(tmp_path), sign, inputs)
+    assert dask_runner.look(cluster.address, str(tmp_path), sign, inputs) == len(cluster.workers)
     with pytest.raises(
         ConfigError, match=r"worker tcp://.* doesn't see what is written to output .*elsewhere: choose a"
     ):
         dask_runner.look(cluster.address, str(tmp_path / "elsewhere"), sign, inputs)
     with pytest.raises(ConfigError, match=r"worker tcp://.* can't read the input .*none\.jsonl: put it on a disk"):
         dask_runner.look(cluster.address, str(tmp_path), sign, [*inputs, str(tmp_path / "none.jsonl")])
-    monkeypatch.setattr(dask_runner, "library_versions", lambda: (("numpy", "1.0"),))
-    mine = real(str(tmp_path), sign, inputs)
-    assert mine["versions"]["numpy"] == "1.0"
-    with pytest.raises(
-        ConfigError, match=r"has numpy 2\.\d+\.\d+, this machine 1\.0: install the same version on both"
-    ):
-        dask_runner.look(cluster.address, str(tmp_path), sign, inputs)
     assert config.output
 
 
-def test_a_scheduler_without_workers(tmp_path):
+@pytest.mark.parametrize("who", ["scheduler", "worker"])
+def test_whoever_has_other_versions_is_named(cluster, monkeypatch, capsys, who):
+    """The scheduler unpacks what it is sent, so it is asked, too."""
+    from dask.distributed import Client
+
+    from pipelines import dask_runner
+
+    old = dask_runner.versions() | {"numpy": "1.0"}
+    ask = {"scheduler": "run_on_scheduler", "worker": "run"}[who]
+    monkeypatch.setattr(Client, ask, lambda *args: old if who == "scheduler" else {"tcp://far:1": old})
+    line = rf"{who} tcp://.*:\d+ has numpy 1\.0, this machine {np.__version__}: install the same version on both"
+    with pytest.raises(ConfigError, match=line):
+        dask_runner.look(cluster.address, "out", "sign", [])
+    assert main(["doctor", *cluster.args]) == 1
+    assert re.search(line, capsys.readouterr().out)
+
+
+def test_doctor_says_what_the_workers_are(cluster, capsys):
+    assert main(["doctor", *cluster.args]) == 0
+    said = capsys.readouterr().out
+    assert "dask: 2 workers with 2 threads, Python 3." in said
+    assert f"numpy {np.__version__}" in said
+
+
+def test_workers_that_cannot_import_us_are_refused(cluster, monkeypatch):
+    """As an older version would, which has no such function."""
+    from pipelines import dask_runner
+
+    monkeypatch.setattr(dask_runner, "versions", len)  # needs an argument
+    with pytest.raises(ConfigError, match=r"its scheduler can't import premask \(.*\): install the same version of"):
+        dask_runner.describe(cluster.address)
+
+
+def test_nobody_logs_what_nobody_asked_for(cluster, tmp_path):
+    build(corpus(tmp_path), beam_args=cluster.args)
+    for process in (cluster.scheduler, *cluster.workers):
+        log = cluster.processes.log(process)
+        assert "INFO" in log
+        assert "apitools" not in log
+
+
+def test_a_scheduler_without_workers(tmp_path, capsys):
     config = corpus(tmp_path)
-    with (
-        dask_cluster(tmp_path / "logs", workers=0) as alone,
-        pytest.raises(ConfigError, match="it has no workers: start"),
-    ):
-        build(config, beam_args=alone.args)
+    with dask_cluster(tmp_path / "logs", workers=0) as alone:
+        with pytest.raises(ConfigError, match="it has no workers: start"):
+            build(config, beam_args=alone.args)
+        assert main(["doctor", *alone.args]) == 1
+    assert f"it has no workers: start some with `dask worker {alone.address}`" in capsys.readouterr().out
 
 
 @pytest.mark.slow
