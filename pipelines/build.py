@@ -37,7 +37,6 @@ from mlm_data.dataset.seals import unseal
 from mlm_data.memory import release
 from mlm_data.stores.folder import Folder
 from mlm_data.stores.places import beside
-from mlm_data.threads import interruptible
 from mlm_data.tokens.engine import Reference
 from mlm_data.types import Unit
 from pipelines.runners import Chosen, check, choose, crowded, explain, look_at_workers, new_pipeline
@@ -239,8 +238,7 @@ def run(units: tuple[Unit, ...], context: Context, chosen: Chosen, output: Outpu
     result = None
     with _workers_quiet(), _few_collections():
         try:
-            # Beam's local runner waits for its workers even when it is interrupted. Others want the main thread.
-            result = interruptible(pipeline.run) if chosen.runner.is_local else pipeline.run()
+            result = pipeline.run()
             if not chosen.runs_nothing:
                 result.wait_until_finish()
         except errors.PremaskError as error:

@@ -91,26 +91,6 @@ def test_ctrl_c_and_sigterm(job, right):
 
 
 @pytest.mark.faults
-def test_workers_that_are_processes_write_nothing_after_ctrl_c(job, right):
-    """Beam's local runner would wait for them to get through with what they have begun."""
-    for _ in range(5):
-        running = builds.start(job, "--direct_running_mode=multi_processing", fresh=True)
-        is_there(job, running, "rows/[0-9a-f]*.arrow", 3)
-        started = time.monotonic()
-        came_in_time = ends_in_order(job, running, signal.SIGINT)
-        seconds = time.monotonic() - started
-        before = sorted(job.out.rglob("*"))
-        time.sleep(1)
-        assert sorted(job.out.rglob("*")) == before
-        if came_in_time:
-            break
-        shutil.rmtree(job.out)
-    assert came_in_time
-    assert seconds < 2
-    assert builds.finish(job) == right
-
-
-@pytest.mark.faults
 def test_while_a_tokenizer_is_trained(tmp_path):
     """By native code that doesn't come back to Python for some ten seconds: nobody waits for it."""
     rng = np.random.default_rng(1)
