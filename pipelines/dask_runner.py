@@ -5,6 +5,7 @@ What differs from Beam 2.77's (`apache_beam.runners.dask`):
 - Elements are grouped in as many partitions as keep the cluster busy, PARTITIONS_A_THREAD for each of its threads, and
   keys are dealt out in turn. Beam's adds up the partitions of all inputs at each `Flatten`, and Dask's shuffle takes
   tasks in proportion to that; and by a hash of the key some workers would get twice the units of others.
+- When a worker is lost, tasks that wait for a place are handed out again: Dask 2026.8 forgets to (see `Refill`).
 - Without a scheduler's address a local cluster of processes is started, and ended with the build.
 - Whether it answers, has workers, has our versions, and whether its workers see our files, is asked first.
 
@@ -58,6 +59,7 @@ class DaskRunner(beam_dask.DaskRunner):
         client = stack.enter_context(
             connected(options.view_as(beam_dask.DaskOptions).address, options.view_as(Options).dask_workers)
         )
+        client.register_plugin(Refill())
         threads = sum(client.nthreads().values())
         partitions = max(1, min(MOST_PARTITIONS, PARTITIONS_A_THREAD * threads))
         pipeline.replace_all(dask_overrides())
@@ -67,6 +69,22 @@ class DaskRunner(beam_dask.DaskRunner):
             pipeline.visit(visitor)
         (last,) = dask.optimize(list(visitor.bags.values())[-1])
         return Result(client, client.compute([last]), stack)
+
+
+class Refill(dask.distributed.SchedulerPlugin):
+    """Runs on the scheduler, and hands out what waits in its queue when a worker is lost.
+
+    With the worker its results are lost, so what another worker was to do with them waits for them to be made again.
+    Tasks without inputs are not handed out but queued, as long as that other worker seems to be busy; and Dask looks
+    at its queue when a task ends (`Scheduler.remove_worker` doesn't), so that nothing ever happened again.
+    """
+
+    name = "premask-refill"
+    idempotent = True  # several builds may share a cluster
+
+    def remove_worker(self, scheduler: Any, worker: str, *, stimulus_id: str, **kwargs: Any) -> None:
+        """A worker is gone, and all that follows from it is done."""
+        scheduler.stimulus_queue_slots_maybe_opened(stimulus_id=stimulus_id)
 
 
 class Result(beam_dask.DaskRunnerResult):

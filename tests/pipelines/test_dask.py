@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -50,20 +51,25 @@ def cluster(tmp_path_factory):
         yield found
 
 
-def build_and_kill(folder, victim, prepared, seconds=0.0):
-    """`premask build` as a process, on a cluster one of whose processes is killed once so many units are prepared, or
-    so many seconds after that.
+def build_and_kill(folder, victim, prepared, seconds=0.0, *, assembled=0, frozen=0.0, **changes):
+    """`premask build` as a process, on a cluster one of whose processes is killed once so many units are prepared and
+    assembled, or so many seconds after that. Before it dies it stands still for `frozen` seconds.
 
     Returns:
         (exit code, what it printed, its errors)
     """
     with dask_cluster(folder / "logs") as cluster:
-        command = [sys.executable, "-m", "pipelines", "build", write_config(folder, **inputs(folder)), *cluster.args]
+        config = write_config(folder, **inputs(folder), **changes)
+        command = [sys.executable, "-m", "pipelines", "build", config, *cluster.args]
         process = subprocess.Popen(
             command, cwd=ROOT, env=PYTHON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         wait_for(lambda: len(prepared_units(folder)) >= prepared)
+        wait_for(lambda: len(list((folder / "out/work/assembled").glob("*.json"))) >= assembled)
         time.sleep(seconds)
+        if frozen:
+            victim(cluster).send_signal(signal.SIGSTOP)
+            time.sleep(frozen)
         assert process.poll() is None, "the build ended before anything was killed"
         cluster.processes.kill(victim(cluster))
         out, err = process.communicate(timeout=300)
@@ -199,6 +205,34 @@ def test_a_worker_that_is_killed_when_all_units_are_prepared(local, tmp_path, se
     code, out, err = build_and_kill(tmp_path, lambda cluster: cluster.workers[0], units, seconds)
     assert code == 0, err
     assert f"digest {local}" in out
+
+
+def test_a_worker_that_is_killed_when_the_other_waits_for_its_results(local, tmp_path):
+    """The other seems to be busy, so Dask queued what was to be made again, and never looked at the queue."""
+    units = build(corpus(tmp_path / "local")).num_units
+    corpus(tmp_path)
+    code, out, err = build_and_kill(tmp_path, lambda cluster: cluster.workers[0], units, 0.3, frozen=2.0)
+    assert code == 0, err
+    assert f"digest {local}" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seconds", "assembled"), [(0.5, 0), (1.0, 0), (0.0, 1), (0.0, 9)])
+def test_a_worker_that_is_killed_while_near_duplicates_are_found_or_units_assembled(tmp_path, seconds, assembled):
+    """All that the steps after PREPARE have sent is lost with the worker, and made again."""
+    changes = {
+        "deduplicate": {"near": True, "lines": {"min_chars": 20, "max_copies": 3}},
+        "mixing": {"by": "source", "temperature": 0.5},
+    }
+    folder = tmp_path / "local"
+    corpus(folder)
+    whole = build(parse_settings(BuildConfig, settings(folder, **inputs(folder), **changes), where="test"))
+    corpus(tmp_path)
+    code, out, err = build_and_kill(
+        tmp_path, lambda cluster: cluster.workers[0], whole.num_units, seconds, assembled=assembled, **changes
+    )
+    assert code == 0, err
+    assert f"digest {whole.manifest.digest}" in out
 
 
 @pytest.mark.slow
