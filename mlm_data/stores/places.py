@@ -65,8 +65,8 @@ class Place:
         """The file system that it lies in; made once a process.
 
         Raises:
-            StorageError: for a scheme that nobody knows, options that can't be right, or a path that is no UTF-8, which
-                Arrow can't name.
+            StorageError: for a scheme that nobody knows, options that can't be right, or a path of other bytes than UTF-8,
+                which Arrow can't name.
         """
         if not is_utf8(self.path):
             raise StorageError(
