@@ -76,7 +76,6 @@ def main(program: str, description: str, commands: Sequence[Command], argv: Sequ
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        _check_bytes(words)
         options, rest = make_parser(program, description, commands).parse_known_args(words)
         if rest and not options.command.passes_on:
             raise ConfigError(_unknown(program, options, rest[0]))
@@ -86,15 +85,6 @@ def main(program: str, description: str, commands: Sequence[Command], argv: Sequ
     except BaseException as error:
         return _ended(program, error, debug=debug)
     return code
-
-
-def _check_bytes(words: Sequence[str]) -> None:
-    """Refuse what no file of a dataset could hold, and Arrow can't name."""
-    for word in words:
-        try:
-            word.encode()
-        except UnicodeEncodeError:
-            raise ConfigError(f"argument {word!r} is no UTF-8: rename what it names") from None
 
 
 def _ended(program: str, error: BaseException, *, debug: bool) -> int:

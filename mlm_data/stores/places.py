@@ -65,13 +65,8 @@ class Place:
         """The file system that it lies in; made once a process.
 
         Raises:
-            StorageError: for a scheme that nobody knows, options that can't be right, or a path of other bytes than UTF-8,
-                which Arrow can't name.
+            StorageError: for a scheme that nobody knows, or options that can't be right.
         """
-        if not is_utf8(self.path):
-            raise StorageError(
-                f"{hidden(str(self)).encode('ascii', 'backslashreplace').decode()}: its name is no UTF-8: rename it"
-            )
         try:
             if self.scheme in ("", "file"):  # the environment speaks of buckets only, and is slow to read
                 return _open(os.getpid(), self.scheme, self.user, self.query, "", ())
@@ -79,19 +74,6 @@ class Place:
             return _open(os.getpid(), self.scheme, self.user, self.query, bucket, _variables())
         except (pa.ArrowException, OSError, ValueError, ImportError, KeyError, TypeError) as error:
             raise StorageError(f"{hidden(str(self))}: {_why(self.scheme, error)}") from error
-
-
-def is_utf8(text: str) -> bool:
-    r"""Whether a text can be written as UTF-8: names of files may hold other bytes, for which Python has surrogates.
-
-    >>> is_utf8("ä"), is_utf8("\udcff")
-    (True, False)
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def parse(text: str, *, is_quoted: bool = True) -> Place:
