@@ -24,7 +24,7 @@ from mlm_data.dataset.forgotten import LIST, current_list, read_list
 from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.gates import add_packings, judge_masks, library_versions, side_facts, tokenizer_facts
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.dataset.manifest import Manifest, build_manifest, latest
+from mlm_data.dataset.manifest import Manifest, build_manifest
 from mlm_data.dataset.publish import check_output, publish
 from mlm_data.duplicates.exact import find_duplicates, pack_records
 from mlm_data.errors import ConfigError, InputError
@@ -146,13 +146,11 @@ def import_tokens(
         InputError: if a file is damaged or missing, or an id can't be; nothing is written then.
         TokenizerError: if the tokenizer can't be used.
         BuildError: if a gate of publishing stays shut.
-        StorageError: if the dataset's folder can't be written, holds something else, or another version was published
-            in the meantime.
+        StorageError: if the dataset's folder can't be written, or holds something else.
     """
     folder = Folder(config.output)
     check_output(folder)
     folder.clear()
-    current = latest(folder)
     tokenizer = config.tokenizer
     assert tokenizer.path is not None, "make_config has set it"
     reference = load_tokenizer(
@@ -184,7 +182,7 @@ def import_tokens(
     facts = side_facts(folder, manifest.digest, made_by="import", versions=dict(library_versions()))
     listed = {LIST: folder.read(importer.forgotten)} if importer.forgotten else {}
     side = {**facts, "inputs": [str(source.place)], "asked": {"from": source.kind}}
-    publish(folder, manifest, table, tokenizer=reference.json_bytes, side=side, attachments=listed, expected=current)
+    publish(folder, manifest, table, tokenizer=reference.json_bytes, side=side, attachments=listed)
     return manifest
 
 

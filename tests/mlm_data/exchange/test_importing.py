@@ -248,24 +248,6 @@ def test_a_version_like_any_other(documents, tokenizer, tmp_path):
     assert verify(Folder(tmp_path / "out"), first.digest).ok
 
 
-def test_what_was_published_meanwhile_is_not_overtaken(documents, tokenizer, tmp_path):
-    files.write_hf(tmp_path / "in", documents)
-    first = run(tmp_path / "in", tokenizer, tmp_path / "out", kind="hf")
-    source = Source(kind="hf", place=tmp_path / "in")
-    config = make_config(tmp_path / "out", source, tokenizer, [*SMALL, "seed=7"])
-    meanwhile = []
-
-    def other(done, total):
-        if not meanwhile:
-            meanwhile.append(remask(Dataset.open(tmp_path / "out"), {"rate": 0.2}).digest)
-
-    with pytest.raises(StorageError, match="was published in the meantime, and nothing is changed"):
-        import_tokens(source, config, progress=other)
-    assert Dataset.open(tmp_path / "out").digest == meanwhile[0] != first.digest
-    again = import_tokens(source, config)
-    assert Dataset.open(tmp_path / "out").digest == again.digest
-
-
 def test_nothing_can_be_added(documents, tokenizer, tmp_path):
     files.write_hf(tmp_path / "in", documents)
     run(tmp_path / "in", tokenizer, tmp_path / "out", kind="hf")
