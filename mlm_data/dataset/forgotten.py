@@ -1,7 +1,8 @@
 """The list of texts that a dataset has forgotten: an attachment, `versions/<digest>.forgotten.jsonl`.
 
 A line `{"mark": hexadecimal}` for each. `premask forget` adds to it, versions made from versions take it over, and a
-build into the same folder drops what stands in the list of the version that is the current one when it begins.
+build into the same folder drops what stands in the list of the version that is the current one when it begins. The list
+only grows: whatever is published has the marks of the version that was the current one, too (see `publish`).
 
 A mark is the first 16 bytes of SHA-256("premask.forgotten.1" and the document's id). Not the id itself: an id is a
 MurmurHash3, and that can be turned round, so the id of a text of 15 bytes or fewer is as good as the text. What a mark

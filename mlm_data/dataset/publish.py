@@ -9,7 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlm_data.dataset.manifest import LATEST, Manifest, latest, load_manifest, load_side, version_names
+from mlm_data.dataset.forgotten import LIST, current_list, parse_list, write_list
+from mlm_data.dataset.manifest import (
+    LATEST,
+    Manifest,
+    latest,
+    load_attachment,
+    load_manifest,
+    load_side,
+    version_names,
+)
 from mlm_data.dataset.names import TAGS
 from mlm_data.dataset.seals import sealed
 from mlm_data.errors import StorageError
@@ -34,7 +43,8 @@ def publish(
 ) -> None:
     """Make a version visible: its files first, then LATEST.
 
-    Publishing a digest that is there already is a success that changes nothing but LATEST.
+    Publishing a digest that is there already is a success that changes nothing but LATEST. And the list of what was
+    forgotten: it only grows, so the new version has the current one's beside its own, whatever it was made from.
 
     On a local disk only one process at a time is in here. On S3 and in Google's storage LATEST moves from `expected` to
     the new version by one conditional request, where premask[aws] or premask[gcp] is installed. In other buckets the
@@ -63,7 +73,7 @@ def publish(
         current = latest(folder) if expected is not None else None
         if current not in {expected, manifest.digest}:
             raise _overtaken(folder, current, "nothing is changed")
-        _write(folder, manifest, files, tokenizer, side, attachments or {})
+        _write(folder, manifest, files, tokenizer, side, _with_marks(folder, attachments or {}))
         line = f"{manifest.digest}\n".encode()
         if guard is None:
             folder.write(LATEST, line)
@@ -78,6 +88,20 @@ def _overtaken(folder: Folder, current: str | None, what: str) -> StorageError:
     )
 
 
+def _with_marks(folder: Folder, attachments: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The attachments, with the marks of the version that is the current one."""
+    current = latest(folder)
+    if current is None or not folder.exists(f"versions/{current}.json"):
+        return {**attachments}  # there is none, or nothing is left of it
+    name = current_list(folder)
+    before = folder.read(name) if name else b""
+    return {**attachments, LIST: _joined(folder, attachments.get(LIST, b""), before)} if before else {**attachments}
+
+
+def _joined(folder: Folder, *lists: bytes) -> bytes:
+    return write_list(set[bytes]().union(*(parse_list(data, where=f"{folder.location}: {LIST}") for data in lists)))
+
+
 def _write(
     folder: Folder,
     manifest: Manifest,
@@ -87,7 +111,12 @@ def _write(
     attachments: Mapping[str, bytes],
 ) -> None:
     names = version_names(manifest)
-    if not folder.exists(names["manifest"]):
+    if folder.exists(names["manifest"]):
+        if listed := attachments.get(LIST):
+            mine = load_attachment(folder, manifest, LIST)
+            if (joined := _joined(folder, mine, listed)) != mine:
+                replace_attachments(folder, manifest.digest, {LIST: joined})
+    else:
         sha = hashlib.sha256(tokenizer).hexdigest()
         if sha != manifest.tokenizer["sha256"]:
             raise ValueError(f"the tokenizer's bytes hash to {sha}, the manifest says {manifest.tokenizer['sha256']}")

@@ -13,7 +13,9 @@ from mlm_data.dataset.check import check_dataset
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import load_attachment, load_side
+from mlm_data.dataset.names import set_tag
 from mlm_data.derive.forget import Chosen, forget, read_ids
+from mlm_data.derive.remask import remask
 from mlm_data.derive.repack import repack
 from mlm_data.errors import ConfigError
 from mlm_data.settings import parse_settings
@@ -39,9 +41,13 @@ def make(folder: Path, *, without=(), **changes) -> Dataset:
     write(folder / "in/a.jsonl", range(60), without=without)
     write(folder / "in/b.jsonl", [*range(100, 140), *range(15, 20)], without=without)
     write(folder / "in/c.jsonl", range(200, 240), without=without)
-    values = settings(folder, inputs=[{"path": str(folder / "in/*.jsonl"), "id_field": "url"}])
-    build(parse_settings(BuildConfig, values | changes, where="test"))
+    build(configuration(folder, **changes))
     return Dataset.open(folder / "out")
+
+
+def configuration(folder: Path, **changes) -> BuildConfig:
+    values = settings(folder, inputs=[{"path": str(folder / "in/*.jsonl"), "id_field": "url"}])
+    return parse_settings(BuildConfig, values | changes, where="test")
 
 
 def stat_of(dataset: Dataset) -> dict[str, tuple[int, int]]:
@@ -200,3 +206,38 @@ def test_a_build_into_the_same_folder_does_not_bring_it_back(tmp_path):
     listed = load_attachment(more.folder, more.manifest, "forgotten.jsonl")
     assert listed == load_attachment(more.folder, made, "forgotten.jsonl")
     assert check_dataset(str(tmp_path / "out")).ok
+
+
+def marks(dataset: Dataset) -> int:
+    return len(load_attachment(dataset.folder, dataset.manifest, "forgotten.jsonl").splitlines())
+
+
+def test_a_version_made_from_one_that_is_older_than_the_list_has_it(tmp_path):
+    parent = make(tmp_path)
+    set_tag(parent.folder, "old", parent.digest)
+    forget(parent, Chosen(ids=["u3"]))
+    remask(Dataset.open(f"{tmp_path}/out@old"), {"planes": 1})
+    assert marks(Dataset.open(tmp_path / "out")) == 1
+    repack(Dataset.open(f"{tmp_path}/out@old"), 128)
+    assert marks(Dataset.open(tmp_path / "out")) == 1
+    second = forget(Dataset.open(f"{tmp_path}/out@old"), Chosen(ids=["u41"]))
+    assert marks(Dataset.open(tmp_path / "out", second.manifest.digest)) == 2
+    assert check_dataset(str(tmp_path / "out")).ok
+
+
+def test_a_version_that_is_there_already_gets_the_list_when_it_is_the_current_one_again(tmp_path):
+    """The file that held a text is taken away, and the build is that of long ago; then the file comes back."""
+    parent = make(tmp_path)
+    late = tmp_path / "in/d.jsonl"
+    write(late, [300])
+    build(configuration(tmp_path))
+    forget(Dataset.open(tmp_path / "out"), Chosen(ids=["u300"]))
+    late.unlink()
+    build(configuration(tmp_path))
+    again = Dataset.open(tmp_path / "out")
+    assert again.digest == parent.digest
+    assert marks(again) == 1
+    assert check_dataset(str(tmp_path / "out")).ok
+    write(late, [300, 301])
+    build(configuration(tmp_path))
+    assert own_ids(Dataset.open(tmp_path / "out")) == own_ids(parent) + Counter(["u301"])
