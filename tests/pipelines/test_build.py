@@ -151,7 +151,7 @@ def test_what_was_assembled_is_assembled_again_only_where_it_is_damaged(corpus, 
     before = stamps(tmp_path)
     assert build(config_of(tmp_path)).manifest.digest == first.manifest.digest
     assert stamps(tmp_path) == before
-    kept = sorted((tmp_path / "out/work/assembled").iterdir())
+    kept = sorted((tmp_path / "out" / "work" / "assembled").iterdir())
     assert len(kept) == first.num_units
     rows, masks, documents, signatures = (
         min(path for path in before if path.parent.name == name)

@@ -65,7 +65,7 @@ def build_and_kill(folder, victim, prepared, seconds=0.0, *, assembled=0, frozen
             command, cwd=ROOT, env=PYTHON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         wait_for(lambda: len(prepared_units(folder)) >= prepared)
-        wait_for(lambda: len(list((folder / "out/work/assembled").glob("*.json"))) >= assembled)
+        wait_for(lambda: len(list((folder / "out" / "work" / "assembled").glob("*.json"))) >= assembled)
         time.sleep(seconds)
         if frozen:
             victim(cluster).send_signal(signal.SIGSTOP)
@@ -177,7 +177,8 @@ def test_a_worker_in_another_network(local, tmp_path):
         addresses = [re.search(r"Start worker at: +tcp://([0-9.]+):", log)[1] for log in logs]
         assert addresses[0] == host[:-1] + "2"
         assert addresses[1] != addresses[0]
-        states = [unseal((path).read_bytes(), path.name) for path in (tmp_path / "out/work/status").glob("*.json")]
+        told = (tmp_path / "out" / "work" / "status").glob("*.json")
+        states = [unseal(path.read_bytes(), path.name) for path in told]
         assert len(states) >= 3  # of the build and of each worker
 
 

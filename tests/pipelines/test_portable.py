@@ -100,7 +100,7 @@ def test_ctrl_c_ends_a_job_that_can_t_be_cancelled_without_a_version(server, loc
 
 
 def take_sign_away(tmp_path, config) -> None:
-    (name,) = os.listdir(tmp_path / "out/work/runs")
+    (name,) = os.listdir(tmp_path / "out" / "work" / "runs")
     cache.end(Folder(config.output).join("work"), name)
 
 
