@@ -105,8 +105,7 @@ def assemble_unit(
         if all(is_whole(file, context.folder) for file in result.files):
             return result
     result = _assemble(prepared, found, context, weights or {})
-    cache.check_still(context.work, context.run)
-    cache.keep_result(context.work, key, result.to_bytes())
+    cache.keep_result(context.guarded(context.work), key, result.to_bytes())
     return result
 
 

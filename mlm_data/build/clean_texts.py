@@ -220,8 +220,7 @@ def _write(
                 lines = [json.dumps(_without_nulls(row), ensure_ascii=False) + "\n" for row in batch.to_pylist()]
                 writer.write("".join(lines).encode())
 
-    guarded = folder.guarded(lambda: cache.check_still(context.work, context.run))
-    written = guarded.create(fill, lambda _: name, hashed=False)
+    written = context.guarded(folder).create(fill, lambda _: name, hashed=False)
     return name, len(rows), written.num_bytes
 
 

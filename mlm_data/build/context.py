@@ -73,8 +73,12 @@ class Context:
 
     @property
     def growing(self) -> Folder:
-        """`folder` for a worker: it writes no further file once the build may no longer publish."""
-        return self.folder.guarded(lambda: check_still(self.work, self.run))
+        """`folder` for a worker: see `guarded`."""
+        return self.guarded(self.folder)
+
+    def guarded(self, folder: Folder) -> Folder:
+        """The same folder, in which a worker writes no further file once the build may no longer publish."""
+        return folder.guarded(lambda: check_still(self.work, self.run))
 
     @property
     def units_per_block(self) -> int:
