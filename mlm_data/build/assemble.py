@@ -6,7 +6,6 @@ assembles only what is missing.
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -102,7 +101,7 @@ def assemble_unit(
     kept = cache.kept_result(context.work, key)
     if kept is not None:
         result = AssembledUnit.from_bytes(kept)
-        if all(is_whole(file, context.folder) for file in result.files):
+        if all(_is_whole(file, context.folder) for file in result.files):
             return result
     result = _assemble(prepared, found, context, weights or {})
     cache.keep_result(context.guarded(context.work), key, result.to_bytes())
@@ -110,10 +109,10 @@ def assemble_unit(
 
 
 def _result_key(prepared: PreparedUnit, found: Found, context: Context, weights: Mapping[str, float]) -> str:
-    """Of all that a unit's shards and its part of the account may depend on."""
+    """The unit's own key, and a hash of all that its shards and its part of the account may depend on."""
     config = context.config
     values = {
-        "prepared": json.loads(prepared.to_bytes()),
+        "prepared": prepared.to_bytes().decode(),
         "found": [hashlib.sha256(getattr(found, one.name).tobytes()).hexdigest() for one in fields(Found)],
         "weights": sorted(weights.items()),
         "config": semantic(config, context.assets),
@@ -124,10 +123,10 @@ def _result_key(prepared: PreparedUnit, found: Found, context: Context, weights:
         "plan": [context.unit_bytes, context.group_modulus],
         "versions": [ASSEMBLED_VERSION, FORMAT_VERSION, *context.versions],
     }
-    return hashlib.sha256(to_json(values)).hexdigest()
+    return f"{prepared.key}-{hashlib.sha256(to_json(values)).hexdigest()}"
 
 
-def is_whole(file: FileRecord, folder: Folder) -> bool:
+def _is_whole(file: FileRecord, folder: Folder) -> bool:
     """Whether a file is there, with the bytes that its record tells; in a bucket, whether it has as many.
 
     A store checks an object's bytes itself, and a file appears there whole or not at all.

@@ -10,7 +10,8 @@ never changes a dataset.
     tokenizers/<key>.json   a trained tokenizer and its alphabet, with a checksum
     signatures/<sha>.bin    what crosses between steps and is large, as signatures, or the plan of very many units:
                             named by its own SHA-256
-    assembled/<key>.json    what a unit has become, with a checksum: believed only while its shards are there and whole
+    assembled/<key>-<hash>.json    what the unit of this key has become; the hash is of all else that it depends on. With
+                            a checksum, and believed only while its shards are there and whole
     runs/<run>              a build that may publish: see `begin`
     runs/<run>.json         what it has published, reused, made and made again, until whoever waits for it has read that
 
@@ -95,8 +96,9 @@ def open_unit(work: Folder, key: str, content: str) -> pa.Table:
 
 
 def keep_result(work: Folder, key: str, result: bytes) -> None:
-    """Keep what a unit has become, as JSON, for a build that comes to the same."""
-    work.create(lambda sink: sink.write(sealed({"result": result.decode()})), lambda _: _result(key), durable=False)
+    """Keep what a unit has become, as JSON, for a build that comes to the same; `key` begins with the unit's own."""
+    data = sealed({"result": result.decode()})
+    work.create(lambda sink: sink.write(data), lambda _: _result(key), durable=False, hashed=False)
 
 
 def kept_result(work: Folder, key: str) -> bytes | None:
@@ -292,14 +294,14 @@ def evict(work: Folder, max_bytes: int, *, besides: str = "", keep: Container[st
         work: the cache.
         max_bytes: how much may stay, if no running build needs more.
         besides: a build that needs nothing any more.
-        keep: keys of prepared units that stay.
+        keep: keys of prepared units that stay, and what they have become.
     """
     found = entries(work)
     total, gone, until = sum(entry.num_bytes for entry in found), 0, began(work, besides=besides)
     for entry in found:
         if total - gone <= max_bytes or entry.used >= until:
             break
-        key = entry.names[0].partition("/")[2].partition(".")[0]
+        key = entry.names[0].partition("/")[2].partition(".")[0].partition("-")[0]
         if key in keep or max(work.changed(name) for name in entry.names) > entry.used:
             continue  # wanted, or used since we looked
         for name in entry.names:

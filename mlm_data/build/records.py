@@ -1,6 +1,7 @@
 """What crosses the borders between the steps of a build: two typed records, JSON on the way.
 
-A prepared unit is named by its key; an assembled unit says what it wrote. Neither holds text or tokens.
+A prepared unit is named by its key; an assembled unit says what it wrote. Neither holds texts or
+tokens, but for the beginnings of a few documents that were dropped.
 
 A part that is done again sends the same bytes again, though what it had just counted is now read back from a file.
 """

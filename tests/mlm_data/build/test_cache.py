@@ -262,8 +262,12 @@ class TestBudget:
         assert self.held(work) == []
 
     def test_units_that_are_wanted_stay(self, work):
+        for key in ("a-1", "b-1"):
+            cache.keep_result(work, key, b"{}")
+            os.utime(work.path(f"assembled/{key}.json"), (1e9, 1e9))
         cache.evict(work, 0, keep={"a", "c"})
-        assert self.held(work) == ["prepared/a.json", "prepared/c.json"]
+        assert set(self.held(work)) == {"assembled/a-1.json", "prepared/a.json", "prepared/c.json"}
+        assert cache.kept_result(work, "a-1") == b"{}"
 
 
 def test_workers_stop_once_the_build_may_not_publish(tmp_path):
