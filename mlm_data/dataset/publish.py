@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlm_data.dataset.forgotten import LIST, current_list, parse_list, write_list
+from mlm_data.dataset.forgotten import LIST, parse_list, write_list
 from mlm_data.dataset.manifest import (
     LATEST,
     Manifest,
@@ -93,8 +93,7 @@ def _with_marks(folder: Folder, attachments: Mapping[str, bytes]) -> dict[str, b
     current = latest(folder)
     if current is None or not folder.exists(f"versions/{current}.json"):
         return {**attachments}  # there is none, or nothing is left of it
-    name = current_list(folder)
-    before = folder.read(name) if name else b""
+    before = load_attachment(folder, load_manifest(folder, current), LIST)
     return {**attachments, LIST: _joined(folder, attachments.get(LIST, b""), before)} if before else {**attachments}
 
 
