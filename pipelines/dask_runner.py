@@ -28,6 +28,7 @@ from apache_beam.runners.dask.overrides import _GroupByKeyOnly, dask_overrides
 from apache_beam.runners.runner import PipelineState
 from dask.bag.core import groupby_tasks
 
+from mlm_data.console import counted
 from mlm_data.dataset.gates import library_versions
 from mlm_data.errors import BuildError, ConfigError
 from mlm_data.stores.folder import Folder
@@ -190,9 +191,9 @@ def describe(address: str) -> str:
         ConfigError: nobody answers, there are no workers, or somebody has other versions.
     """
     with connected(address, 0) as client:
-        threads = sorted(client.nthreads().values())
+        threads = client.nthreads().values()
         _check_versions(address, client)
-    workers = f"{len(threads)} worker{'s' * (len(threads) > 1)} with {sum(threads)} thread{'s' * (sum(threads) > 1)}"
+    workers = f"{counted(len(threads), 'worker')} with {counted(sum(threads), 'thread')}"
     return f"{workers}, {', '.join(f'{name} {version}' for name, version in versions().items())}"
 
 

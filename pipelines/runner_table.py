@@ -4,13 +4,13 @@ It needs no Beam, so that `premask build --help` can show it at once.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 # Named in full: `DirectRunner` would try to download another runner first.
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 _HERE = ("localhost", "127.0.0.1", "::1", "[::1]")
-
+_IMAGE = ("--environment_config IMAGE", "an image with premask, for workers on other machines")
 
 Given = Mapping[str, str]  # options as they were given, by name, without the dashes
 
@@ -128,7 +128,7 @@ RUNNERS = (
         help="Apache Flink through Beam's job server",
         options=(
             ("--flink_master HOST:8081", "of the cluster; without it a local one"),
-            ("--environment_config IMAGE", "an image with premask, for workers on other machines"),
+            _IMAGE,
         ),
         defaults=_flink_defaults,
         workers="parallelism",
@@ -143,7 +143,7 @@ RUNNERS = (
         help="any job server of Beam's, such as those of Flink and Spark",
         options=(
             ("--job_endpoint HOST:8099", "of the job server"),
-            ("--environment_config IMAGE", "an image with premask, for workers on other machines"),
+            _IMAGE,
         ),
         defaults=_portable_defaults,
         needs=("job_endpoint",),
@@ -186,5 +186,5 @@ def explained() -> str:
     return "\n".join([*lines, "", "All other options are Beam's: its pages on runners list them."])
 
 
-def _lines(options: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> list[str]:
+def _lines(options: Iterable[tuple[str, str]]) -> list[str]:
     return [f"  {option:<40} {what}" for option, what in options]

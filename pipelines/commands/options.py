@@ -35,7 +35,7 @@ def add_runners(parser: argparse.ArgumentParser) -> None:
 
 
 def quiet_beam() -> None:
-    """Before Beam is imported: it warns of clients for services that nobody asked for, such as apitools."""
+    """Before Beam is imported: its warnings are for who writes pipelines, and ours is one line."""
     logging.getLogger().setLevel(logging.ERROR)
 
 
