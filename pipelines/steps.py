@@ -65,11 +65,10 @@ class Units(beam.PTransform):
         self._units, self._context = units, context
 
     def expand(self, root) -> Messages:
-        is_listed = account.LIST.takes_part(self._context)
         names = [cache.store_payload(self._context.work, data) for data in unit_lists(self._units)]
         messages = list(itertools.starmap(list_message, enumerate(names)) if names else unit_messages(self._units))
         sent = root | "List" >> beam.Create(messages, reshuffle=False).with_output_types(bytes)
-        return (sent,) | "ListUnits" >> Parts(_List(self._context)) if is_listed else sent
+        return (sent,) | "ListUnits" >> Parts(_List(self._context)) if names else sent
 
 
 class Prepare(beam.PTransform):

@@ -35,6 +35,7 @@ from typing import Any
 
 from mlm_data.build import cache
 from mlm_data.build.context import Context, Tally
+from mlm_data.build.records import to_json
 from mlm_data.errors import BuildError
 from mlm_data.types import Unit
 
@@ -321,7 +322,7 @@ class Part:
             "facts": self.facts,
             "notes": self.notes,
         }
-        return seal(Kind.REPORT, self.number, 0, 0, json.dumps(value, sort_keys=True).encode())
+        return seal(Kind.REPORT, self.number, 0, 0, to_json(value))
 
     def received(self, kind: Kind) -> Tally:
         """What was opened of a kind."""
