@@ -10,8 +10,8 @@ never changes a dataset.
     tokenizers/<key>.json   a trained tokenizer and its alphabet, with a checksum
     signatures/<sha>.bin    what crosses between steps and is large, as signatures, or the plan of very many units:
                             named by its own SHA-256
-    assembled/<key>-<hash>.json    what the unit of this key has become; the hash is of all else that it depends on. With
-                            a checksum, and believed only while its shards are there and whole
+    assembled/<key>-<hash>.json    what the unit of this key has become, with a checksum; the hash is of all else that
+                            it depends on. Believed only while its shards are there and whole
     runs/<run>              a build that may publish: see `begin`
     runs/<run>.json         what it has published, reused, made and made again, until whoever waits for it has read that
 
