@@ -2,12 +2,15 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+LOOK_UP_SECONDS = 0.2
+"""How long a signal may go unnoticed at most, while something long is done."""
 
 
 def in_threads(work: Callable[[A], B], items: Iterable[A], *, workers: int) -> Iterator[B]:
@@ -34,12 +37,17 @@ def interruptible(work: Callable[[], B]) -> B:
     Python handles signals in the main thread, between two of its own steps. So the work is done in another thread
     while the main one waits, which is interrupted at once. What is left behind then goes on until its end; a command
     doesn't wait for it (`ending.leave`).
+
+    The main thread looks up from time to time: a signal that another thread has caught, or that came when the main
+    one was about to wait, doesn't wake it.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
     future: Future[B] = Future()
     threading.Thread(target=_settle, args=(future, work), name="premask").start()
     try:
+        while not wait([future], timeout=LOOK_UP_SECONDS).done:
+            pass
         return future.result()
     finally:
         del future  # an error's traceback holds this frame: what it names would live until garbage is collected
