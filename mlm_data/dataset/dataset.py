@@ -129,11 +129,21 @@ class Dataset:
         return np.array(sorted(ids), np.int64)
 
     def num_shards(self, split: str) -> int:
-        return len(self._shards[split][0])
+        return len(self._of(split)[0])
 
     def shard_rows(self, split: str) -> Int64[np.ndarray, " shards"]:
         """Rows of each shard."""
-        return self._shards[split][1]
+        return self._of(split)[1]
+
+    def _of(self, split: str) -> tuple[Int64[np.ndarray, " shards"], Int64[np.ndarray, " shards"]]:
+        """Where each shard's lines begin in the file table, and its rows.
+
+        Raises:
+            ConfigError: if there is no such split.
+        """
+        if split not in fmt.SPLITS:
+            raise ConfigError(f"split must be {' or '.join(fmt.SPLITS)}, got {split!r}")
+        return self._shards[split]
 
     def num_rows(self, split: str) -> int:
         return int(self.shard_rows(split).sum())
@@ -154,7 +164,7 @@ class Dataset:
 
     def lines(self, split: str, index: int) -> list[dict[str, Any]]:
         """What the file table says of a shard's rows, masks and documents."""
-        return self.files.slice(int(self._shards[split][0][index]), 3).to_pylist()
+        return self.files.slice(int(self._of(split)[0][index]), 3).to_pylist()
 
     def planes(self, split: str) -> list[str]:
         """Names of a split's planes."""

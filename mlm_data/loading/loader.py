@@ -22,9 +22,9 @@ from jaxtyping import Int64
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.tombstones import check_not_purged
-from mlm_data.errors import CheckpointError, ConfigError
+from mlm_data.errors import CheckpointError
 from mlm_data.loading.batches import Batch, BatchMaker
-from mlm_data.loading.checks import check_planes, check_ranks, check_split
+from mlm_data.loading.checks import check_planes, check_ranks, check_split, check_whole
 from mlm_data.loading.order import WINDOW, RowOrder
 from mlm_data.loading.origins import documents_between
 from mlm_data.shards import format as fmt
@@ -323,8 +323,8 @@ def _settings(dataset: Dataset, given: Mapping[str, Any], state: Mapping[str, An
                 raise CheckpointError(f"{name} is {value!r}, the state has {state[name]!r}: leave it out to go on")
         settings = {name: state[name] for name in given}
     check_planes(dataset, settings["split"], settings["planes"])
-    if settings["window"] < 1:
-        raise ConfigError(f"window must be at least 1, got {settings['window']}")
+    check_whole("window", settings["window"], least=1)
+    check_whole("seed", settings["seed"], least=0)
     return settings
 
 

@@ -27,6 +27,7 @@ from mlm_data.stores.copies import through_cache
 
 RECORD = "run.json"
 FORMAT = 1
+MOST_STEPS = 10**9  # of a run, as far as rows are counted: times a step's rows they fit 64 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,18 +101,31 @@ def _steps(folder: Path, value: dict[str, Any]) -> RunSteps:
     micro_batches = accumulate if isinstance(accumulate, int) else accumulate[str(value["ramp"][0])]
     if len(value["ramp"]) != len(value["rows_per_step"]):
         raise ValueError("not one number of rows for each step of the ramp")
-    planes = settings["planes"]
+    ramp = tuple(_number(step) for step in value["ramp"])
+    if ramp[0] != 0 or sorted(set(ramp)) != list(ramp):
+        raise ValueError(f"a ramp that is not 0 and rising: {ramp}")
+    rows_per_step = tuple(_number(rows, least=1) for rows in value["rows_per_step"])
+    batch_rows, planes = _number(settings["batch_rows"], least=1), settings["planes"]
+    world, left = divmod(rows_per_step[0], batch_rows * _number(micro_batches, least=1))
+    if world < 1 or left:
+        raise ValueError(f"{rows_per_step[0]} rows a step are no number of micro-batches of {batch_rows}")
     return RunSteps(
         folder=folder,
-        dataset=value["dataset"],
-        batch_rows=settings["batch_rows"],
-        seed=settings["seed"],
-        planes=None if planes is None else tuple(planes),
-        ramp=tuple(value["ramp"]),
-        rows_per_step=tuple(value["rows_per_step"]),
-        world=value["rows_per_step"][0] // (settings["batch_rows"] * micro_batches),
+        dataset=str(value["dataset"]),
+        batch_rows=batch_rows,
+        seed=_number(settings["seed"], bits=63),
+        planes=None if planes is None else tuple(_number(plane) for plane in planes),
+        ramp=ramp,
+        rows_per_step=rows_per_step,
+        world=world,
         steps=max(_checkpoints(folder), default=None),
     )
+
+
+def _number(value: Any, *, least: int = 0, bits: int = 31) -> int:
+    if type(value) is not int or not least <= value < 1 << bits:
+        raise ValueError(f"{value!r} is no whole number of at least {least}")
+    return value
 
 
 def documents_of_step(dataset: Dataset, run: RunSteps, step: int, *, rank: int | None = None) -> pa.Table:
@@ -127,8 +141,7 @@ def documents_of_step(dataset: Dataset, run: RunSteps, step: int, *, rank: int |
         ConfigError: for a step or a rank that can't be, or another dataset.
     """
     check_run(dataset, run)
-    if step < 1:
-        raise ConfigError(f"steps are counted from 1, got {step}")
+    check_step(step)
     if rank is not None and not 0 <= rank < run.world:
         raise ConfigError(f"rank must be 0 to {run.world - 1}, got {rank}")
     first, count = run.rows_of_step(step)
@@ -141,6 +154,18 @@ def documents_of_step(dataset: Dataset, run: RunSteps, step: int, *, rank: int |
     begins = range(first + rank * size, first + count, run.world * size)
     tables = [documents_between(dataset, TRAIN, planes, order, begin, size) for begin in begins]
     return pa.concat_tables(tables, promote_options="permissive")
+
+
+def check_step(step: int) -> None:
+    """Make sure that a run may have such a step.
+
+    Raises:
+        ConfigError: if not.
+    """
+    if step < 1:
+        raise ConfigError(f"steps are counted from 1, got {step}")
+    if step > MOST_STEPS:
+        raise ConfigError(f"no run has a step {step:,}: at most {MOST_STEPS:,} are counted")
 
 
 def steps_of_rows(dataset: Dataset, run: RunSteps, shard: int, rows: Sequence[int]) -> list[list[tuple[int, str]]]:
@@ -187,8 +212,8 @@ def check_run(dataset: Dataset, run: RunSteps) -> None:
 
 def _newest(folder: Path) -> Path:
     """The folder itself, or that of its newest phase."""
-    phases = [path for path in folder.glob("phase-*") if _checkpoints(path)]
-    return max(phases, key=lambda path: int(path.name.removeprefix("phase-")), default=folder)
+    phases = [path for path in folder.glob("phase-*") if path.name[6:].isdecimal() and _checkpoints(path)]
+    return max(phases, key=lambda path: int(path.name[6:]), default=folder)
 
 
 def _checkpoints(folder: Path) -> list[int]:

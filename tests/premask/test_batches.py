@@ -180,9 +180,19 @@ def test_what_can_not_be_right(ds):
         {"epochs": 0},
         {"plane": 7},
         {"batch_rows": 0},
+        {"batch_rows": 2.5},
+        {"batch_rows": True},
+        {"epochs": 1.5},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"rank": 0.5, "world_size": 2},
+        {"split": "test"},
+        {"position_offset": "2"},
     ):
         with pytest.raises(ConfigError):
             ds.torch(**options)
+    with pytest.raises(ConfigError, match="epoch must be at least 0, got -1"):
+        ds.torch().set_epoch(-1)
 
 
 @pytest.mark.parametrize("attention", ["row", "segment"])

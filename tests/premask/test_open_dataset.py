@@ -47,6 +47,17 @@ def test_rows_are_a_sequence(folder):
         rows[50]
 
 
+def test_a_split_that_is_not_there_is_told(folder, tmp_path):
+    ds = open_dataset(folder)
+    for ask in (ds.rows, ds.hf, ds.documents.to_arrow):
+        with pytest.raises(ConfigError, match="split must be train or validation, got 'test'"):
+            ask("test")
+    alone = open_dataset(make_dataset(tmp_path / "alone", num_rows=10, validation_rows=0))
+    assert len(alone.rows("validation")) == 0
+    with pytest.raises(ConfigError, match="has no validation rows: build it with"):
+        alone.hf("validation")
+
+
 def test_a_dataset_crosses_to_another_process_without_its_shards(folder, monkeypatch):
     ds = open_dataset(folder)
 

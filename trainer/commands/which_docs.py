@@ -15,17 +15,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.step < 1:
-        raise ConfigError(f"steps are counted from 1, got {options.step}")
     require("torch", extra="train")
     from rich.table import Table
 
     from mlm_data.console import Terminal
+    from mlm_data.loading.run_steps import check_step
     from trainer.training import checkpoint as ck
     from trainer.training import runs
     from trainer.training.lineage import documents_of_step
     from trainer.training.record import read
 
+    check_step(options.step)
     folder = runs.newest(Path(options.run))
     record = read(folder)
     if record.dataset is None:

@@ -124,8 +124,8 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def steps(run: Path) -> list[int]:
     """Steps of the checkpoints that are there, whole or not, ascending."""
     folder = run / "checkpoints"
-    names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
-    return sorted(int(name.removeprefix("step-")) for name in names if name.startswith("step-") and name[5:].isdigit())
+    names = [entry.name.partition("step-") for entry in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(number) for before, _, number in names if not before and number.isdecimal())
 
 
 def load(run: Path, step: int) -> Checkpoint:

@@ -17,7 +17,6 @@ def documents_of_step(record: RunRecord, step: int) -> pa.Table:
     A mixture's `stream_row` counts rows of the dataset that `data` names, a column of its own.
     """
     settings = record.settings
-    sizes = dict(zip(record.ramp, record.rows_per_step, strict=True))
     data, begin = settings.data, 0
     digest = record.dataset
     assert digest is not None, "a run that has made steps has a dataset"
@@ -27,10 +26,9 @@ def documents_of_step(record: RunRecord, step: int) -> pa.Table:
         else:
             data, digest = part.data, part.dataset
 
-    def rows(number: int) -> int:
-        return sizes[max(first for first in sizes if first <= number)]
-
-    first, count = sum(rows(number) for number in range(begin, step - 1)), rows(step - 1)
+    spans = list(zip(record.ramp, [*record.ramp[1:], step], record.rows_per_step, strict=True))
+    first = sum(rows * max(0, min(end, step - 1) - max(start, begin)) for start, end, rows in spans)
+    count = next(rows for start, _, rows in reversed(spans) if start < step)
     options: dict[str, Any] = {"planes": settings.planes, "batch_rows": settings.batch_rows, "seed": settings.seed}
     dataset = open_dataset(pinned(data, digest))
     if not settings.mix:

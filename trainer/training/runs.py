@@ -21,8 +21,8 @@ from trainer.training.record import TOKENIZER, RunRecord, read
 
 def newest(folder: Path) -> Path:
     """The folder itself, or that of its newest phase."""
-    phases = [path for path in folder.glob("phase-*") if ck.steps(path)]
-    return max(phases, key=lambda path: int(path.name.removeprefix("phase-")), default=folder)
+    phases = [path for path in folder.glob("phase-*") if path.name[6:].isdecimal() and ck.steps(path)]
+    return max(phases, key=lambda path: int(path.name[6:]), default=folder)
 
 
 def last_checkpoint(folder: Path, tokenizer: str) -> ck.Checkpoint:

@@ -27,6 +27,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import CheckpointError, ConfigError
 from mlm_data.loading.batches import Batch
+from mlm_data.loading.checks import check_whole
 from mlm_data.loading.layouts import labels_of, padded, pieces, segment_mask
 from mlm_data.loading.loader import Loader
 from mlm_data.stores.folder import Folder
@@ -61,8 +62,9 @@ class MaskedBatches(IterableDataset):
             raise ConfigError("attention='segment' is for layout='padded': no other layout needs it")
         if layout not in {"padded", "pieces"} and batch_rows is None:
             raise ConfigError("single rows (batch_rows=None) are for layout='padded' and 'pieces'")
-        if epochs is not None and epochs < 1:
-            raise ConfigError(f"epochs must be at least 1, or None for an endless stream, got {epochs}")
+        if epochs is not None:
+            check_whole("epochs", epochs, least=1)
+        check_whole("position_offset", position_offset, least=0)
         self._rank, self._world_size = _ranks(rank, world_size)
         self._location, self._digest = dataset.folder.location, dataset.digest
         self._layout, self._attention = layout, attention
@@ -94,7 +96,12 @@ class MaskedBatches(IterableDataset):
         return self._loading["batch_rows"] * self._world_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin at the first row of an epoch. With `epochs=1`: call it before each, as trainers do."""
+        """Begin at the first row of an epoch. With `epochs=1`: call it before each, as trainers do.
+
+        Raises:
+            ConfigError: if it is no number of an epoch.
+        """
+        check_whole("epoch", epoch, least=0)
         self._first, self._given = epoch * self.num_rows, (0, 0)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

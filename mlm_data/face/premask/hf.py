@@ -15,6 +15,7 @@ from datasets.table import InMemoryTable, Table, table_cast
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import ConfigError
+from mlm_data.loading.checks import check_split
 from mlm_data.shards import format as fmt
 from mlm_data.stores.folder import Folder
 from mlm_data.types import IGNORED
@@ -44,6 +45,7 @@ class MappedRows(InMemoryTable):
 
 def hf_dataset(dataset: Dataset, split: str, plane: int | str | None) -> datasets.Dataset:
     """The rows of a split with one plane's masks: see `OpenDataset.hf`."""
+    check_split(dataset, split)
     known = dataset.planes(split)
     name = known[0] if plane is None else str(plane)
     if name not in known:

@@ -155,6 +155,7 @@ def test_runs_whose_steps_cannot_be_told(dataset, tmp_path, capsys):
     run = write_run(tmp_path / "run", digest)
     for words, message in (
         (["--step", "0"], "counted from 1"),
+        (["--step", "9" * 30], "at most 1,000,000,000 are counted"),
         (["--step", "1", "--rank", "2"], "rank must be 0 to 1"),
     ):
         assert message in answer(capsys, "which-docs", dataset, "--run", run, *words, code=2).err
@@ -165,9 +166,19 @@ def test_runs_whose_steps_cannot_be_told(dataset, tmp_path, capsys):
         ({"former": [{}]}, "went on with another dataset: ask premask-train which-docs"),
         ({"format": 2}, "newer"),
         ({"ramp": []}, "damaged"),
+        ({"ramp": [0, "many"], "rows_per_step": [8, 8]}, "damaged"),
+        ({"ramp": [3, 0], "rows_per_step": [8, 8]}, "damaged"),
+        ({"rows_per_step": [0]}, "damaged"),
+        ({"rows_per_step": ["8"]}, "damaged"),
+        ({"rows_per_step": [2**70]}, "damaged"),
+        ({"settings": {"batch_rows": 2.5, "accumulate": 1, "seed": 0, "planes": None}}, "damaged"),
+        ({"settings": {"batch_rows": 2, "accumulate": 1, "seed": -1, "planes": None}}, "damaged"),
+        ({"settings": {"batch_rows": 2, "accumulate": 1, "seed": 0, "planes": ["a"]}}, "damaged"),
     ):
         write_run(run, **({"dataset": digest} | changes))
         assert message in answer(capsys, "which-docs", dataset, "--run", run, "--step", 1, code=2).err
+    (run / "phase-old/checkpoints/step-1").mkdir(parents=True)  # somebody's copy
+    assert message in answer(capsys, "which-docs", dataset, "--run", run, "--step", 1, code=2).err
 
 
 def test_garbage_is_collected_and_no_version_misses_it(dataset, capsys):

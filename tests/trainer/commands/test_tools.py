@@ -96,6 +96,10 @@ def test_documents_of_a_step_are_those_of_its_rows(run, capsys):
     assert {line["id"] for line in lines} == wanted
     assert call("which-docs", run.out, 0) == 2
     assert "counted from 1" in capsys.readouterr().err
+    assert call("which-docs", run.out, "9" * 30) == 2
+    assert "at most 1,000,000,000 are counted" in capsys.readouterr().err
+    assert call("which-docs", run.out, 10**9, "--json") == 0  # rows before it are counted, not one by one
+    assert len(json.loads(capsys.readouterr().out)) > 0
 
 
 def test_documents_of_a_step_of_a_mixture(settings, tmp_path, capsys):
