@@ -44,6 +44,13 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def local_path(text: str) -> str:
+    """An argument that names a file or folder on this machine: as a path, a URI would be a folder called `s3:`."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"must be a path on this machine, got {text!r}")
+    return text
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line, as all others."""
 

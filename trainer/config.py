@@ -262,6 +262,13 @@ class RunSettings(Settings):
     keep: int = Field(default=3, ge=1)
     """Newest checkpoints that stay on disk. The best one by validation loss stays besides."""
 
+    @field_validator("out")
+    @classmethod
+    def _is_here(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError(f"must be a folder on this machine, got {value}")
+        return value
+
     @field_validator("accumulate")
     @classmethod
     def _ramp(cls, value: int | dict[int, int]) -> int | dict[int, int]:

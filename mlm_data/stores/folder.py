@@ -311,6 +311,22 @@ class Folder:
                 raise
 
 
+def write_file(location: str, data: bytes) -> Written:
+    """Make a file that a user has named, by path or URI, appear with these bytes, whole or not at all.
+
+    Raises:
+        StorageError: if it can't be written, or a bucket is named and no file in it.
+    """
+    folder, name = os.path.split(os.path.abspath(location))
+    if "://" in location:
+        place = parse(location)
+        above, slash, name = place.path.rpartition("/")
+        if not slash or not name:
+            raise StorageError(hidden(f"{location}: names no file: put its name behind it"))
+        folder = str(place.at(above))
+    return Folder(folder).write(name, data)
+
+
 def open_input(path: str, *, whole: bool = False) -> BinaryIO | pa.NativeFile:
     """Open one input file, by path or URI, for reading from any place.
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlm_data.command import Command
+from mlm_data.command import Command, local_path
 from mlm_data.errors import ConfigError, PremaskError
 from pipelines.commands.options import add_workers
 
@@ -52,7 +52,9 @@ class DemoError(PremaskError):
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="demo", help="the folder for everything (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=local_path, default="demo", help="the folder for everything (default: %(default)s)"
+    )
     parser.add_argument("--minutes", type=float, default=5.0, help="of training (default: %(default)s)")
     add_workers(parser)
 

@@ -3,12 +3,14 @@
 import argparse
 import os
 
-from mlm_data.command import Command
+from mlm_data.command import Command, local_path
 from mlm_data.errors import ConfigError
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="demo/corpus.jsonl", help="the file to write (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=local_path, default="demo/corpus.jsonl", help="the file to write (default: %(default)s)"
+    )
     parser.add_argument("--megabytes", type=float, default=20.0, help="at most (default: %(default)s)")
 
 

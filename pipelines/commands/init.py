@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from mlm_data.command import Command
+from mlm_data.command import Command, local_path
 from mlm_data.errors import ConfigError
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", nargs="?", default="premask.yaml", help="(default: %(default)s)")
+    parser.add_argument("path", nargs="?", type=local_path, default="premask.yaml", help="(default: %(default)s)")
 
 
 def _run(options: argparse.Namespace) -> int:

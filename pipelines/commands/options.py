@@ -74,12 +74,11 @@ def folder_name(dataset: str) -> str:
 
 
 def write_out(path: str, text: str) -> int:
-    """Make a file that the user has named appear on this machine, whole or not at all; returns its bytes.
+    """Make a file that the user has named, by path or URI, appear, whole or not at all; returns its bytes.
 
     Raises:
         StorageError: it can't be written.
     """
-    from mlm_data.stores.folder import Folder
+    from mlm_data.stores.folder import write_file
 
-    folder, name = os.path.split(os.path.abspath(path))
-    return Folder(folder).write(name, text.encode()).num_bytes
+    return write_file(path, text.encode()).num_bytes

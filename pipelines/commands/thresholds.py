@@ -35,7 +35,8 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.console import Terminal, shown
     from mlm_data.errors import StorageError
 
-    if options.html is not None and not os.path.isdir(os.path.dirname(os.path.abspath(options.html))):
+    page_at = options.html or ""
+    if "://" not in page_at and not os.path.isdir(os.path.dirname(os.path.abspath(page_at))):
         raise StorageError(f"--html {options.html}: no such folder: make it first")
     config = load_config(options.config, options.set, defaults=TEXTS_ONLY)
     scores = sample_scores(config, options.sample)

@@ -1,7 +1,6 @@
 """`premask tokenizer train`: the tokenizer that a build would train, as a file."""
 
 import argparse
-from pathlib import Path
 
 from mlm_data.command import Command
 from mlm_data.errors import ConfigError
@@ -18,8 +17,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from mlm_data.build.plan import make_plan, training_texts
     from mlm_data.config import load_config
-    from mlm_data.console import Terminal
-    from mlm_data.stores.folder import Folder
+    from mlm_data.console import Terminal, shown
+    from mlm_data.stores.folder import write_file
     from mlm_data.tokens.train import train
 
     limit_tokenizer_threads()
@@ -32,15 +31,14 @@ def _run(options: argparse.Namespace) -> int:
     plan = make_plan(config)
     with Terminal(stderr=True).status("training the tokenizer"):
         trained = train(training_texts(config, plan.units), config.tokenizer.train)
-    out = Path(options.out)
-    written = Folder(out.parent).write(out.name, trained.json_bytes)
+    written = write_file(options.out, trained.json_bytes)
     if options.json:
         alphabet = None if trained.alphabet is None else str(trained.alphabet)
-        Terminal().data({"path": str(out), "sha256": written.sha256, "alphabet": alphabet})
+        Terminal().data({"path": options.out, "sha256": written.sha256, "alphabet": alphabet})
     else:
         if trained.alphabet is not None:
             Terminal().say(f"alphabet: {trained.alphabet}")
-        Terminal().say(f"wrote {out}  sha256 {written.sha256}")
+        Terminal().say(f"wrote {shown(options.out)}  sha256 {written.sha256}")
     return 0
 
 

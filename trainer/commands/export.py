@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mlm_data.command import Command, require
+from mlm_data.command import Command, local_path, require
 from trainer.commands.options import add_run, aside
 
 
@@ -27,7 +27,7 @@ TARGETS = {"hf": Target(_hf, "wrote {out}: ModernBertForMaskedLM.from_pretrained
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("out", help="a new folder")
+    parser.add_argument("out", type=local_path, help="a new folder")
     parser.add_argument("--to", choices=list(TARGETS), default="hf", help="for which library (default: %(default)s)")
 
 

@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from mlm_data.command import Command, require
+from mlm_data.command import Command, local_path, require
 from trainer.commands.options import aside
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="a folder with config.json and model.safetensors")
-    parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
+    parser.add_argument("--out", type=local_path, required=True, metavar="RUN", help="the run's folder")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -3,12 +3,14 @@
 import argparse
 from pathlib import Path
 
-from mlm_data.command import Command, require
+from mlm_data.command import Command, local_path, require
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="run", help="a run's folder")
-    parser.add_argument("--out", default="curves.html", help="the file to write (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=local_path, default="curves.html", help="the file to write (default: %(default)s)"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
