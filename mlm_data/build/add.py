@@ -56,7 +56,7 @@ from mlm_data.dataset.heritage import (
 )
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest, build_manifest, latest
-from mlm_data.dataset.publish import check_output, publish
+from mlm_data.dataset.publish import check_current, check_output, publish
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.duplicates import clusters, exact, lines
 from mlm_data.duplicates.decontaminate import decide
@@ -105,12 +105,20 @@ class _Assembled:
     reports: dict[str, list[dict[str, Any]]]
 
 
-def add(parent: Dataset, request: Request, *, workers: int = 1, progress: Progress | None = None) -> Added:
+def add(
+    parent: Dataset,
+    request: Request,
+    *,
+    current: str | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Added:
     """Publish a version that holds a version's documents and those of some files.
 
     Args:
         parent: the version.
         request: the files, and how they are read.
+        current: the version that must still be the current one at the end; None: whichever is when the work begins.
         workers: threads.
         progress: told how far it is.
 
@@ -124,7 +132,9 @@ def add(parent: Dataset, request: Request, *, workers: int = 1, progress: Progre
     folder = parent.folder
     check_output(folder)
     cache.clear_output(folder)
-    current = latest(folder)
+    if current is not None:
+        check_current(folder, current)
+    current = current or latest(folder)
     settled = settle_request(parent, request)
     known = Known(parent, settled.config)
     plan = _plan(parent, settled, request)

@@ -19,7 +19,7 @@ from mlm_data.dataset.manifest import (
     load_side,
     version_names,
 )
-from mlm_data.dataset.names import TAGS
+from mlm_data.dataset.names import TAGS, split_name
 from mlm_data.dataset.seals import sealed
 from mlm_data.errors import StorageError
 from mlm_data.shards import format as fmt
@@ -62,8 +62,9 @@ def publish(
             is current, the new one takes its place.
 
     Raises:
-        StorageError: if the folder holds something else, can't be written, or has another current version than
-            `expected`; nothing is visible then.
+        StorageError: if the folder holds something else, can't be written, has another current version than
+            `expected`, or, where none is expected, a current version for which more was forgotten than for the new
+            one; nothing is visible then.
     """
     check_output(folder)
     folder.flush()  # the shards, before anything names them
@@ -73,12 +74,29 @@ def publish(
         current = latest(folder) if expected is not None else None
         if current not in {expected, manifest.digest}:
             raise _overtaken(folder, current, "nothing is changed")
-        _write(folder, manifest, files, tokenizer, side, _with_marks(folder, attachments or {}))
+        given = attachments or {}
+        marked = _with_marks(folder, given)
+        if expected is None and marked != given and _marks(folder, marked) != _marks(folder, given):
+            raise StorageError(
+                f"{folder.location}: documents were forgotten there in the meantime, and nothing is changed: start the "
+                "command again, and they stay out"
+            )
+        _write(folder, manifest, files, tokenizer, side, marked)
         line = f"{manifest.digest}\n".encode()
         if guard is None:
             folder.write(LATEST, line)
         elif not guard.replace(seen, line):
             raise _overtaken(folder, latest(folder), "stays the current version")
+
+
+def check_current(folder: Folder, expected: str) -> None:
+    """Make sure, before any work is done, that nobody has published since a version was chosen to work from.
+
+    Raises:
+        StorageError: if the current version is another one than expected.
+    """
+    if (current := latest(folder)) != expected:
+        raise _overtaken(folder, current, "nothing is changed")
 
 
 def _overtaken(folder: Folder, current: str | None, what: str) -> StorageError:
@@ -98,7 +116,11 @@ def _with_marks(folder: Folder, attachments: Mapping[str, bytes]) -> dict[str, b
 
 
 def _joined(folder: Folder, *lists: bytes) -> bytes:
-    return write_list(set[bytes]().union(*(parse_list(data, where=f"{folder.location}: {LIST}") for data in lists)))
+    return write_list(set[bytes]().union(*(_marks(folder, {LIST: data}) for data in lists)))
+
+
+def _marks(folder: Folder, attachments: Mapping[str, bytes]) -> set[bytes]:
+    return parse_list(attachments.get(LIST, b""), where=f"{folder.location}: {LIST}")
 
 
 def _write(
@@ -184,8 +206,14 @@ def check_output(folder: Folder) -> None:
     """Make sure that a build may write here: a new or empty folder, or a Premask dataset.
 
     Raises:
-        StorageError: if the folder holds something else, or is a file.
+        StorageError: if the folder holds something else, is a file, or is called as a version of a dataset is.
     """
+    dataset, name = split_name(folder.location)
+    if name and Folder(dataset).exists("versions"):
+        raise StorageError(
+            f"{folder.location}: would name a version of {dataset}: a new version goes into {dataset}, and premask tag "
+            "gives it a name"
+        )
     strange = [name for name in folder.names() if name not in ALLOWED and not name.startswith(".")]
     if strange:
         raise StorageError(

@@ -91,6 +91,7 @@ def forget(
     parent: Dataset,
     chosen: Chosen,
     *,
+    current: str | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Forgotten:
@@ -99,6 +100,7 @@ def forget(
     Args:
         parent: the version that has them.
         chosen: which. Those that are not there are counted and named.
+        current: the version that must still be the current one at the end; None: whichever is when the work begins.
         workers: threads.
         progress: told (shards done, all shards).
 
@@ -108,7 +110,7 @@ def forget(
         FormatError: if a file of the parent is damaged.
         StorageError: if another version was published in the meantime.
     """
-    current = current_version(parent)
+    current = current_version(parent, current)
     found = _find(parent, chosen)
     _check_left(parent, found)
     changed = {key[0] for key, gone in found.gone.items() if gone.size}

@@ -111,7 +111,7 @@ def purge(
         if texts.is_in(current := Dataset.open(folder)):
             asked = Chosen(ids=sorted(texts.hexadecimal))
             try:
-                made = forget(current, asked, workers=workers, progress=progress)
+                made = forget(current, asked, current=current.digest, workers=workers, progress=progress)
             except ConfigError:  # before anything was written
                 if not was_interrupted:
                     _delete(folder, MARKER)

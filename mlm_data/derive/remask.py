@@ -36,6 +36,7 @@ def remask(
     parent: Dataset,
     changes: Mapping[str, Any],
     *,
+    current: str | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -45,6 +46,7 @@ def remask(
         parent: the version whose rows they are.
         changes: fields of `mask` and their new values, such as `{"rate": 0.15, "kind": "whole_word", "planes": 8}`.
             A list of rates says how many planes there are, if `planes` doesn't.
+        current: the version that must still be the current one at the end; None: whichever is when the work begins.
         workers: threads.
         progress: told (shards done, all shards).
 
@@ -54,7 +56,7 @@ def remask(
         FormatError: if a file of the parent is damaged.
         StorageError: if another version was published in the meantime.
     """
-    current = current_version(parent)
+    current = current_version(parent, current)
     config = parent.manifest.config
     settings = change_masks(mask_settings(config), changes)
     planes = planes_of(fmt.TRAIN, settings, int(config["seed"]))

@@ -44,6 +44,7 @@ def repack(
     length: int,
     *,
     max_segments: int | None = None,
+    current: str | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -54,6 +55,7 @@ def repack(
         length: places of a row.
         max_segments: documents' pieces that a row may hold; None: the default for the length, or what the parent has
             where that is not the default for its own length.
+        current: the version that must still be the current one at the end; None: whichever is when the work begins.
         workers: threads.
         progress: told (shards done, all shards).
 
@@ -63,7 +65,7 @@ def repack(
         FormatError: if a file of the parent is damaged.
         StorageError: if another version was published in the meantime.
     """
-    current = current_version(parent)
+    current = current_version(parent, current)
     check_whole(parent)
     config = parent.manifest.config
     settings = change_length(config, length, max_segments)

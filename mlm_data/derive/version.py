@@ -17,7 +17,7 @@ from mlm_data.dataset.gates import add_audits, add_packings, judge_masks, librar
 from mlm_data.dataset.heritage import COUNTS, attachments_of, file_record, read_counts, signatures_of, write_counts
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest, build_manifest, latest
-from mlm_data.dataset.publish import publish
+from mlm_data.dataset.publish import check_current, publish
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError
 from mlm_data.rows.audit_counts import AuditCounts
@@ -109,10 +109,20 @@ def _attachments(parent: Dataset, change: Change, audited: Mapping[str, AuditCou
     return dict(sorted(files.items()))
 
 
-def current_version(parent: Dataset) -> str | None:
-    """What `Change.current` wants: to be asked before any work is done. What killed commands have left is cleared."""
+def current_version(parent: Dataset, expected: str | None) -> str | None:
+    """What `Change.current` wants: to be asked before any work is done. What killed commands have left is cleared.
+
+    Args:
+        parent: the version that is worked from.
+        expected: the current version when the parent was chosen; None: when this is called.
+
+    Raises:
+        StorageError: if it is no longer the current one.
+    """
     parent.folder.clear()
-    return latest(parent.folder)
+    if expected is not None:
+        check_current(parent.folder, expected)
+    return expected or latest(parent.folder)
 
 
 def record_of(dataset: Dataset, shard: Shard) -> ShardRecord:

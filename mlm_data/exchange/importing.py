@@ -20,11 +20,11 @@ from jaxtyping import Bool
 from mlm_data.build.split import choose_validation, group_hashes
 from mlm_data.config import BuildConfig, semantic
 from mlm_data.curation.thresholds import EXACT_DUPLICATE, FORGOTTEN
-from mlm_data.dataset.forgotten import LIST, current_list, read_list
+from mlm_data.dataset.forgotten import LIST, current_list, marks_of, read_list
 from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.gates import add_packings, judge_masks, library_versions, side_facts, tokenizer_facts
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.dataset.manifest import Manifest, build_manifest
+from mlm_data.dataset.manifest import Manifest, build_manifest, latest
 from mlm_data.dataset.publish import check_output, publish
 from mlm_data.duplicates.exact import find_duplicates, pack_records
 from mlm_data.errors import ConfigError, InputError
@@ -44,6 +44,7 @@ from mlm_data.shards.planes import planes_of, vocabulary_of
 from mlm_data.shards.records import SignaturesRecord
 from mlm_data.shards.writer import write_signatures
 from mlm_data.stores.folder import Folder
+from mlm_data.stores.places import absolute
 from mlm_data.threads import in_threads
 from mlm_data.tokens.reference import Reference, load_tokenizer
 
@@ -89,6 +90,14 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What has come of the files."""
+
+    manifest: Manifest
+    overtaken: str  # another version that was published there meanwhile, and is not the current one now; "": none
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Unit:
     index: int
     sources: tuple[str, ...]  # of each of its batches
@@ -117,7 +126,7 @@ def make_config(
     values = {
         "inputs": [{"path": os.path.abspath(source.place)}],
         "output": os.fspath(dataset),
-        "tokenizer": {"path": os.path.abspath(tokenizer)},
+        "tokenizer": {"path": absolute(tokenizer)},
     }
     config = parse_settings(BuildConfig, apply_overrides(values, overrides), where="import")
     if config.deduplicate.near is not None or config.deduplicate.lines is not None:
@@ -133,7 +142,7 @@ def import_tokens(
     *,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> Manifest:
+) -> Imported:
     """Publish a version that holds the documents of other tools' files.
 
     Args:
@@ -151,6 +160,7 @@ def import_tokens(
     folder = Folder(config.output)
     check_output(folder)
     folder.clear()
+    before = latest(folder)
     tokenizer = config.tokenizer
     assert tokenizer.path is not None, "make_config has set it"
     reference = load_tokenizer(
@@ -182,8 +192,11 @@ def import_tokens(
     facts = side_facts(folder, manifest.digest, made_by="import", versions=dict(library_versions()))
     listed = {LIST: folder.read(importer.forgotten)} if importer.forgotten else {}
     side = {**facts, "inputs": [str(source.place)], "asked": {"from": source.kind}}
+    overtaken = latest(folder)
     publish(folder, manifest, table, tokenizer=reference.json_bytes, side=side, attachments=listed)
-    return manifest
+    return Imported(
+        manifest=manifest, overtaken=overtaken if overtaken and overtaken not in {before, manifest.digest} else ""
+    )
 
 
 class _Reading:
@@ -237,7 +250,9 @@ class _Importer:
         first, end = np.searchsorted(self._copies.unit, [unit.index, unit.index + 1])
         copy[self._copies.document[first:end]] = self._copies.copy[first:end]
         arrow_ids = ids_to_arrow(hashes)
-        is_forgotten = pa.compute.is_in(arrow_ids, self._forgotten).to_numpy(zero_copy_only=False)
+        is_forgotten = np.zeros(lengths.size, np.bool_)
+        if len(self._forgotten):
+            is_forgotten |= np.asarray(pa.compute.is_in(marks_of(arrow_ids.to_pylist()), value_set=self._forgotten))
         is_copy = (copy > 0) & ~is_forgotten & self._config.deduplicate.exact
         kept = ~(is_copy | is_forgotten)
         num_empty = sum(piece.num_empty for piece in unit.pieces)

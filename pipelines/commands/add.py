@@ -32,17 +32,16 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.build.add import add
     from mlm_data.build.add_settings import Request
     from mlm_data.console import Terminal, counted, shown, size
-    from mlm_data.dataset.dataset import Dataset
     from mlm_data.lean_arrow import leave_pandas_out
-    from pipelines.commands.derived import progress_bar, say_version
+    from pipelines.commands.derived import open_parent, progress_bar, say_version
 
     leave_pandas_out()
     request = Request(
         paths=tuple(options.paths), input=options.input, overrides=tuple(options.set), skip_known=options.skip_known
     )
-    parent = Dataset.open(options.dataset)
+    parent, current = open_parent(options.dataset)
     with progress_bar("adding", "steps") as progress:
-        added = add(parent, request, workers=options.workers, progress=progress)
+        added = add(parent, request, current=current, workers=options.workers, progress=progress)
     ledger, terminal = added.ledger, Terminal()
     facts = {
         "files": added.num_files,
@@ -54,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
     }
     manifest = added.manifest or parent.manifest
     if options.json:
-        say_version(parent.manifest, manifest, options.dataset, as_json=True, more={"added": facts})
+        say_version(parent.manifest, manifest, options.dataset, current=current, as_json=True, more={"added": facts})
         return 0
     for warning in added.warnings:
         terminal.say(f"warning: {shown(warning)}")
@@ -69,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
     if added.manifest is None:
         terminal.say(f"{shown(options.dataset)}: nothing to add: this is version {parent.digest[:16]} still")
         return 0
-    say_version(parent.manifest, manifest, options.dataset, as_json=False)
+    say_version(parent.manifest, manifest, options.dataset, current=current, as_json=False)
     return 0
 
 

@@ -31,6 +31,7 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.dataset.missing import missing_values
     from mlm_data.stores.folder import Folder
     from pipelines.build import build
+    from pipelines.commands.derived import say_overtaken
     from pipelines.commands.display import Display
     from pipelines.commands.funnel import show_funnel, summary
 
@@ -67,10 +68,7 @@ def _run(options: argparse.Namespace) -> int:
     terminal.say(f"{size(sum(disk.values()))} on disk: {parts}")
     terminal.say(f"digest {built.manifest.digest}")
     if built.overtaken:
-        terminal.say(
-            f"another build has published {built.overtaken[:16]} there meanwhile; LATEST names this one now: read the "
-            f"other as {built.output}@{built.overtaken[:16]}"
-        )
+        say_overtaken(built.overtaken, built.output)
     if sample < 1:
         terminal.say(
             f"\nthe whole ({size(built.whole_bytes)}) would take about {estimate['seconds']:.0f} s with "

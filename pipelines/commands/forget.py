@@ -47,15 +47,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _forget(options: argparse.Namespace, chosen: "Chosen") -> int:
     from mlm_data.console import Terminal, counted, shown
-    from mlm_data.dataset.dataset import Dataset
     from mlm_data.derive.forget import forget
-    from pipelines.commands.derived import progress_bar, say_version
+    from pipelines.commands.derived import open_parent, progress_bar, say_version
 
-    parent = Dataset.open(options.dataset)
+    parent, current = open_parent(options.dataset)
     with progress_bar("forgetting") as progress:
-        made = forget(parent, chosen, workers=options.workers, progress=progress)
+        made = forget(parent, chosen, current=current, workers=options.workers, progress=progress)
     more = {"forgotten": _counts(made, made.num_missing, made.missing)}
-    say_version(parent.manifest, made.manifest, options.dataset, as_json=options.json, more=more)
+    say_version(parent.manifest, made.manifest, options.dataset, current=current, as_json=options.json, more=more)
     if options.json:
         return 0
     terminal = Terminal()

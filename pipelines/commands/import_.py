@@ -35,7 +35,7 @@ def _run(options: argparse.Namespace) -> int:
     from mlm_data.console import Terminal, counted
     from mlm_data.dataset.ledger import Ledger
     from mlm_data.exchange.importing import Source, import_tokens, make_config
-    from pipelines.commands.derived import progress_bar
+    from pipelines.commands.derived import progress_bar, say_overtaken
 
     source = Source(
         kind=options.kind,
@@ -46,11 +46,13 @@ def _run(options: argparse.Namespace) -> int:
     )
     config = make_config(options.dataset, source, options.tokenizer, options.set)
     with progress_bar("importing") as progress:
-        manifest = import_tokens(source, config, workers=options.workers, progress=progress)
+        imported = import_tokens(source, config, workers=options.workers, progress=progress)
+    manifest = imported.manifest
     ledger, terminal = Ledger.from_dict(manifest.ledger), Terminal()
     rows = {split: facts["num_rows"] for split, facts in manifest.splits.items()}
     if options.json:
-        terminal.data({"digest": manifest.digest, "rows": rows, "ledger": ledger.to_dict()})
+        facts = {"digest": manifest.digest, "rows": rows, "ledger": ledger.to_dict(), "overtaken": imported.overtaken}
+        terminal.data(facts)
         return 0
     terminal.say(f"digest {manifest.digest}", style="bold")
     terminal.say(f"documents: {ledger.documents_read:,} read, {ledger.documents_kept:,} kept")
@@ -60,6 +62,8 @@ def _run(options: argparse.Namespace) -> int:
         f"rows of {manifest.sequence_length}: {rows['train']:,} for training, {rows['validation']:,} for validation; "
         f"{counted(ledger.tokens_in_rows, 'token')}"
     )
+    if imported.overtaken:
+        say_overtaken(imported.overtaken, options.dataset)
     return 0
 
 

@@ -23,16 +23,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mlm_data.dataset.dataset import Dataset
     from mlm_data.derive.remask import remask
-    from pipelines.commands.derived import progress_bar, say_version
+    from pipelines.commands.derived import open_parent, progress_bar, say_version
 
     names = ("rate", "kind", "ngram", "planes", "mask_share", "random_share", "keep_share", "seed")
     changes: dict[str, Any] = {name: value for name in names if (value := getattr(options, name)) is not None}
-    parent = Dataset.open(options.dataset)
+    parent, current = open_parent(options.dataset)
     with progress_bar("masking") as progress:
-        manifest = remask(parent, changes, workers=options.workers, progress=progress)
-    say_version(parent.manifest, manifest, options.dataset, as_json=options.json)
+        manifest = remask(parent, changes, current=current, workers=options.workers, progress=progress)
+    say_version(parent.manifest, manifest, options.dataset, current=current, as_json=options.json)
     return 0
 
 

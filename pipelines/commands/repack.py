@@ -17,20 +17,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mlm_data.dataset.dataset import Dataset
     from mlm_data.derive.repack import repack
-    from pipelines.commands.derived import progress_bar, say_version
+    from pipelines.commands.derived import open_parent, progress_bar, say_version
 
-    parent = Dataset.open(options.dataset)
+    parent, current = open_parent(options.dataset)
     with progress_bar("packing") as progress:
         manifest = repack(
             parent,
             options.length,
             max_segments=options.max_segments,
+            current=current,
             workers=options.workers,
             progress=progress,
         )
-    say_version(parent.manifest, manifest, options.dataset, as_json=options.json)
+    say_version(parent.manifest, manifest, options.dataset, current=current, as_json=options.json)
     return 0
 
 

@@ -17,6 +17,7 @@ from mlm_data.build.add import add
 from mlm_data.build.add_settings import Request
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.ledger import Ledger
+from mlm_data.dataset.names import versions
 from mlm_data.dataset.verify import verify
 from mlm_data.derive.forget import Chosen, forget
 from mlm_data.derive.purge import purge
@@ -62,7 +63,7 @@ def _small_units(monkeypatch):
 
 def run(place, tokenizer, out, *, kind, overrides=(), workers=1, **options):
     source = Source(kind=kind, place=place, **options)
-    return import_tokens(source, make_config(out, source, tokenizer, [*SMALL, *overrides]), workers=workers)
+    return import_tokens(source, make_config(out, source, tokenizer, [*SMALL, *overrides]), workers=workers).manifest
 
 
 def found(out):
@@ -472,3 +473,37 @@ def test_no_pickle_is_read(tokenizer, tmp_path):
     files.write_mds(tmp_path / "in", GOOD, encoding="pkl")
     with pytest.raises(InputError, match="column tokens is pkl, while ndarray"):
         run(tmp_path / "in", tokenizer, tmp_path / "out", kind="mds")
+
+
+def test_what_is_published_meanwhile_is_told(documents, tokenizer, tmp_path):
+    files.write_megatron(tmp_path / "in", documents)
+    first = run(tmp_path / "in", tokenizer, tmp_path / "out", kind="megatron")
+    source = Source(kind="megatron", place=tmp_path / "in")
+
+    def publish_another(done, total):
+        if done == total:
+            remask(Dataset.open(tmp_path / "out", first.digest), {"rate": 0.1})
+
+    imported = import_tokens(
+        source, make_config(tmp_path / "out", source, tokenizer, [*SMALL, "seed=5"]), progress=publish_another
+    )
+    (other,) = {*versions(Folder(tmp_path / "out"))} - {first.digest, imported.manifest.digest}
+    assert imported.overtaken == other
+    again = import_tokens(source, make_config(tmp_path / "out", source, tokenizer, [*SMALL, "seed=6"]))
+    assert again.overtaken == ""
+
+
+def test_what_is_forgotten_meanwhile_is_not_brought_back(documents, tokenizer, tmp_path):
+    files.write_megatron(tmp_path / "in", documents)
+    run(tmp_path / "in", tokenizer, tmp_path / "out", kind="megatron")
+    gone = Dataset.open(tmp_path / "out").shard("train", 0).documents["id"][0].as_py().hex()
+    source = Source(kind="megatron", place=tmp_path / "in")
+    config = make_config(tmp_path / "out", source, tokenizer, [*SMALL, "seed=5"])
+
+    def forget_one(done, total):
+        if done == total:
+            forget(Dataset.open(tmp_path / "out"), Chosen(ids=[gone]))
+
+    with pytest.raises(StorageError, match="documents were forgotten there in the meantime, and nothing is changed"):
+        import_tokens(source, config, progress=forget_one)
+    assert import_tokens(source, config).manifest.ledger["documents"]["dropped"] == {"forgotten": 1}
