@@ -83,6 +83,7 @@ def main(program: str, description: str, commands: Sequence[Command], argv: Sequ
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
+        _check_encoding(words)
         options, rest = make_parser(program, description, commands).parse_known_args(words)
         if rest and not options.command.passes_on:
             raise ConfigError(_unknown(program, options, rest[0]))
@@ -92,6 +93,18 @@ def main(program: str, description: str, commands: Sequence[Command], argv: Sequ
     except BaseException as error:
         return _ended(program, error, debug=debug)
     return code
+
+
+def _check_encoding(words: Sequence[str]) -> None:
+    """Refuse bytes that are no UTF-8, which Python holds as halves of surrogate pairs: nothing of ours is called so."""
+    for word in words:
+        if _IS_BYTE.search(word):
+            raise ConfigError(
+                f"an argument is no UTF-8: {os.fsencode(word)!r}: rename what it names, or set a UTF-8 locale"
+            )
+
+
+_IS_BYTE = re.compile("[\udc80-\udcff]")
 
 
 def _ended(program: str, error: BaseException, *, debug: bool) -> int:

@@ -10,12 +10,20 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 
+MOST_COLUMNS = 10_000  # of a table that no terminal folds
+
 
 class Terminal(Console):
-    """A console that shows text as it is: no markup, no emoji, no colours by guess, no control characters."""
+    """A console that shows text as it is: no markup, no emoji, no colours by guess, no control characters.
+
+    Where no terminal reads it, as in `premask log books | grep v1`, tables are as wide as what they hold; COLUMNS says
+    otherwise.
+    """
 
     def __init__(self, file: IO[str] | None = None, *, stderr: bool = False) -> None:
         super().__init__(file=file, stderr=stderr, markup=False, emoji=False, highlight=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = MOST_COLUMNS
 
     def say(self, line: str = "", style: str | None = None) -> None:
         """One line, however long."""

@@ -80,7 +80,7 @@ def read_ids(path: str) -> list[str]:
         ConfigError: if the file can't be read.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             lines = file.read().split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: can't be read as UTF-8 text: {error}") from error

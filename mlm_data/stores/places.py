@@ -80,7 +80,12 @@ def parse(text: str, *, is_quoted: bool = True) -> Place:
     """Take a path or URI apart; `is_quoted`: whether `%20` in a URI means a space."""
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return Place("", os.path.abspath(text))
+        path = os.path.abspath(text)
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise StorageError(f"{os.fsencode(path)!r}: its name is no UTF-8: rename the file or folder") from error
+        return Place("", path)
     user, query = "", ""
     if scheme in OURS:
         if found := _QUERY.search(rest):

@@ -99,11 +99,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _step(title: str, command: Sequence[object], terminal: "Terminal") -> None:
+    from rich.rule import Rule
     from rich.text import Text
 
     words = [str(word) for word in command]
     terminal.say()
-    terminal.rule(Text(title), align="left")
+    terminal.print(Rule(Text(title), align="left"), width=min(80, terminal.width))
     terminal.say(f"$ {shlex.join(words)}", style="bold")
     module = {"premask": "pipelines", "premask-train": "trainer"}[words[0]]
     code = subprocess.run([sys.executable, "-m", module, *words[1:]], check=False).returncode

@@ -22,10 +22,14 @@ def _run(options: argparse.Namespace) -> int:
 
     from mlm_data.console import Terminal
     from mlm_data.dataset.history import history
-    from mlm_data.dataset.names import split_name
+    from mlm_data.dataset.names import digest_of, split_name
     from mlm_data.stores.folder import Folder
 
-    entries, terminal = history(Folder(split_name(options.dataset)[0])), Terminal()
+    place, name = split_name(options.dataset)
+    folder, terminal = Folder(place), Terminal()
+    if name:
+        digest_of(folder, name)  # all versions are listed, but a name that means none is a slip
+    entries = history(folder)
     if options.json:
         terminal.data([asdict(entry) for entry in entries])
     else:

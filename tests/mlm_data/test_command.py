@@ -63,6 +63,7 @@ def test_errors_that_nobody_can_mend_stay_what_they_are():
         (["--numbr=3"], "unrecognized argument --numbr=3: did you mean --number?"),
         (["spare"], "unrecognized argument spare: see `prog act --help`"),
         (["--num", "3"], "did you mean --number?"),  # abbreviations may change their meaning with the next option
+        (["b\udcff"], r"an argument is no UTF-8: b'b\xff': rename what it names, or set a UTF-8 locale"),
         (["--number", "x"], "argument --number: invalid int value: 'x': see `prog act --help`"),
     ],
 )

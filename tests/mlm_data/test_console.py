@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from mlm_data.console import Terminal, shown
+from mlm_data.console import Terminal, shown, table
 
 HOSTILE = (
     "\x1b[31mred\x1b]8;;http://a\x07 \x9b2J \u202eabc\u202c \u2066x\u2069 \u200f \r\n\t \u2028 \x00 \ud800 \U000e0041"
@@ -30,3 +30,19 @@ def test_a_terminal_writes_it_as_it_is():
     file = io.StringIO()
     Terminal(file).say(shown(HOSTILE))
     assert file.getvalue() == shown(HOSTILE) + "\n"
+
+
+def test_a_table_that_no_terminal_reads_is_not_folded(monkeypatch):
+    """As in `premask log books | grep v1`."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    lines = table("one", "other")
+    lines.add_row("a" * 100, "b" * 100)
+
+    def written() -> list[list[str]]:
+        file = io.StringIO()
+        Terminal(file=file).print(lines)
+        return [line.split() for line in file.getvalue().splitlines()]
+
+    assert written() == [["one", "other"], ["a" * 100, "b" * 100]]
+    monkeypatch.setenv("COLUMNS", "80")
+    assert len(written()) > 2

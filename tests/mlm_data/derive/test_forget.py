@@ -167,6 +167,8 @@ def test_what_is_not_there_is_told(tmp_path):
 def test_ids_of_a_file(tmp_path):
     (tmp_path / "ids").write_bytes("u1\r\n\nzwei Wörter \nu3".encode())
     assert read_ids(str(tmp_path / "ids")) == ["u1", "zwei Wörter ", "u3"]
+    (tmp_path / "ids").write_text("\ufeffu1\nu2\n")  # as editors of another system write it
+    assert read_ids(str(tmp_path / "ids")) == ["u1", "u2"]
     (tmp_path / "ids").write_bytes(b"\xff")
     with pytest.raises(ConfigError, match="UTF-8"):
         read_ids(str(tmp_path / "ids"))

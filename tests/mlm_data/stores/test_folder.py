@@ -263,3 +263,10 @@ def test_a_bucket_that_denies_access_is_one_line(denied, action):
     with pytest.raises(PremaskError, match="access denied: check the credentials and the bucket's policy") as caught:
         action(Folder(denied))
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_no_utf_8_is_told(tmp_path, monkeypatch):
+    (tmp_path / "b\udcff").mkdir()
+    monkeypatch.chdir(tmp_path / "b\udcff")
+    with pytest.raises(StorageError, match=r"b\\xff/out': its name is no UTF-8: rename the file or folder"):
+        Folder("out")

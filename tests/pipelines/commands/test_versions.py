@@ -41,6 +41,7 @@ def test_the_log_has_a_line_for_each_version(dataset, capsys):
     out = answer(capsys, "log", dataset).out
     assert [name in out for name in ("v1", "v2", "build", "*")] == [True] * 4
     found = json.loads(answer(capsys, "log", f"{dataset}@v1", "--json").out)
+    assert "no version has this name" in answer(capsys, "log", f"{dataset}@nosuch", code=2).err
     assert [one["tags"] for one in found] == [["v2"], ["v1"]]
     assert [one["made_by"] for one in found] == ["build", "build"]
     assert found[0]["parent"] == found[1]["digest"]
