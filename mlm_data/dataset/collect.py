@@ -158,8 +158,8 @@ def _purged_files(folder: Folder) -> set[str]:
     for digest in purged_versions(folder):
         table = f"versions/{digest}.files.arrow"
         found |= {name for name in folder.names("versions") if name.startswith(f"{digest}.")}
-        with contextlib.suppress(pa.ArrowException, OSError, StorageError, KeyError), folder.open(table) as stream:
-            found.update(pa.ipc.open_file(stream).read_all()["name"].to_pylist())
+        with contextlib.suppress(pa.ArrowException, OSError, StorageError, KeyError):
+            found.update(pa.ipc.open_file(folder.read(table)).read_all()["name"].to_pylist())
     return {name if "/" in name else f"versions/{name}" for name in found}
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import FormatError
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import column_names, read_batches
+from mlm_data.shards.reader import read_batches
 from mlm_data.stores.folder import Folder
 
 OWN_ID = "id_field"
@@ -38,11 +38,11 @@ class DocumentsFile:
             FormatError: if the file is damaged, or lacks a column.
         """
         where = f"{self.folder.location}/{self.name}"
-        there = column_names(self.folder, self.name) if OWN_ID in columns else columns
-        wanted = [name for name in columns if name != OWN_ID or name in there]
         schema = fmt.documents_schema(has_id_field=True)
-        batches = read_batches(self.folder, self.name, self.num_bytes, columns=wanted) if wanted else []
-        table = pa.Table.from_batches(batches, None if batches else pa.schema([schema.field(name) for name in wanted]))
+        batches = read_batches(self.folder, self.name, self.num_bytes, columns=columns, optional=[OWN_ID])
+        given = [name for name in columns if name != OWN_ID]  # of a file without documents
+        table = pa.Table.from_batches(batches, None if batches else pa.schema([schema.field(name) for name in given]))
+        wanted = table.schema.names
         try:
             table.validate(full=True)
         except pa.ArrowException as error:

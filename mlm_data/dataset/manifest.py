@@ -314,7 +314,7 @@ def load_files(folder: Folder, manifest: Manifest) -> pa.Table:
     if not folder.exists(name):
         raise FormatError(f"{folder.location}/{name}: missing")
     try:
-        with folder.open(name) as stream:
+        with folder.open(name, whole=True) as stream:
             table = pa.ipc.open_file(stream).read_all()
             table.validate(full=True)
     except (pa.ArrowException, OSError) as error:

@@ -20,7 +20,7 @@ def missing_values(folder: Folder, manifest: Manifest) -> dict[str, int]:
     for kind, name in zip(files["kind"].to_pylist(), files["name"].to_pylist(), strict=True):
         if kind != DOCUMENTS:
             continue
-        with folder.open(name) as stream:
+        with folder.open(name, whole=True) as stream:
             table = pa.ipc.open_file(stream).read_all()
             for column in table.schema:
                 if column.nullable and (number := table.column(column.name).null_count):

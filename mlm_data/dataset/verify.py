@@ -43,7 +43,7 @@ from mlm_data.rows.masking import KINDS, Plane
 from mlm_data.rows.row_rules import add_content, document_problems, problem_line, row_problems
 from mlm_data.sha256 import sha256_both
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import Shard, decode, fixed_view, read_batches
+from mlm_data.shards.reader import Shard, decode, decode_at, fixed_view, read_batches
 from mlm_data.shards.table_hash import table_bytes, table_hash
 from mlm_data.stores.folder import READ_BYTES, Folder
 from mlm_data.threads import in_threads
@@ -156,8 +156,7 @@ class _Check:
             ).to_pylist()
         }
         self._on_shard = on_shard
-        # Where files are their values, byte for byte, both hashes are taken at once.
-        self._is_mapped = self._folder.is_mapped and compression_of(dataset) == "none"
+        self._is_plain = compression_of(dataset) == "none"
         self._never = np.zeros(self._manifest.vocab_size, np.bool_)
         self._never[dataset.never_targets()] = True
         self._seen = {split: _Seen() for split in fmt.SPLITS}
@@ -166,15 +165,13 @@ class _Check:
 
     def shard(self, shard: Shard) -> list[str]:
         """Problems of one shard's three files."""
-        tables, problems = {}, []
-        validated: dict[str, pa.Table] = {}
+        tables: dict[str, pa.Table] = {}
+        problems: list[str] = []
         for kind, file in shard.files.items():
             line = self._lines[shard.split, shard.index, kind]
             try:
                 line |= {"num_bytes": file.num_bytes, "num_rows": file.num_rows}
-                tables[kind], is_validated = self._table(kind, file.name, line)
-                if is_validated:
-                    validated[kind] = tables[kind]
+                tables[kind] = self._table(kind, file.name, line)
             except PremaskError as error:
                 problems.append(str(error))
         if problems:
@@ -185,7 +182,7 @@ class _Check:
         if problems:
             self._complete = False
             return problems
-        shard.hold(validated)
+        shard.hold(tables)
         problems += self._rules(shard)
         if not problems and self._on_shard:
             self._on_shard(shard)
@@ -194,7 +191,7 @@ class _Check:
     def signatures(self, line: Mapping[str, Any]) -> list[str]:
         """Problems of one signatures file."""
         try:
-            table, _ = self._table(fmt.SIGNATURES, line["name"], line)
+            table = self._table(fmt.SIGNATURES, line["name"], line)
         except PremaskError as error:
             return [str(error)]
         near = (self._manifest.config.get("deduplicate") or {}).get("near")  # older datasets have no sketches
@@ -235,8 +232,8 @@ class _Check:
     def _named(self, name: str, problems: Iterable[str]) -> list[str]:
         return [f"{self._folder.location}/{name}: {problem}" for problem in problems]
 
-    def _table(self, kind: str, name: str, line: Mapping[str, Any]) -> tuple[pa.Table, bool]:
-        """A file's table, and whether Arrow has validated it in full.
+    def _table(self, kind: str, name: str, line: Mapping[str, Any]) -> pa.Table:
+        """A file's table, validated in full.
 
         Raises:
             FormatError: if the file is not there, or its bytes, rows or values are not those of the file table.
@@ -245,30 +242,35 @@ class _Check:
         if not self._folder.exists(name):
             raise FormatError(f"{where}: missing")
         table = None
-        with self._folder.open(name) as stream:
+        with self._folder.open(name, whole=True) as stream:
             if stream.size() != line["num_bytes"]:
                 raise FormatError(f"{where}: has {stream.size()} bytes, the file table says {line['num_bytes']}")
-            if self._is_mapped:
-                data = stream.read_buffer()
+            # A file that is mapped or small is at hand from here on: it is fetched once, and decoded from there.
+            is_at_hand = self._folder.is_mapped or isinstance(stream, pa.BufferReader)
+            data = stream.read_buffer() if is_at_hand else None
+            if data is not None and self._is_plain:  # it is its values, byte for byte: one pass takes both hashes
                 table, values = _as_table(data, kind)
                 sha256, logical_hash = sha256_both([data], values)
             else:
                 hasher = hashlib.sha256()
-                while chunk := stream.read_buffer(READ_BYTES):
+                for chunk in _chunks(stream) if data is None else [data]:
                     hasher.update(chunk)
                 sha256 = hasher.digest()
         if sha256 != line["sha256"]:
             raise FormatError(f"{where}: a byte was changed: its SHA-256 is not the file table's")
-        is_validated = table is not None
         if table is None:
-            batches = read_batches(self._folder, name)
+            batches = read_batches(self._folder, name) if data is None else decode_at(where, pa.BufferReader(data))
             table = pa.Table.from_batches(batches) if batches else _empty_table(self._folder, name)
+            try:
+                table.validate(full=True)  # nothing points out of its buffers, so that they can be hashed
+            except pa.ArrowException as error:
+                raise FormatError(f"{where}: damaged: {str(error).splitlines()[0]}") from error
             logical_hash = table_hash(table, kind)
         if table.num_rows != line["num_rows"]:
             raise FormatError(f"{where}: has {table.num_rows} rows, the file table says {line['num_rows']}")
         if logical_hash != line["logical_hash"]:
             raise FormatError(f"{where}: its logical hash is not the file table's")
-        return table, is_validated
+        return table
 
     def _schema_problems(self, kind: str, split: str, table: pa.Table) -> Iterator[str]:
         tokens, length = fmt.token_type(self._manifest.vocab_size), self._manifest.sequence_length
@@ -369,6 +371,11 @@ def _as_table(data: pa.Buffer, kind: str) -> tuple[pa.Table | None, list[Any]]:
         return table, list(table_bytes(table, kind))
     except (pa.ArrowException, ValueError, TypeError, OSError, MemoryError):
         return None, []
+
+
+def _chunks(stream: pa.NativeFile) -> Iterator[pa.Buffer]:
+    while chunk := stream.read_buffer(READ_BYTES):
+        yield chunk
 
 
 def _version_problems(folder: Folder, manifest: Manifest) -> Iterator[str]:

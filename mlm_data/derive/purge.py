@@ -45,7 +45,7 @@ from mlm_data.dataset.tombstones import Tombstone, purged_versions, write_tombst
 from mlm_data.derive.forget import NAMED, Chosen, Forgotten, as_id, forget, shows
 from mlm_data.errors import ConfigError, FormatError, StorageError
 from mlm_data.shards import format as fmt
-from mlm_data.shards.reader import column_names, read_batches
+from mlm_data.shards.reader import read_batches
 from mlm_data.stores.folder import TEMPORARY, Folder, explain
 
 MARKER = f"{TEMPORARY}purging"  # there as long as a purge is at work, and after a crash until it was started again
@@ -207,8 +207,7 @@ class _Texts:
 
     def _is_in_file(self, folder: Folder, name: str) -> bool:
         if name not in self.seen:
-            has_ids = "id" in column_names(folder, name)
-            batches = read_batches(folder, name, columns=["id"]) if has_ids else []
+            batches = read_batches(folder, name, columns=["id"], optional=["id"])
             self.seen[name] = any(self.are_in(batch.column(0)).any() for batch in batches)
         return self.seen[name]
 
@@ -275,8 +274,8 @@ def _prepared(folder: Folder) -> Iterator[tuple[str, pa.Table, Sequence[str]]]:
         stem = PREPARED + name.removesuffix(".arrow")
         with contextlib.suppress(FormatError, StorageError, KeyError):
             facts = unseal(folder.read(f"{stem}.json"), stem)
-            wanted = [one for one in column_names(folder, f"{stem}.arrow") if one in ("id", "source", OWN_ID)]
-            batches = read_batches(folder, f"{stem}.arrow", columns=wanted)
+            wanted = ("id", "source", OWN_ID)
+            batches = read_batches(folder, f"{stem}.arrow", columns=wanted, optional=wanted)
             if batches:
                 yield stem, pa.Table.from_batches(batches), facts["sources"]
 

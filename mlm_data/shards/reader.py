@@ -164,16 +164,28 @@ class Shard:
 
 
 def read_batches(
-    folder: Folder, name: str, num_bytes: int | None = None, columns: Sequence[str] | None = None
+    folder: Folder,
+    name: str,
+    num_bytes: int | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    optional: Sequence[str] = (),
 ) -> list[pa.RecordBatch]:
     """The record batches of an IPC file or stream; zero-copy where it is memory-mapped and not compressed.
+
+    Args:
+        folder: where it is.
+        name: of the file.
+        num_bytes: that it must have.
+        columns: those to read, in the file's order; None: all.
+        optional: those of them that the file may lack; without a column there are no batches.
 
     Raises:
         FormatError: if it is missing, has another size than `num_bytes`, is no Arrow data, or lacks a column.
     """
     where = f"{folder.location}/{name}"
     try:
-        stream = folder.open(name)
+        stream = folder.open(name, whole=True)
     except StorageError as error:
         if folder.exists(name):
             raise
@@ -182,33 +194,33 @@ def read_batches(
         size = stream.size()
         if num_bytes is not None and size != num_bytes:
             raise FormatError(f"{where}: has {size} bytes, the manifest says {num_bytes}: run premask verify")
-        try:
-            # The whole file as one buffer: each read of a memory map would advise the kernel anew.
-            source = pa.BufferReader(stream.read_buffer()) if folder.is_mapped else stream
-            return decode(source, columns, is_mapped=folder.is_mapped)
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise FormatError(f"{where}: damaged: {str(error).splitlines()[0]}: run premask verify") from error
+        # The whole file as one buffer: each read of a memory map would advise the kernel anew.
+        source = pa.BufferReader(stream.read_buffer()) if folder.is_mapped else stream
+        return decode_at(where, source, columns, optional=optional, is_mapped=folder.is_mapped)
 
 
-def column_names(folder: Folder, name: str) -> list[str]:
-    """The columns of an IPC file or stream, from its schema alone.
+def decode_at(
+    where: str,
+    source: pa.NativeFile,
+    columns: Sequence[str] | None = None,
+    *,
+    optional: Sequence[str] = (),
+    is_mapped: bool = False,
+) -> list[pa.RecordBatch]:
+    """`decode`, with errors that name the file.
 
     Raises:
-        FormatError: if it is missing or damaged.
+        FormatError: if it is no Arrow data, or lacks a column.
     """
-    where = f"{folder.location}/{name}"
-    if not folder.exists(name):
-        raise FormatError(f"{where}: missing: run premask verify")
-    with folder.open(name) as stream:
-        try:
-            is_file = stream.read(len(fmt.FILE_MAGIC)) == fmt.FILE_MAGIC
-            stream.seek(0)
-            return (pa.ipc.open_file if is_file else pa.ipc.open_stream)(stream).schema.names
-        except (pa.ArrowException, OSError) as error:
-            raise FormatError(f"{where}: damaged: {str(error).splitlines()[0]}: run premask verify") from error
+    try:
+        return decode(source, columns, optional=optional, is_mapped=is_mapped)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise FormatError(f"{where}: damaged: {str(error).splitlines()[0]}: run premask verify") from error
 
 
-def decode(stream: pa.NativeFile, columns: Sequence[str] | None = None, *, is_mapped: bool) -> list[pa.RecordBatch]:
+def decode(
+    stream: pa.NativeFile, columns: Sequence[str] | None = None, *, optional: Sequence[str] = (), is_mapped: bool
+) -> list[pa.RecordBatch]:
     """The record batches of an IPC file or stream, as they are: errors are Arrow's, and KeyError for a column."""
     is_file = stream.read(len(fmt.FILE_MAGIC)) == fmt.FILE_MAGIC
     open_ipc = pa.ipc.open_file if is_file else pa.ipc.open_stream
@@ -221,10 +233,12 @@ def decode(stream: pa.NativeFile, columns: Sequence[str] | None = None, *, is_ma
     if columns is None:
         return list(batches(reader))
     names = reader.schema.names
-    missing = [name for name in columns if name not in names]
+    missing = [name for name in columns if name not in names and name not in optional]
     if missing:
         raise KeyError(f"no column {missing[0]}")
-    wanted = sorted(names.index(name) for name in columns)
+    wanted = sorted(names.index(name) for name in columns if name in names)
+    if not wanted:
+        return []  # to Arrow no columns are all
     if is_mapped:
         every = batches(reader)
         first = next(every, None)

@@ -190,11 +190,11 @@ class CachedFolder(Folder):
             self._workers -= 1
             return None
 
-    def open(self, name: str) -> pa.NativeFile:
+    def open(self, name: str, *, whole: bool = False) -> pa.NativeFile:
         """A reader of the copy, checked and memory-mapped; of other files, one of the bucket."""
         sha256 = _content_of(name)
         if not sha256:
-            return super().open(name)
+            return super().open(name, whole=whole)
         with self._guard:
             coming = self._coming.pop(name, None)
         if coming is not None and not coming.cancel():

@@ -193,8 +193,12 @@ class Folder:
         skipped = len(self.path().rstrip("/")) + 1
         return sorted(((info.path[skipped:], info) for info in found), key=lambda pair: pair[0])
 
-    def open(self, name: str) -> pa.NativeFile:
+    def open(self, name: str, *, whole: bool = False) -> pa.NativeFile:
         """A random-access reader; memory-mapped where the disk is local.
+
+        Args:
+            name: of the file.
+            whole: most of it will be read: in a bucket a file of at most `AT_ONCE` bytes is fetched by one request.
 
         Raises:
             StorageError: it is not there, or can't be opened.
@@ -202,7 +206,8 @@ class Folder:
         try:
             if self.is_local and self._fs.get_file_info(self.path(name)).size:
                 return pa.memory_map(self.path(name), "r")
-            return _open(self._fs, self.path(name))
+            stream = _open(self._fs, self.path(name))
+            return _at_once(stream) if whole and not self.is_local else stream
         except OSError as error:
             raise explain(error, f"{self.location}/{name}", "read") from error
 
@@ -341,10 +346,7 @@ def open_input(path: str, *, whole: bool = False) -> BinaryIO | pa.NativeFile:
         if "://" in path:
             place = parse(path)
             stream = _open(place.open(), place.path)
-            if whole and not isinstance(stream, pa.MemoryMappedFile) and stream.size() <= AT_ONCE:
-                with stream:
-                    return pa.BufferReader(stream.read_buffer())
-            return stream
+            return _at_once(stream) if whole and not isinstance(stream, pa.MemoryMappedFile) else stream
         return pa.OSFile(path, "rb")
     except OSError as error:
         raise InputError(str(explain(error, path, "read"))) from error
@@ -381,6 +383,14 @@ def _open(fs: pyarrow.fs.FileSystem, path: str) -> pa.NativeFile:
             return pa.BufferReader(pa.py_buffer(data))
     stream = patiently(lambda: fs.open_input_file(path))
     return patient(stream) if isinstance(fs, pyarrow.fs.S3FileSystem) else stream
+
+
+def _at_once(stream: pa.NativeFile) -> pa.NativeFile:
+    """A reader of a copy in memory, if the file is small enough."""
+    if stream.size() > AT_ONCE or isinstance(stream, pa.BufferReader):
+        return stream
+    with stream:
+        return pa.BufferReader(stream.read_buffer())
 
 
 def read_input(path: str) -> bytes:

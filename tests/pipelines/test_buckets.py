@@ -1,15 +1,19 @@
 """Builds from a bucket into a bucket, and two builds into one folder."""
 
 import json
+import re
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 import pipelines.build as building
 from mlm_data.config import BuildConfig
+from mlm_data.dataset.dataset import Dataset
 from mlm_data.settings import parse_settings
 from mlm_data.stores.folder import Folder
 from pipelines.build import build
+from pipelines.commands.cli import main
 from tests.mlm_data.stores.emulators import impatient, s3_server
 from tests.pipelines.small_corpus import refused, settings, text, write_config, write_jsonl
 
@@ -44,6 +48,44 @@ def test_a_build_that_overtakes_another_one_says_so(tmp_path, monkeypatch):
     assert second.overtaken == first.manifest.digest != second.manifest.digest
     monkeypatch.undo()
     assert build(config_of(tmp_path, mask={"planes": 1})).overtaken == ""  # one after the other is as it should be
+
+
+READ = 2  # requests for each time that a file is read: how large it is, and its bytes
+TIMES = {  # that a command reads a shard's file at most, and one request to ask whether it is there
+    "verify": (1, 1),
+    "audit": (2, 0),
+    "remask": (2, 0),
+    "repack": (2, 0),
+    "export": (1, 0),
+    "where": (2, 0),
+    "report": (3, 0),
+    "forget": (4, 0),
+}
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_what_commands_ask_of_a_bucket(tmp_path, monkeypatch, compression):
+    """No command makes a request for each record batch: files are fetched whole."""
+    write_jsonl(tmp_path / "in/a.jsonl", range(300))
+    write_jsonl(tmp_path / "in/b.jsonl", range(300, 400))
+    words = {
+        "remask": ["--rate", "0.15"],
+        "repack": ["--length", "128"],
+        "export": ["--to", "numpy", "--out", str(tmp_path / "export")],
+        "report": ["--out", str(tmp_path / "report.html")],
+        "forget": ["--source", "*b.jsonl"],
+    }
+    with s3_server() as store:
+        store.enter(monkeypatch)
+        build(config_of(tmp_path, output=store.uri("out"), compression=compression, unit_bytes=1 << 16))
+        document = Dataset.open(store.uri("out")).shard("train", 0).documents["id"][0].as_py().hex()
+        words["where"] = ["--doc", document]
+        for command, (times, more) in TIMES.items():
+            store.requests()
+            assert main([command, store.uri("out"), *words.get(command, [])]) == 0, command
+            asked = Counter(line.split(" ")[1].partition("?")[0] for line in store.requests())
+            most = max(count for name, count in asked.items() if re.search("/(rows|masks|documents)/", name))
+            assert most <= READ * times + more, (command, asked)
 
 
 REFUSED = {
