@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from mlm_data import ending
-from mlm_data.errors import ConfigError, PremaskError
+from mlm_data.errors import ConfigError, PremaskError, hidden
 
 FAILED, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two: 128 and the signal's number, as a shell counts
 
@@ -135,7 +135,7 @@ def _unknown(program: str, options: argparse.Namespace, word: str) -> str:
 
 
 def _complain(program: str, message: str) -> None:
-    sys.stderr.write(f"{program}: {one_line(message)}\n")
+    sys.stderr.write(f"{program}: {hidden(one_line(message))}\n")
 
 
 def _forget_output() -> None:

@@ -10,11 +10,13 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 
+from mlm_data.errors import hidden
+
 MOST_COLUMNS = 10_000  # of a table that no terminal folds
 
 
 class Terminal(Console):
-    """A console that shows text as it is: no markup, no emoji, no colours by guess, no control characters.
+    """A console that shows text as it is: no markup, no emoji, no guessed colours, no control characters, no secret.
 
     Where no terminal reads it, as in `premask log books | grep v1`, tables are as wide as what they hold; COLUMNS says
     otherwise.
@@ -31,15 +33,16 @@ class Terminal(Console):
 
     def data(self, value: Any) -> None:
         """A value as one line of JSON, for programs."""
-        self.file.write(json.dumps(value, allow_nan=False) + "\n")
+        self.file.write(hidden(json.dumps(value, allow_nan=False), of_stores=True) + "\n")
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Rich's segments, whose texts are made harmless."""
         for segment in super().render(renderable, options):
-            if segment.control or segment.text.replace("\n", "").isprintable():
+            if segment.control:
                 yield segment
-            else:
-                yield Segment(harmless(segment.text), segment.style)
+                continue
+            text = hidden(segment.text, of_stores=True)
+            yield Segment(text if text.replace("\n", "").isprintable() else harmless(text), segment.style)
 
     def on_broken_pipe(self) -> None:
         """Whoever read has gone: `command.main` ends the process."""
@@ -87,9 +90,17 @@ def standard_error() -> IO[str]:
     return open(copy, "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
 
 
+class _Table(Table):
+    """A table whose cells hold no secrets: what is cut into lines can't be looked through any more."""
+
+    def add_row(self, *cells: RenderableType | None, **named: Any) -> None:
+        shown = (hidden(cell, of_stores=True) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*shown, **named)
+
+
 def table(*columns: str, title: str | None = None) -> Table:
     """A quiet table: names on the left, numbers on the right."""
-    made = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0))
+    made = _Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold", padding=(0, 2, 0, 0))
     for number, column in enumerate(columns):
         made.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     return made

@@ -1,12 +1,40 @@
 """What a user can mend. Everything else is a bug and may show a traceback.
 
 Every command turns a `PremaskError` into one line on standard error and exit code 2. The message says what is
-wrong, where, and what to do.
+wrong, where, and what to do. It never shows a secret of a URI.
 """
+
+import re
+
+_STORES = "s3|gs|gcs|abfss?"
+_USER = r"([^/@\s:]*)(?::|%3A)[^/\s]*@"  # key and secret, as far as the last `@` before a `/`
+_SLASHED = r"([^/@\s:%]*)(?::|%3A)[^/@\s]*/[^\s]*(?:@|%40)"  # a secret in which a `/` was not written as %2F
+_OPTION = re.compile(r"([?&][\w-]*(?:secret|password|token|signature|account_key|sig)[\w-]*=)[^&\s]+", re.IGNORECASE)
+_OF_STORES = re.compile(rf"\b({_STORES})://(?:{_USER}|{_SLASHED})", re.IGNORECASE)
+_OF_ANY = re.compile(rf"([\w+.-]+)://{_USER}")
+
+
+def hidden(text: str, *, of_stores: bool = False) -> str:
+    """A text without secrets of URIs.
+
+    Args:
+        text: a message, or what a command prints.
+        of_stores: leave other URIs as they are, which a text of a corpus may hold.
+
+    >>> hidden("s3://key:secret@bucket/data: no"), hidden("s3://key:se/cret@bucket/data")
+    ('s3://key:...@bucket/data: no', 's3://key:...@bucket/data')
+    """
+    if "://" not in text:
+        return text
+    text = _OF_STORES.sub(lambda found: f"{found[1]}://{found[2] or found[3] or ''}:...@", text)
+    return text if of_stores else _OPTION.sub(r"\1...", _OF_ANY.sub(r"\1://\2:...@", text))
 
 
 class PremaskError(Exception):
     """Base of all errors that a user can mend."""
+
+    def __init__(self, *told: object) -> None:
+        super().__init__(*(hidden(one) if isinstance(one, str) else one for one in told))
 
 
 class ConfigError(PremaskError):

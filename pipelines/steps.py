@@ -29,6 +29,7 @@ from mlm_data.build.account import (
     balance,
     kind_of,
     list_message,
+    listed_unit,
     receiver_of,
     unit_lists,
     unit_messages,
@@ -234,8 +235,8 @@ class _List(_Work):
 
     def work(self, part: Part, inbox: dict[Kind, list[bytes]]) -> Iterator[bytes]:
         for name in inbox[Kind.LISTED]:
-            for unit in cache.load_payload(self.context.work, name.decode()).split(b"\n"):
-                yield part.send(Kind.UNIT, json.loads(unit)["index"], unit)
+            for line in cache.load_payload(self.context.work, name.decode()).split(b"\n"):
+                yield part.send(Kind.UNIT, *listed_unit(line, self.context.config))
 
 
 class _Survey(_Work):

@@ -36,7 +36,9 @@ from typing import Any
 from mlm_data.build import cache
 from mlm_data.build.context import Context, Tally
 from mlm_data.build.records import to_json
+from mlm_data.config import BuildConfig
 from mlm_data.errors import BuildError
+from mlm_data.stores.places import with_keys, without_keys
 from mlm_data.types import Unit
 
 _HEADER = struct.Struct("<Biii")
@@ -237,11 +239,35 @@ def unit_messages(units: Iterable[Unit]) -> Iterator[bytes]:
 
 
 def unit_lists(units: Iterable[Unit]) -> Iterator[bytes]:
-    """What files hold that list the units of a plan: JSON Lines; nothing where all go into one list."""
-    lists = (b"\n".join(data for *_, data in group) for _, group in itertools.groupby(_numbered(units), itemgetter(0)))
+    """What files hold that list the units of a plan: JSON Lines; nothing where all go into one list.
+
+    URIs are without keys, for others may read the files; see `listed_unit`.
+    """
+    lists = (
+        b"\n".join(_without_keys(data) for *_, data in group)
+        for _, group in itertools.groupby(_numbered(units), itemgetter(0))
+    )
     first, second = next(lists, b""), next(lists, None)
     if second is not None:
         yield from itertools.chain([first, second], lists)
+
+
+def listed_unit(line: bytes, config: BuildConfig) -> tuple[int, bytes]:
+    """(index, JSON) of a unit that a file of `unit_lists` lists, with the keys that the configuration's inputs have."""
+    unit = json.loads(line)
+    for piece in unit["slices"]:
+        piece["path"] = with_keys(piece["path"], config.inputs[piece["input"]].path)
+    return unit["index"], json.dumps(unit).encode()
+
+
+def _without_keys(data: bytes) -> bytes:
+    """A unit's JSON without the keys in its URIs."""
+    if b"@" not in data:
+        return data
+    unit = json.loads(data)
+    for piece in unit["slices"]:
+        piece["path"] = without_keys(piece["path"])
+    return json.dumps(unit).encode()
 
 
 def list_messages(units: Iterable[Unit]) -> Iterator[bytes]:

@@ -60,9 +60,10 @@ from mlm_data.dataset.publish import check_current, check_output, publish
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.duplicates import clusters, exact, lines
 from mlm_data.duplicates.decontaminate import decide
-from mlm_data.errors import BuildError, ConfigError
+from mlm_data.errors import BuildError, ConfigError, hidden
 from mlm_data.hashing import ids_to_arrow
 from mlm_data.rows.packing import PackingStatistics
+from mlm_data.stores.places import public
 from mlm_data.text.inputs import some
 from mlm_data.types import Unit
 
@@ -430,8 +431,8 @@ def _publish(
         reports=done.reports,
     )
     facts = side_facts(folder, manifest.digest, made_by="add", parent=parent.digest, versions=dict(library_versions()))
-    named = {"name": config.name, "inputs": [item.path for item in config.inputs]}
-    asked = {"paths": list(request.paths), "set": list(request.overrides)}
+    named = {"name": config.name, "inputs": [public(item.path) for item in config.inputs]}
+    asked = {"paths": [public(path) for path in request.paths], "set": [hidden(one) for one in request.overrides]}
     publish(
         folder,
         manifest,

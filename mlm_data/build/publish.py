@@ -28,6 +28,7 @@ from mlm_data.dataset.manifest import build_manifest, latest
 from mlm_data.dataset.publish import publish
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError
+from mlm_data.stores.places import public
 from mlm_data.text.blocks import TRUNCATED
 from mlm_data.types import FieldCounts
 
@@ -225,4 +226,4 @@ def _attachments(quarantine: Sequence[Mapping[str, Any]], funnel: Funnel, contex
 
 def _side(digest: str, context: Context) -> dict[str, Any]:
     facts = side_facts(context.folder, digest, made_by="build", versions=dict(context.versions))
-    return facts | {"name": context.config.name, "inputs": [item.path for item in context.config.inputs]}
+    return facts | {"name": context.config.name, "inputs": [public(item.path) for item in context.config.inputs]}

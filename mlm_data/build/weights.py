@@ -24,6 +24,7 @@ from mlm_data.build.records import PreparedUnit
 from mlm_data.build.select import input_numbers
 from mlm_data.config import BuildConfig, MixingSettings
 from mlm_data.kernels import kernel
+from mlm_data.stores.places import public
 
 BILLION = 1_000_000_000  # weights are compared in billionths
 
@@ -32,7 +33,7 @@ def input_names(config: BuildConfig) -> tuple[str, ...]:
     """How inputs are called: by `name`, else by the end of the path; with a number where two would be the same."""
     names: list[str] = []
     for item in config.inputs:
-        name = item.name or "/".join(item.path.rstrip("/").rsplit("/", 2)[-2:])
+        name = item.name or "/".join(public(item.path).rstrip("/").rsplit("/", 2)[-2:])
         names.append(name if name not in names else f"{name} ({len(names)})")
     return tuple(names)
 

@@ -44,7 +44,7 @@ from mlm_data.shards.planes import planes_of, vocabulary_of
 from mlm_data.shards.records import SignaturesRecord
 from mlm_data.shards.writer import write_signatures
 from mlm_data.stores.folder import Folder
-from mlm_data.stores.places import absolute
+from mlm_data.stores.places import absolute, public
 from mlm_data.threads import in_threads
 from mlm_data.tokens.reference import Reference, load_tokenizer
 
@@ -191,7 +191,7 @@ def import_tokens(
     )
     facts = side_facts(folder, manifest.digest, made_by="import", versions=dict(library_versions()))
     listed = {LIST: folder.read(importer.forgotten)} if importer.forgotten else {}
-    side = {**facts, "inputs": [str(source.place)], "asked": {"from": source.kind}}
+    side = {**facts, "inputs": [public(str(source.place))], "asked": {"from": source.kind}}
     overtaken = latest(folder)
     publish(folder, manifest, table, tokenizer=reference.json_bytes, side=side, attachments=listed)
     return Imported(

@@ -3,7 +3,7 @@
     s3://bucket/data                                       options from the usual variables
     s3://bucket/data?endpoint_override=host:9000&scheme=http&region=eu-west-1
     s3://anonymous@bucket/data, gs://anonymous@bucket/data   without credentials
-    s3://key:secret@bucket/data                            shown in messages without the secret
+    s3://key:secret@bucket/data                            written and shown without the secret
 
 Options behind a `?` win over variables: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION, AWS_DEFAULT_REGION for S3;
 CLOUD_STORAGE_EMULATOR_ENDPOINT, STORAGE_EMULATOR_HOST for Google's storage. A `?` is the beginning of options only
@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.fs
 
-from mlm_data.errors import StorageError
+from mlm_data.errors import StorageError, hidden
 
 ATTEMPTS = 6
 RETRY_SECONDS = 20
@@ -32,6 +32,7 @@ OURS = ("s3", "gs", "gcs")  # schemes whose options are read here
 KNOWN = (*OURS, "file", "hdfs", "viewfs", "abfs", "abfss")
 _KEYS = "endpoint_override|scheme|region|retry_limit_seconds|project_id|allow_bucket_creation|tls_ca_file_path"
 _QUERY = re.compile(rf"\?(?:(?:{_KEYS})=[^&]*)(?:&(?:{_KEYS})=[^&]*)*$")
+_KEYS_OF_USER = re.compile(r"^(\w+://)[^/@:]*:[^/]*@")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Place:
         Raises:
             StorageError: for a scheme that nobody knows, or options that can't be right.
         """
+        if self.scheme in OURS and ":" in self.path.split("/")[0]:
+            raise StorageError(f"{self}: no bucket is called so: write a / of a secret as %2F, and an @ as %40")
         try:
             if self.scheme in ("", "file"):  # the environment speaks of buckets only, and is slow to read
                 return _open(os.getpid(), self.scheme, self.user, self.query, "", ())
@@ -117,13 +120,28 @@ def beside(location: str, ending: str) -> str:
     return str(place.at(place.path.rstrip("/") + ending))
 
 
-def hidden(text: str) -> str:
-    """A message without secrets of URIs.
+def public(location: str) -> str:
+    """A path or URI as files may say it that others read: without key and secret.
 
-    >>> hidden("s3://key:secret@bucket/data: no")
-    's3://key:...@bucket/data: no'
+    >>> public("s3://key:secret@bucket/*.jsonl"), public("s3://anonymous@bucket/*.jsonl")
+    ('s3://bucket/*.jsonl', 's3://anonymous@bucket/*.jsonl')
     """
-    return re.sub(r"://([^/@\s:]*):[^/@\s]*@", r"://\1:...@", text)
+    return hidden(without_keys(location))
+
+
+def without_keys(location: str) -> str:
+    """A path or URI without key and secret, as it is else; `with_keys` is its inverse."""
+    return _KEYS_OF_USER.sub(r"\1", location)
+
+
+def with_keys(location: str, like: str) -> str:
+    """A place with the key and secret of another URI, if that one has them.
+
+    >>> with_keys("s3://bucket/a.jsonl", "s3://key:secret@bucket/*.jsonl")
+    's3://key:secret@bucket/a.jsonl'
+    """
+    found = _KEYS_OF_USER.match(like)
+    return location if found is None else location.replace(found[1], found[0], 1)
 
 
 def _variables() -> tuple[tuple[str, str], ...]:
