@@ -495,7 +495,8 @@ _TOLD = (
     ),
     (
         r"INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|InvalidAccessKeyId|SignatureDoesNotMatch|EXPIRED_TOKEN|ExpiredToken"
-        r"|UNAUTHENTICATED|UNRECOGNIZED_CLIENT|HTTP.*\b401\b",
+        r"|INVALID_TOKEN|InvalidToken|TokenRefreshRequired|UNAUTHENTICATED|UNRECOGNIZED_CLIENT|HTTP.*\b401\b"
+        r"|HTTP status 400\) during Head",  # the answer to HEAD says no more: S3 gives it of a token that has expired
         "the credentials are not valid: check them, or sign in again",
     ),
     (

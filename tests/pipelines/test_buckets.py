@@ -89,6 +89,7 @@ def test_what_commands_ask_of_a_bucket(tmp_path, monkeypatch, compression):
 
 
 REFUSED = {
+    "expired": "the credentials are not valid: check them, or sign in again",
     "key": "the credentials are not valid: check them, or sign in again",
     "secret": "the credentials are not valid: check them, or sign in again",
     "403": "access denied: check the credentials and the bucket's policy",

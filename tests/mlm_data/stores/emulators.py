@@ -44,6 +44,8 @@ ONE_ERROR = {
     "key": (403, "InvalidAccessKeyId"),
     "secret": (403, "SignatureDoesNotMatch"),
     "401": (401, "Unauthorized"),
+    "expired": (400, "ExpiredToken"),
+    "token": (400, "InvalidToken"),
     "301": (301, "PermanentRedirect"),
     "501": (501, "NotImplemented"),
 }  # beside these: reset, cut, slow, flip; lost: it is done, and nothing is answered

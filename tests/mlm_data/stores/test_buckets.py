@@ -267,6 +267,23 @@ def test_a_refusal_that_arrow_calls_invalid_is_one_line(google):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("fault", ["expired", "token"])
+def test_a_token_that_s3_does_not_take_is_told_whatever_is_asked(s3, monkeypatch, fault):
+    impatient(monkeypatch)
+    folder = Folder(s3.uri("token"))
+    s3.proxy.set(always=fault)
+    actions = (
+        lambda: folder.exists("a"),
+        folder.names,
+        lambda: folder.write("a", b"a"),
+        lambda: folder.read("a"),
+        lambda: folder.delete("a"),
+    )
+    for action in actions:
+        with pytest.raises(StorageError, match="the credentials are not valid: check them, or sign in again"):
+            action()
+
+
 @pytest.mark.parametrize("action", ["read", "write", "glob"])
 def test_a_bucket_that_is_not_there(store, action):
     folder = Folder(f"{store.scheme}://no-such-bucket/data")
