@@ -6,12 +6,13 @@
 
 A dataset's files are named by the SHA-256 of their bytes, so a copy belongs to a content, whatever dataset or version
 asks for it, and is checked by its own name each time it is opened. A damaged one is thrown away and fetched again. Who
-fetches a file holds a lock on it that ends with the process: others wait, and find it. Before it is fetched, those that
-were used longest ago are deleted until it fits; a process that has one of them open keeps what it has mapped.
+fetches a file holds a lock on it that ends with the process: others wait, and find it. Before it is fetched, what dead
+processes were fetching is deleted, and then copies that were used longest ago, until it fits; a process that has one of
+them open keeps what it has mapped.
 
 `PREMASK_CACHE` is the folder; where it is not set, `~/.cache/premask`. `PREMASK_CACHE_BYTES` is the budget, such as
 `200GB`; where it is not set, the copies that are there and nine tenths of what is free on that disk. 0: no copies:
-files are held in memory while they are in use.
+files are held in memory while they are in use. So it is where there is no home folder, and neither is set.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from mlm_data.ending import is_left
 from mlm_data.errors import ConfigError, StorageError
 from mlm_data.stores.folder import AT_ONCE, READ_BYTES, Folder, explain
 
@@ -51,14 +53,17 @@ class Cache:
         """What the two variables say; None where there are to be no copies.
 
         Raises:
-            ConfigError: if the budget is no number of bytes.
+            ConfigError: if the budget is no number of bytes, or the folder is a file.
         """
-        root = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "premask")
-        text = os.environ.get(BUDGET, "")
+        text, root = os.environ.get(BUDGET, ""), _root()
+        if root is None:
+            return None
+        existing = next(folder for folder in (root, *root.parents) if folder.exists())
+        if not existing.is_dir():
+            raise ConfigError(f"{existing} is a file: name a folder in {CACHE} for copies of files in buckets")
         if text:
             max_bytes = num_bytes(text)
         else:
-            existing = next(folder for folder in (root, *root.parents) if folder.exists())
             max_bytes = shutil.disk_usage(existing).free * 9 // 10 + sum(size for _, _, size in _copies(root))
         return cls(root, max_bytes) if max_bytes else None
 
@@ -83,19 +88,25 @@ class Cache:
                 if _touch(path):
                     part.unlink()
                     return path
-                for _ in range(ATTEMPTS):
-                    if self._copy(folder, name, file) == sha256:
-                        os.replace(part, path)
-                        return path
+                try:
+                    for _ in range(ATTEMPTS):
+                        if self._copy(folder, name, file) == sha256:
+                            os.replace(part, path)
+                            return path
+                except BaseException:
+                    part.unlink(missing_ok=True)
+                    raise
                 part.unlink()
         except OSError as error:
             raise explain(error, str(path), "write") from error
         raise StorageError(f"{folder.location}/{name}: a byte was changed, on the way or there: run premask verify")
 
-    def drop(self, sha256: str) -> None:
-        """Throw a damaged copy away."""
-        with suppress(FileNotFoundError):
-            self.path(sha256).unlink()
+    def drop(self, sha256: str) -> bool:
+        """Throw a damaged copy away; False if it stays, since it is another user's."""
+        with suppress(PermissionError):
+            self.path(sha256).unlink(missing_ok=True)
+            return True
+        return False
 
     def _copy(self, folder: Folder, name: str, file: int) -> str:
         """Write a file's bytes to a descriptor; returns their SHA-256."""
@@ -127,15 +138,15 @@ class Cache:
         try:
             with suppress(OSError):  # file systems without locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            copies = sorted(_copies(self.root))
+            copies = sorted(one for one in _copies(self.root) if not _is_dead(one[1]))
             excess = sum(size for _, _, size in copies) + wanted - self.max_bytes
             for _, path, size in copies:
                 if excess <= 0:
                     break
                 if path.suffix != ".part":
-                    with suppress(FileNotFoundError):
-                        path.unlink()
-                    excess -= size
+                    with suppress(PermissionError):  # another user's
+                        path.unlink(missing_ok=True)
+                        excess -= size
             os.ftruncate(file, wanted)
         finally:
             os.close(descriptor)
@@ -191,7 +202,10 @@ class CachedFolder(Folder):
             return None
 
     def open(self, name: str, *, whole: bool = False) -> pa.NativeFile:
-        """A reader of the copy, checked and memory-mapped; of other files, one of the bucket."""
+        """A reader of the copy, checked and memory-mapped; of other files, one of the bucket.
+
+        So it is with a copy that only another user may read or throw away.
+        """
         sha256 = _content_of(name)
         if not sha256:
             return super().open(name, whole=whole)
@@ -201,14 +215,19 @@ class CachedFolder(Folder):
             coming.result()
         for _ in range(ATTEMPTS):
             path = self._cache.fetch(Folder(self.location), name, sha256)
-            with suppress(FileNotFoundError):  # thrown out at this moment
+            try:
                 stream = pa.memory_map(str(path), "r") if path.stat().st_size else pa.BufferReader(b"")
                 buffer = stream.read_buffer()
                 stream.seek(0)
                 if hashlib.sha256(memoryview(buffer)).hexdigest() == sha256:
                     return stream
                 stream.close()
-                self._cache.drop(sha256)
+                if not self._cache.drop(sha256):
+                    return super().open(name, whole=whole)
+            except FileNotFoundError:  # thrown out at this moment
+                continue
+            except PermissionError:
+                return super().open(name, whole=whole)
         raise StorageError(f"{self._cache.path(sha256)}: does not stay whole: check that disk")
 
 
@@ -242,13 +261,42 @@ def _content_of(name: str) -> str:
     return found[1] if found is not None else ""
 
 
+def _root() -> Path | None:
+    """Where copies lie, as the environment has it; None if it says nothing, and there is no home folder."""
+    if given := os.environ.get(CACHE):
+        return Path(given)
+    with suppress(RuntimeError):
+        return Path.home() / ".cache" / "premask"
+    return None
+
+
 def _touch(path: Path) -> bool:
-    """Note that a copy is used now; False if there is none."""
+    """Note that a copy is used now; False if there is none. Of another user's it can't be noted."""
     try:
         os.utime(path)
     except FileNotFoundError:
         return False
+    except PermissionError:
+        return path.exists()
     return True
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether this was what a process was fetching that has ended since: nobody has its lock. Then it is deleted."""
+    if path.suffix != ".part":
+        return False
+    with suppress(OSError), path.open("r+b") as file:  # another user's stays
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # file systems without locks
+            if not is_left("", path.stat().st_mtime):
+                return False
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # else it has got its name, and this is a new one
+            path.unlink()
+            return True
+    return False
 
 
 def _copies(root: Path) -> Iterator[tuple[int, Path, int]]:
@@ -256,10 +304,11 @@ def _copies(root: Path) -> Iterator[tuple[int, Path, int]]:
     with suppress(FileNotFoundError):
         for folder in os.scandir(root):
             if folder.is_dir() and len(folder.name) == 2:
-                for entry in os.scandir(folder.path):
-                    with suppress(FileNotFoundError):
-                        facts = entry.stat()
-                        yield facts.st_mtime_ns, Path(entry.path), facts.st_size
+                with suppress(PermissionError):  # another user's
+                    for entry in os.scandir(folder.path):
+                        with suppress(FileNotFoundError):
+                            facts = entry.stat()
+                            yield facts.st_mtime_ns, Path(entry.path), facts.st_size
 
 
 @contextlib.contextmanager

@@ -1,11 +1,16 @@
 """Local copies of a bucket's files: fetched once, checked, within their budget."""
 
+import errno
+import fcntl
 import hashlib
 import multiprocessing
 import os
 import pickle
+import signal
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from mlm_data.dataset.dataset import Dataset
@@ -145,6 +150,102 @@ def test_numbers_of_bytes(monkeypatch):
         Cache.from_environment()
     monkeypatch.setenv(BUDGET, "0")
     assert Cache.from_environment() is None
+
+
+def _fetch_half(location, name, root):
+    """A process that is killed while it fetches a file."""
+    cached = CachedFolder(location, Cache(root, 3000))
+    os.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    read(cached, name)
+
+
+def test_what_a_killed_process_was_fetching_makes_room(store, tmp_path):
+    folder, names = put(store, *(bytes([i]) * 1000 for i in range(4)))
+    root = tmp_path / "cache"
+    job = multiprocessing.get_context("spawn").Process(target=_fetch_half, args=(folder.location, names[0], root))
+    job.start()
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
+    assert [path.stat().st_size for path in root.glob("??/*.part")] == [1000]
+    cached = CachedFolder(folder.location, Cache(root, 3000))
+    for name in names[1:]:
+        read(cached, name)
+    assert [path.suffix for path in root.glob("??/*")] == ["", "", ""]
+    store.requests()
+    assert read(cached, names[1])[0] == 1
+    assert gets(store) == []
+
+
+def test_what_a_living_process_fetches_stays(store, tmp_path):
+    folder, names = put(store, *(bytes([i]) * 1000 for i in range(2)))
+    root = tmp_path / "cache"
+    part = root / "ab" / f"{'ab' * 32}.part"
+    part.parent.mkdir(parents=True)
+    with part.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        read(CachedFolder(folder.location, Cache(root, 3000)), names[0])
+        assert part.exists()
+    read(CachedFolder(folder.location, Cache(root, 3000)), names[1])
+    assert not part.exists()
+
+
+def test_a_file_that_can_not_be_fetched_leaves_nothing(store, tmp_path):
+    folder, names = put(store, b"x" * 1000)
+    with pytest.raises(StorageError, match="1000 bytes, more than"):
+        read(CachedFolder(folder.location, Cache(tmp_path / "cache", 10)), names[0])
+    assert not list((tmp_path / "cache").glob("??/*"))
+
+
+def refuse(monkeypatch, where, name):
+    """Let a function say what the system says where a file is another user's."""
+
+    def refused(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(where, name, refused)
+
+
+def test_a_copy_of_another_user_is_read(store, monkeypatch):
+    folder, (name,) = put(store, b"one")
+    cached = through_cache(folder)
+    read(cached, name)
+    store.requests()
+    refuse(monkeypatch, os, "utime")
+    assert read(cached, name) == b"one"
+    assert gets(store) == []
+    refuse(monkeypatch, pa, "memory_map")  # not even that
+    assert read(cached, name) == b"one"
+    assert gets(store)
+
+
+def test_a_damaged_copy_of_another_user_is_passed_by(store, tmp_path, monkeypatch):
+    folder, (name,) = put(store, b"hello")
+    cached = through_cache(folder)
+    read(cached, name)
+    (copy,) = (tmp_path / "cache").glob("??/*")
+    copy.write_bytes(b"hellO")
+    refuse(monkeypatch, Path, "unlink")
+    assert read(cached, name) == b"hello"
+
+
+def test_a_cache_that_is_a_file_is_one_line(store, tmp_path, monkeypatch):
+    folder, _ = put(store, b"one")
+    (tmp_path / "cache").write_bytes(b"")
+    for place in ("cache", "cache/below"):
+        for budget in ("", "1GB"):
+            monkeypatch.setenv(CACHE, str(tmp_path / place))
+            monkeypatch.setenv(BUDGET, budget)
+            with pytest.raises(ConfigError, match="cache is a file: name a folder in PREMASK_CACHE") as caught:
+                through_cache(folder)
+            assert "\n" not in str(caught.value)
+
+
+def test_a_machine_without_a_home_folder_has_no_copies(store, monkeypatch):
+    folder, (name,) = put(store, b"one")
+    monkeypatch.delenv(CACHE)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("Could not determine home")))
+    assert through_cache(folder) is folder
+    assert read(folder, name) == b"one"
 
 
 def test_local_folders_need_no_copies(tmp_path):
