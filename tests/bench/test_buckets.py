@@ -8,10 +8,11 @@ from mlm_data.dataset.dataset import Dataset
 from mlm_data.loading.loader import Loader
 from mlm_data.stores.copies import CACHE
 from mlm_data.stores.folder import Folder
-from tests.bench.test_loader import write_large
+from tests.bench.test_loader import NUM_SHARDS, write_large
 from tests.mlm_data.stores.emulators import s3_server
 
 LENGTH, BATCH_ROWS, SPEED, DELAY = 512, 64, 1e6, 0.05
+MOST_WAITED = 0.01  # of the time: the target
 
 
 @pytest.mark.bench
@@ -41,7 +42,10 @@ def test_waiting_for_a_bucket(tmp_path, monkeypatch, capsys):
                 next(loader)
                 waited += time.perf_counter() - asked
                 due += time.perf_counter() - asked
-        fetched = sum(line.startswith("GET") for line in store.requests())
+        fetched = [line for line in store.requests() if line.startswith("GET")]
     share = waited / (count * step + waited)
     with capsys.disabled():
-        print(f"\nfirst batch after {first:.2f} s, then {share:.2%} of {count * step:.1f} s waited; {fetched} GETs")
+        waits = f"{share:.2%} of {count * step:.1f} s waited"
+        print(f"\nfirst batch after {first:.2f} s, then {waits}; {len(fetched)} GETs")
+    assert len(fetched) == len(set(fetched)) == 2 * NUM_SHARDS  # rows and masks of each, in all windows once
+    assert share < MOST_WAITED

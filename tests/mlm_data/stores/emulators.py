@@ -139,7 +139,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._refuse(*ONE_ERROR[fault])
             return
         condition = self._condition()
-        with self.server.one_condition if condition else contextlib.nullcontext():
+        is_one = bool(condition) or any(self.headers.get(name) for name in ("If-Match", "If-None-Match"))
+        with self.server.one_condition if is_one else contextlib.nullcontext():  # both emulators look, and then write
             if condition and self._generation(condition["bucket"], condition["name"]) != condition["generation"]:
                 self._answer(412, "application/json", b'{"error": {"code": 412, "message": "conditionNotMet"}}')
                 return

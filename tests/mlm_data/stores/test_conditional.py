@@ -4,6 +4,7 @@ gcp-storage-emulator behind a proxy that does what Google says of `ifGenerationM
 import importlib
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from mlm_data.dataset.manifest import latest, load_files, load_manifest
 from mlm_data.dataset.publish import publish
 from mlm_data.errors import StorageError
-from mlm_data.stores.conditional import Conditional
+from mlm_data.stores.conditional import Conditional, Seen
 from mlm_data.stores.folder import Folder
 from mlm_data.stores.google import SCOPE, Object
 from mlm_data.stores.places import parse
@@ -51,13 +52,23 @@ def test_one_whose_answer_was_lost_is_a_success(store):
     assert file.replace(absent, b"one")  # as the client does it where it heard nothing
 
 
-def test_of_many_who_replace_it_at_once_one_does(google):
-    file = Conditional(Folder(google.uri("race")), "LATEST")
-    absent = file.look()
-    with ThreadPoolExecutor(8) as pool:
-        done = list(pool.map(lambda number: file.replace(absent, b"%d" % number), range(8)))
-    assert sum(done) == 1
-    assert file.look().data == b"%d" % done.index(True)
+def test_of_many_who_replace_it_at_once_one_does(store):
+    """Whether there was none yet, or one that all have seen."""
+    folder = Folder(store.uri("race"))
+    files = [Conditional(folder, "LATEST") for _ in range(8)]
+    for turn in range(3):
+        seen = files[0].look()
+        assert (seen.data is None) == (turn == 0)
+        begin = Barrier(8)
+
+        def replace(number: int, seen: Seen = seen, turn: int = turn, begin: Barrier = begin) -> bool:
+            begin.wait()
+            return files[number].replace(seen, b"%d %d" % (turn, number))
+
+        with ThreadPoolExecutor(8) as pool:
+            done = list(pool.map(replace, range(8)))
+        assert sum(done) == 1
+        assert folder.read("LATEST") == b"%d %d" % (turn, done.index(True))
 
 
 def test_an_answer_that_google_sent_in_vain(google, no_waits):
