@@ -19,7 +19,7 @@ from trainer.config import BudgetSettings, RunSettings
 from trainer.training import checkpoint as ck
 from trainer.training import horizon as hz
 from trainer.training.datasets import pinned
-from trainer.training.record import TOKENIZER, Former, RunRecord, exists, new_record, read
+from trainer.training.record import TOKENIZER, Former, RunRecord, exists, new_record, read, without_secrets
 
 FIXED = ("model", "optimizer", "schedule", "planes", "seed", "mix", "ema")
 
@@ -54,7 +54,7 @@ def agree(folder: Path, settings: RunSettings, dataset: Dataset, *, world: int, 
             "mixture is dealt out by it: leave it as it was, and change accumulate"
         )
     for name in FIXED:
-        before, now = (one.settings.model_dump(mode="json")[name] for one in (record, fresh))
+        before, now = (without_secrets(one.settings.model_dump(mode="json")[name]) for one in (record, fresh))
         if before != now:
             raise CheckpointError(
                 f"{folder}: {name} was {_difference(before, now)}, now it is {_difference(now, before)}: leave it as "

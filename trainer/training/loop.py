@@ -36,7 +36,7 @@ from trainer.training.begin import Begun, begin
 from trainer.training.clock import COMPILE_STEPS, Clock
 from trainer.training.data import Tensors
 from trainer.training.horizon import OVERHEAD, UNDECIDED, decide, must_decide, rate_at
-from trainer.training.record import exists, write
+from trainer.training.record import exists, without_secrets, write
 from trainer.training.runlog import Log, Spikes
 from trainer.training.score import Score, score
 from trainer.training.step import StepStats
@@ -137,7 +137,7 @@ class _Run:
                 "run": dict(vars(self.state)),
                 "loader": self.stream.state(),
                 "rng": torch.get_rng_state().tolist(),
-                "settings": self.settings.model_dump(mode="json"),
+                "settings": without_secrets(self.settings.model_dump(mode="json")),
                 "versions": self.record.versions,
                 "kernels": runs.computed_with(self.model),
             },

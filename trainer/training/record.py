@@ -6,12 +6,14 @@ what was found out then (the precision that is the faster on its machine, how ma
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import CheckpointError
 from mlm_data.stores.folder import Folder
+from mlm_data.stores.places import public
 from mlm_data.tokens.reference import ROLES, Reference
 from trainer.config import RunSettings
 from trainer.training import checkpoint as ck
@@ -118,7 +120,19 @@ def write(folder: Path, record: RunRecord, tokenizer: bytes | None = None) -> No
     """Write run.json, and the tokenizer at the beginning."""
     if tokenizer is not None:
         Folder(folder).write(TOKENIZER, tokenizer)
-    ck.write_json(folder / RECORD, record.model_dump(mode="json"))
+    ck.write_json(folder / RECORD, without_secrets(record.model_dump(mode="json")))
+
+
+def without_secrets(value: Any) -> Any:
+    """Settings as files may hold them that travel with a model: places of datasets without key and secret."""
+    if isinstance(value, list | tuple):
+        return [without_secrets(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            name: public(item) if name == "data" and isinstance(item, str) else without_secrets(item)
+            for name, item in value.items()
+        }
+    return value
 
 
 def _versions() -> dict[str, str]:
