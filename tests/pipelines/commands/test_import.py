@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from mlm_data.exchange import importing
+from mlm_data.stores.folder import Folder
 from mlm_data.tokens.bert import bert_settings
 from pipelines.commands import cli
 from pipelines.commands.import_ import KINDS
 from tests.mlm_data.exchange.files import write_megatron
+from tests.mlm_data.stores.emulators import s3_server
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -56,3 +58,15 @@ def test_a_mistake_is_one_line(words, tmp_path, capsys):
     assert "cut off, or the index of another file" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_tokenizer_and_the_dataset_may_be_in_a_bucket(words, tmp_path, monkeypatch, capsys):
+    assert cli.main([*words, "--json"]) == 0
+    here = json.loads(capsys.readouterr().out)["digest"]
+    with s3_server() as store:
+        store.enter(monkeypatch)
+        Folder(store.uri("tokenizers")).write("words.json", (tmp_path / "tokenizer.json").read_bytes())
+        place = words.index(str(tmp_path / "tokenizer.json"))
+        there = [*words[:1], store.uri("out"), *words[2:place], store.uri("tokenizers/words.json"), *words[place + 1 :]]
+        assert cli.main([*there, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["digest"] == here
