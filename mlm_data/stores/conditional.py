@@ -1,24 +1,19 @@
 """A file in a bucket that is replaced only if nobody has replaced it meanwhile.
 
 S3 does that in one request: a PUT with `If-Match: <ETag>`, or with `If-None-Match: *` where nothing may be there yet
-("Conditional requests" in the user guide of Amazon S3). Arrow's client (25.0) has no such PUT, boto3 has; it comes with
-`premask[aws]`. Google's storage has a number for each write, see `google`; credentials for it come with `premask[gcp]`.
+("Conditional requests" in the user guide of Amazon S3). Arrow's client (25.0) has no such PUT, boto3 has: see `amazon`.
+Google's storage has a number for each write, see `google`; credentials for it come with `premask[gcp]`.
 Without them, and in other stores, the last writer wins.
 """
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
-from mlm_data.errors import StorageError
-from mlm_data.stores import google
+from mlm_data.stores import amazon, google
 from mlm_data.stores.folder import Folder, explain
 from mlm_data.stores.patience import patiently
-from mlm_data.stores.places import ATTEMPTS, Place, parse, settings_of_s3
+from mlm_data.stores.places import parse
 
 _GOOGLE = ("gs://", "gcs://")
 LOST = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
@@ -44,7 +39,7 @@ class Conditional:
         """Whether this store, and what is installed here, can do that."""
         if folder.location.startswith(_GOOGLE):
             return google.is_reachable(parse(folder.location))
-        return folder.location.startswith("s3://") and importlib.util.find_spec("boto3") is not None
+        return folder.location.startswith("s3://") and amazon.is_installed()
 
     def look(self) -> Seen:
         """What is there now.
@@ -92,66 +87,28 @@ class _OnS3:
     def __init__(self, folder: Folder, name: str) -> None:
         self._folder, self._name = folder, name
         self._bucket, _, self._key = folder.path(name).partition("/")
-        self._client = _client(parse(folder.location))
+        self._client = amazon.client(parse(folder.location))
 
     def look(self) -> Seen:
         try:
             answer = self._ask(self._client.get_object)
             return Seen(answer["Body"].read(), answer["ETag"])
         except Exception as error:
-            if _code(error) in ("NoSuchKey", "404"):
+            if amazon.code(error) in ("NoSuchKey", "404"):
                 return Seen(None, "")
-            raise _told(error) from error
+            raise amazon.told(error) from error
 
     def replace(self, seen: Seen, data: bytes) -> bool:
         condition = {"IfMatch": seen.tag} if seen.tag else {"IfNoneMatch": "*"}
         try:
             self._ask(self._client.put_object, Body=data, **condition)
         except Exception as error:
-            if _code(error) in LOST or (seen.tag and _code(error) == "NoSuchKey"):
+            if amazon.code(error) in LOST or (seen.tag and amazon.code(error) == "NoSuchKey"):
                 return False
-            if _code(error) != "NotImplemented":
-                raise _told(error) from error
+            if amazon.code(error) != "NotImplemented":
+                raise amazon.told(error) from error
             self._folder.write(self._name, data)  # a store that does not know such requests: the last writer wins
         return True
 
     def _ask(self, request: Callable[..., Any], **options: Any) -> Any:
         return patiently(lambda: request(Bucket=self._bucket, Key=self._key, **options))
-
-
-def _told(error: Exception) -> Exception:
-    core = importlib.import_module("botocore.exceptions")
-    return (
-        OSError(str(error)) if isinstance(error, core.ClientError | core.BotoCoreError | pa.ArrowException) else error
-    )
-
-
-def _code(error: Exception) -> str:
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
-
-
-def _client(place: Place) -> Any:
-    boto3, config = importlib.import_module("boto3"), importlib.import_module("botocore.config")
-    given = settings_of_s3(place)
-    options: dict[str, Any] = {
-        "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
-        "connect_timeout": 5,
-        "read_timeout": 30,
-    }
-    if given.get("anonymous"):
-        options["signature_version"] = importlib.import_module("botocore").UNSIGNED
-    if "endpoint_override" in given:
-        options["s3"] = {"addressing_style": "path"}  # as Arrow asks other endpoints
-    scheme = given.get("scheme", "https")
-    try:
-        return boto3.client(
-            "s3",
-            region_name=given["region"],
-            endpoint_url=f"{scheme}://{given['endpoint_override']}" if "endpoint_override" in given else None,
-            aws_access_key_id=given.get("access_key"),
-            aws_secret_access_key=given.get("secret_key"),
-            verify=given.get("tls_ca_file_path"),
-            config=config.Config(**options),
-        )
-    except ValueError as error:
-        raise StorageError(f"s3://{place.path}: {error}") from error

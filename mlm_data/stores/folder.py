@@ -25,6 +25,7 @@ import pyarrow.fs
 from mlm_data import ending
 from mlm_data.ending import TEMPORARY
 from mlm_data.errors import InputError, StorageError
+from mlm_data.stores import amazon
 from mlm_data.stores.patience import patient, patiently
 from mlm_data.stores.places import hidden, parse
 
@@ -269,7 +270,7 @@ class Folder:
         return Written(name=final, num_bytes=sink.num_bytes, sha256=sink.sha256)
 
     def _put(self, fill: Callable[[HashingSink], object], name: Callable[[str], str], *, hashed: bool) -> Written:
-        """`create` in a bucket: one request for a small file, the parts of a large one; then it is there, whole."""
+        """`create` in a bucket: one request up to some size, the parts of a larger one; then it is there, whole."""
         try:
             with tempfile.SpooledTemporaryFile(HELD_BYTES) as held:
                 sink = HashingSink(held, hashed=hashed)
@@ -281,7 +282,11 @@ class Folder:
         return Written(name=final, num_bytes=sink.num_bytes, sha256=sink.sha256)
 
     def _send(self, held: Any, name: str) -> None:
+        num_bytes = held.seek(0, os.SEEK_END)
         held.seek(0)
+        if self._place.scheme == "s3" and num_bytes >= amazon.ARROWS_PART_BYTES and amazon.is_installed():
+            amazon.upload(self._place, self.path(name), held, num_bytes)
+            return
         with _refused_as_os_error(), self._fs.open_output_stream(self.path(name)) as stream:
             while data := held.read(HELD_BYTES):
                 stream.write(data)

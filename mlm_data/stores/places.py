@@ -74,7 +74,7 @@ class Place:
             if self.scheme in ("", "file"):  # the environment speaks of buckets only, and is slow to read
                 return _open(os.getpid(), self.scheme, self.user, self.query, "", ())
             bucket = self.path.split("/")[0]
-            return _open(os.getpid(), self.scheme, self.user, self.query, bucket, _variables())
+            return _open(os.getpid(), self.scheme, self.user, self.query, bucket, variables())
         except (pa.ArrowException, OSError, ValueError, ImportError, KeyError, TypeError) as error:
             raise StorageError(f"{hidden(str(self))}: {_why(self.scheme, error)}") from error
 
@@ -144,7 +144,7 @@ def with_keys(location: str, like: str) -> str:
     return location if found is None else location.replace(found[1], found[0], 1)
 
 
-def _variables() -> tuple[tuple[str, str], ...]:
+def variables() -> tuple[tuple[str, str], ...]:
     """What the environment says of stores: part of what a file system is kept by."""
     prefixes = ("AWS_", "CLOUD_STORAGE_", "STORAGE_EMULATOR", "GOOGLE_", "AZURE_")
     return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(prefixes)))

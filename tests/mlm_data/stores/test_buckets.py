@@ -4,9 +4,11 @@ import hashlib
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from mlm_data.errors import InputError, PremaskError, StorageError
+from mlm_data.stores import amazon
 from mlm_data.stores.folder import Folder, file_info, open_input
 from mlm_data.stores.places import parse
 from mlm_data.text.find import expand
@@ -36,12 +38,35 @@ def test_what_a_file_costs(store, size):
     assert [name for name, _ in folder.walk()] == [written.name]
 
 
+@pytest.mark.parametrize("size", [(10 << 20) - 1, 10 << 20, 25 << 20, 64 << 20, (64 << 20) + 1, 130 << 20])
+def test_what_a_large_file_costs_on_s3(s3, size):
+    data = np.random.default_rng(size).bytes(size)
+    written = Folder(s3.uri("large")).write("x", data)
+    assert len(s3.requests()) == (1 if size <= 64 << 20 else -(-size // (64 << 20)) + 2)
+    assert written.sha256 == hashlib.sha256(data).hexdigest()
+    assert Folder(s3.uri("large")).read("x") == data
+
+
 @pytest.mark.parametrize("size", [(10 << 20) - 1, 10 << 20, 25 << 20])
-def test_how_many_parts_a_large_file_has_on_s3(s3, size):
+def test_without_boto3_a_large_file_has_small_parts_on_s3(s3, size, monkeypatch):
     """Arrow's client has one size of parts, which no option changes: 10 MiB."""
+    monkeypatch.setattr(amazon, "is_installed", lambda: False)
     Folder(s3.uri("parts")).write("x", bytes(size))
     parts = -(-size // (10 << 20))
     assert len(s3.requests()) == (1 if size < 10 << 20 else parts + 2)
+
+
+@pytest.mark.parametrize("size", [11 << 20, 65 << 20])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("403", "access denied"), ("key", "credentials are not valid"), ("503", "the store"), ("429", "fewer requests")],
+)
+def test_a_large_file_that_s3_does_not_take_is_told(s3, size, fault, message, monkeypatch):
+    impatient(monkeypatch)
+    s3.proxy.set(always=fault)
+    with pytest.raises(StorageError, match=message) as caught:
+        Folder(s3.uri("large")).write("refused", bytes(size))
+    assert "\n" not in str(caught.value)
 
 
 def test_other_threads_run_while_a_file_is_read(store):

@@ -161,7 +161,7 @@ def test_a_token_of_google_auth_is_sent(google, monkeypatch):
 
 
 def test_what_s3_refuses_is_one_line(s3, monkeypatch):
-    monkeypatch.setattr("mlm_data.stores.conditional.ATTEMPTS", 2)
+    monkeypatch.setattr("mlm_data.stores.places.ATTEMPTS", 2)
     file = Conditional(Folder(s3.uri("refused")), "LATEST")
     absent = file.look()
     for fault, told in (("403", "access denied"), ("key", "credentials are not valid"), ("503", "fewer requests")):
