@@ -147,12 +147,13 @@ def stamps(folder):
 
 def test_what_was_assembled_is_assembled_again_only_where_it_is_damaged(corpus, tmp_path):
     copy_of(corpus, tmp_path)
-    first = build(config_of(tmp_path))
+    config = config_of(tmp_path, unit_bytes=1500)
+    first = build(config)
     before = stamps(tmp_path)
-    assert build(config_of(tmp_path)).manifest.digest == first.manifest.digest
+    assert build(config).manifest.digest == first.manifest.digest
     assert stamps(tmp_path) == before
-    kept = sorted((tmp_path / "out" / "work" / "assembled").iterdir())
-    assert len(kept) == first.num_units
+    results = {path: path.read_text() for path in (tmp_path / "out" / "work" / "assembled").iterdir()}
+    assert len(results) == first.num_units
     rows, masks, documents, signatures = (
         min(path for path in before if path.parent.name == name)
         for name in ("rows", "masks", "documents", "signatures")
@@ -161,14 +162,18 @@ def test_what_was_assembled_is_assembled_again_only_where_it_is_damaged(corpus, 
     flip_a_bit(masks, 1000)
     documents.write_bytes(documents.read_bytes()[:-1])
     signatures.write_bytes(b"")
-    flip_a_bit(kept[0], 50)
-    assert build(config_of(tmp_path)).manifest.digest == first.manifest.digest
+    damaged = {rows, masks, documents, signatures}
+    hurt = [result for result in results if any(path.stem in results[result] for path in damaged)]
+    flipped = next(result for result in results if result not in hurt)
+    flip_a_bit(flipped, 50)
+    assert build(config).manifest.digest == first.manifest.digest
     assert verify(Folder(str(tmp_path / "out"))).problems == ()
     after = stamps(tmp_path)
     assert after.keys() == before.keys()
     changed = {path for path in before if after[path] != before[path]}
-    assert {rows, masks, documents, signatures} <= changed
-    assert 4 <= len(changed) < len(before)
+    assert damaged <= changed
+    assert changed == {path for path in before for result in (*hurt, flipped) if path.stem in results[result]}
+    assert len(hurt) + 1 < len(results)
 
 
 @pytest.mark.parametrize(

@@ -161,9 +161,9 @@ def test_a_bucket_is_read_once_an_epoch(tmp_path, monkeypatch, planes):
     opened = Counter()
     really_open = Folder.open
 
-    def count(self, name):
+    def count(self, name, **named):
         opened[name] += 1
-        return really_open(self, name)
+        return really_open(self, name, **named)
 
     monkeypatch.setattr(Folder, "open", count)
     loader = Loader(dataset, batch_rows=8, window=3, planes=planes)

@@ -35,7 +35,7 @@ def test_the_compiled_kernel_is_the_plain_one(on_threads, vocab, precision):
     torch.testing.assert_close(several[0][0], loss, rtol=1e-5, atol=1e-5)
     assert torch.equal(several[0][1], hits)
     assert hits.sum() >= 3
-    unit = 1e-5 if precision == "float32" else 2.0**-8  # the same number, or its neighbour
+    unit = 1e-5 if precision == "float32" else 2.0**-7  # the same number, or its neighbour: 7 bits behind the first
     torch.testing.assert_close(several[0][2], wanted, rtol=unit, atol=1e-7)
     assert torch.count_nonzero(several[0][2][::4]) == 0
 
