@@ -9,9 +9,7 @@ import re
 # Every repetition is bounded, so that a text is looked through in a time that grows as it does.
 _STORES = "s3|gs|gcs|abfss?"
 _USER = r"([^/@\s:]{0,200})(?::|%3A)[^/\s]{0,2000}@"  # key and secret, as far as the last `@` before a `/`
-_SLASHED = (
-    r"([^/@\s:%]{0,200})(?::|%3A)[^/@\s]{0,2000}/\S{0,200}(?:@|%40)"  # a secret whose `/` is not written as %2F
-)
+_SLASHED = r"([^/@\s:%]{0,200})(?::|%3A)[^/@\s]{0,2000}/\S{0,200}(?:@|%40)"  # a secret whose `/` is not written as %2F
 _NAMES = "secret|password|token|signature|account_key|sig"
 _OPTION = re.compile(rf"([?&][\w-]{{0,40}}?(?:{_NAMES})[\w-]{{0,40}}=)[^&\s]+", re.IGNORECASE)
 _OF_STORES = re.compile(rf"\b({_STORES})://(?:{_USER}|{_SLASHED})", re.IGNORECASE)
