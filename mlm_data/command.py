@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from mlm_data import ending
-from mlm_data.errors import ConfigError, PremaskError, hidden
+from mlm_data.errors import ConfigError, PremaskError
+from mlm_data.hiding import hidden
 
 FAILED, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two: 128 and the signal's number, as a shell counts
 

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 
-from mlm_data.errors import hidden
+from mlm_data.hiding import hidden
 
 MOST_COLUMNS = 10_000  # of a table that no terminal folds
 

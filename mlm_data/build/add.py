@@ -55,13 +55,14 @@ from mlm_data.dataset.heritage import (
     write_counts,
 )
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.dataset.manifest import Manifest, build_manifest, latest
-from mlm_data.dataset.publish import check_current, check_output, publish
+from mlm_data.dataset.manifest import Manifest, build_manifest
+from mlm_data.dataset.publish import check_output, current_version, publish
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.duplicates import clusters, exact, lines
 from mlm_data.duplicates.decontaminate import decide
-from mlm_data.errors import BuildError, ConfigError, hidden
+from mlm_data.errors import BuildError, ConfigError
 from mlm_data.hashing import ids_to_arrow
+from mlm_data.hiding import hidden
 from mlm_data.rows.packing import PackingStatistics
 from mlm_data.stores.places import public
 from mlm_data.text.inputs import some
@@ -133,9 +134,7 @@ def add(
     folder = parent.folder
     check_output(folder)
     cache.clear_output(folder)
-    if current is not None:
-        check_current(folder, current)
-    current = current or latest(folder)
+    current = current_version(folder, current)
     settled = settle_request(parent, request)
     known = Known(parent, settled.config)
     plan = _plan(parent, settled, request)

@@ -18,7 +18,7 @@ from mlm_data.build.curate import languages_of
 from mlm_data.build.prepare import document_ids, only_chunk, open_prepared
 from mlm_data.build.records import PreparedUnit
 from mlm_data.curation.thresholds import KEPT, judge
-from mlm_data.dataset.forgotten import marks_of
+from mlm_data.dataset.forgotten import are_listed
 from mlm_data.duplicates import clusters, exact, lines, minhash
 from mlm_data.duplicates.records import from_bytes, pack, to_bytes, unpack
 from mlm_data.stores.folder import Folder
@@ -62,8 +62,7 @@ def is_forgotten(table: pa.Table, context: Context) -> np.ndarray:
     """Bool [documents]: whether the text of each document of a prepared unit was forgotten."""
     if not context.forgotten:
         return np.zeros(table.num_rows, np.bool_)
-    marks = marks_of(table.column("id").to_pylist())
-    return np.asarray(pa.compute.is_in(marks, value_set=context.forgotten_marks()), bool)
+    return are_listed(table.column("id"), context.forgotten_marks())
 
 
 def _passes(table: pa.Table, prepared: PreparedUnit, context: Context) -> np.ndarray:

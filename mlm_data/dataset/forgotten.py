@@ -16,7 +16,9 @@ import hashlib
 import json
 from collections.abc import Iterable
 
+import numpy as np
 import pyarrow as pa
+from jaxtyping import Bool
 
 from mlm_data.dataset.manifest import latest, load_attachment, load_manifest
 from mlm_data.errors import FormatError
@@ -44,6 +46,13 @@ def marks_of(ids: Iterable[bytes]) -> pa.Array:
     Cost: one to two microseconds each, paid only where something was forgotten.
     """
     return pa.array([mark(one) for one in ids], pa.binary(MARK_BYTES))
+
+
+def are_listed(ids: pa.Array | pa.ChunkedArray, marks: pa.Array) -> Bool[np.ndarray, " ids"]:
+    """Whether the mark of each id is among those of a list (`read_list`)."""
+    if not len(marks):
+        return np.zeros(len(ids), np.bool_)
+    return np.asarray(pa.compute.is_in(marks_of(ids.to_pylist()), value_set=marks), bool)
 
 
 def parse_list(data: bytes, *, where: str) -> set[bytes]:

@@ -89,14 +89,20 @@ def publish(
             raise _overtaken(folder, latest(folder), "stays the current version")
 
 
-def check_current(folder: Folder, expected: str) -> None:
-    """Make sure, before any work is done, that nobody has published since a version was chosen to work from.
+def current_version(folder: Folder, expected: str | None) -> str | None:
+    """What `publish` is to expect, asked before any work is done; None where there is no version.
+
+    Args:
+        folder: the dataset.
+        expected: the current version when one was chosen to work from; None: when this is called.
 
     Raises:
-        StorageError: if the current version is another one than expected.
+        StorageError: if it is no longer the current one.
     """
-    if (current := latest(folder)) != expected:
+    current = latest(folder)
+    if expected is not None and current != expected:
         raise _overtaken(folder, current, "nothing is changed")
+    return current
 
 
 def _overtaken(folder: Folder, current: str | None, what: str) -> StorageError:

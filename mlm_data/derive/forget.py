@@ -33,7 +33,8 @@ from mlm_data.dataset.forgotten import LIST, mark, parse_list, write_list
 from mlm_data.dataset.heritage import attachments_of, compression_of, signatures_of
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest
-from mlm_data.derive.version import Change, current_version, derive_version, record_of, shards_of
+from mlm_data.dataset.publish import current_version
+from mlm_data.derive.version import Change, derive_version, record_of, shards_of
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.rows.arrays import join_rows
 from mlm_data.rows.audit_counts import AuditCounts, count_shard
@@ -110,7 +111,8 @@ def forget(
         FormatError: if a file of the parent is damaged.
         StorageError: if another version was published in the meantime.
     """
-    current = current_version(parent, current)
+    parent.folder.clear()  # what killed commands have left
+    current = current_version(parent.folder, current)
     found = _find(parent, chosen)
     _check_left(parent, found)
     changed = {key[0] for key, gone in found.gone.items() if gone.size}

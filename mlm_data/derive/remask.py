@@ -16,7 +16,8 @@ from mlm_data.config import MaskSettings, semantic_mask
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.heritage import compression_of
 from mlm_data.dataset.manifest import Manifest
-from mlm_data.derive.version import Change, current_version, derive_version, record_of, shards_of
+from mlm_data.dataset.publish import current_version
+from mlm_data.derive.version import Change, derive_version, record_of, shards_of
 from mlm_data.rows.arrays import join_rows
 from mlm_data.rows.audit_counts import AuditCounts, Vocabulary, count_shard
 from mlm_data.rows.masking import Plane
@@ -56,7 +57,8 @@ def remask(
         FormatError: if a file of the parent is damaged.
         StorageError: if another version was published in the meantime.
     """
-    current = current_version(parent, current)
+    parent.folder.clear()  # what killed commands have left
+    current = current_version(parent.folder, current)
     config = parent.manifest.config
     settings = change_masks(mask_settings(config), changes)
     planes = planes_of(fmt.TRAIN, settings, int(config["seed"]))

@@ -26,7 +26,8 @@ from mlm_data.dataset.dataset import Dataset
 from mlm_data.dataset.heritage import compression_of, file_record
 from mlm_data.dataset.ledger import Ledger
 from mlm_data.dataset.manifest import Manifest
-from mlm_data.derive.version import Change, current_version, derive_version, shards_of
+from mlm_data.dataset.publish import current_version
+from mlm_data.derive.version import Change, derive_version, shards_of
 from mlm_data.errors import ConfigError, FormatError
 from mlm_data.rows.packing import take_out
 from mlm_data.settings import parse_settings
@@ -65,7 +66,8 @@ def repack(
         FormatError: if a file of the parent is damaged.
         StorageError: if another version was published in the meantime.
     """
-    current = current_version(parent, current)
+    parent.folder.clear()  # what killed commands have left
+    current = current_version(parent.folder, current)
     check_whole(parent)
     config = parent.manifest.config
     settings = change_length(config, length, max_segments)

@@ -16,8 +16,8 @@ from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.gates import add_audits, add_packings, judge_masks, library_versions, side_facts
 from mlm_data.dataset.heritage import COUNTS, attachments_of, file_record, read_counts, signatures_of, write_counts
 from mlm_data.dataset.ledger import Ledger
-from mlm_data.dataset.manifest import Manifest, build_manifest, latest
-from mlm_data.dataset.publish import check_current, publish
+from mlm_data.dataset.manifest import Manifest, build_manifest
+from mlm_data.dataset.publish import publish
 from mlm_data.dataset.unknown import Unknown
 from mlm_data.errors import BuildError, FormatError
 from mlm_data.rows.audit_counts import AuditCounts
@@ -37,7 +37,7 @@ class Change:
     """What a version differs in from its parent, beside its shards. None: as the parent has it."""
 
     made_by: str  # the command
-    current: str | None  # the dataset's current version when the work began, as `latest` gave it
+    current: str | None  # the dataset's current version when the work began: of `publish.current_version`
     config: Mapping[str, Any]  # the semantic configuration
     ledger: Ledger | None = None
     unknown: Unknown | None = None
@@ -107,22 +107,6 @@ def _attachments(parent: Dataset, change: Change, audited: Mapping[str, AuditCou
     if set(parent.manifest.audit) <= set(counts):
         files[COUNTS] = write_counts(counts)
     return dict(sorted(files.items()))
-
-
-def current_version(parent: Dataset, expected: str | None) -> str | None:
-    """What `Change.current` wants: to be asked before any work is done. What killed commands have left is cleared.
-
-    Args:
-        parent: the version that is worked from.
-        expected: the current version when the parent was chosen; None: when this is called.
-
-    Raises:
-        StorageError: if it is no longer the current one.
-    """
-    parent.folder.clear()
-    if expected is not None:
-        check_current(parent.folder, expected)
-    return expected or latest(parent.folder)
 
 
 def record_of(dataset: Dataset, shard: Shard) -> ShardRecord:

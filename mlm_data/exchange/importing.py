@@ -20,7 +20,7 @@ from jaxtyping import Bool
 from mlm_data.build.split import choose_validation, group_hashes
 from mlm_data.config import BuildConfig, semantic
 from mlm_data.curation.thresholds import EXACT_DUPLICATE, FORGOTTEN
-from mlm_data.dataset.forgotten import LIST, current_list, marks_of, read_list
+from mlm_data.dataset.forgotten import LIST, are_listed, current_list, read_list
 from mlm_data.dataset.funnel import Funnel
 from mlm_data.dataset.gates import add_packings, judge_masks, library_versions, side_facts, tokenizer_facts
 from mlm_data.dataset.ledger import Ledger
@@ -250,9 +250,7 @@ class _Importer:
         first, end = np.searchsorted(self._copies.unit, [unit.index, unit.index + 1])
         copy[self._copies.document[first:end]] = self._copies.copy[first:end]
         arrow_ids = ids_to_arrow(hashes)
-        is_forgotten = np.zeros(lengths.size, np.bool_)
-        if len(self._forgotten):
-            is_forgotten |= np.asarray(pa.compute.is_in(marks_of(arrow_ids.to_pylist()), value_set=self._forgotten))
+        is_forgotten = are_listed(arrow_ids, self._forgotten)
         is_copy = (copy > 0) & ~is_forgotten & self._config.deduplicate.exact
         kept = ~(is_copy | is_forgotten)
         num_empty = sum(piece.num_empty for piece in unit.pieces)

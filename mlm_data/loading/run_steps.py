@@ -46,25 +46,37 @@ class RunSteps:
 
     def rows_of_step(self, step: int) -> tuple[int, int]:
         """First row of the stream and number of rows of step 1, 2, ..., of all ranks."""
-        first = 0
-        for begin, end, rows in self._spans():
-            if end is None or step <= end:
-                return first + (step - 1 - begin) * rows, rows
-            first += (end - begin) * rows
-        raise AssertionError("the last span has no end")
+        return rows_of_step(self.ramp, self.rows_per_step, step)
 
     def step_of_row(self, row: int) -> int:
         """The step that reads a row of the stream."""
         first = 0
-        for begin, end, rows in self._spans():
+        for begin, end, rows in _spans(self.ramp, self.rows_per_step):
             if end is None or row < first + (end - begin) * rows:
                 return begin + (row - first) // rows + 1
             first += (end - begin) * rows
         raise AssertionError("the last span has no end")
 
-    def _spans(self) -> list[tuple[int, int | None, int]]:
-        """(steps done before, steps done at its end, rows of each) wherever the rows of a step stay the same."""
-        return list(zip(self.ramp, [*self.ramp[1:], None], self.rows_per_step, strict=True))
+
+def rows_of_step(ramp: Sequence[int], rows_per_step: Sequence[int], step: int) -> tuple[int, int]:
+    """First row of the stream and number of rows of step 1, 2, ..., of all ranks.
+
+    Args:
+        ramp: steps done, from which on a step takes so many rows; the first is 0.
+        rows_per_step: of all ranks.
+        step: counted from 1.
+    """
+    first = 0
+    for begin, end, rows in _spans(ramp, rows_per_step):
+        if end is None or step <= end:
+            return first + (step - 1 - begin) * rows, rows
+        first += (end - begin) * rows
+    raise AssertionError("the last span has no end")
+
+
+def _spans(ramp: Sequence[int], rows_per_step: Sequence[int]) -> list[tuple[int, int | None, int]]:
+    """(steps done before, steps done at its end, rows of each) wherever the rows of a step stay the same."""
+    return list(zip(ramp, [*ramp[1:], None], rows_per_step, strict=True))
 
 
 def read_run(folder: str | Path) -> RunSteps:
@@ -74,7 +86,7 @@ def read_run(folder: str | Path) -> RunSteps:
         CheckpointError: if there is none, or it is damaged or newer than this premask.
         ConfigError: if its steps can't be told from the record alone: a mixture, or a dataset that was changed.
     """
-    folder = _newest(Path(folder))
+    folder = newest_phase(Path(folder))
     path = folder / RECORD
     try:
         value = json.loads(path.read_bytes())
@@ -210,10 +222,11 @@ def check_run(dataset: Dataset, run: RunSteps) -> None:
         )
 
 
-def _newest(folder: Path) -> Path:
+def newest_phase(folder: Path) -> Path:
     """The folder itself, or that of its newest phase."""
-    phases = [path for path in folder.glob("phase-*") if path.name[6:].isdecimal() and _checkpoints(path)]
-    return max(phases, key=lambda path: int(path.name[6:]), default=folder)
+    numbers = {path: path.name.removeprefix("phase-") for path in folder.glob("phase-*")}
+    phases = {path: int(number) for path, number in numbers.items() if number.isdecimal() and _checkpoints(path)}
+    return max(phases, key=phases.__getitem__, default=folder)
 
 
 def _checkpoints(folder: Path) -> list[int]:

@@ -40,16 +40,15 @@ def upload(place: Place, path: str, file: Any, num_bytes: int) -> None:
         OSError: it can't be written.
     """
     bucket, _, key = path.partition("/")
-    parts = importlib.import_module("boto3.s3.transfer").TransferConfig(
-        multipart_threshold=PART_BYTES + 1,
-        multipart_chunksize=max(PART_BYTES, -(-num_bytes // 10_000)),
-        use_threads=False,
-    )
     try:
         if num_bytes <= PART_BYTES:
             client(place).put_object(Bucket=bucket, Key=key, Body=file)
-        else:
-            client(place).upload_fileobj(file, bucket, key, Config=parts)
+            return
+        chunk = max(PART_BYTES, -(-num_bytes // 10_000))
+        parts = importlib.import_module("boto3.s3.transfer").TransferConfig(
+            multipart_chunksize=chunk, use_threads=False
+        )
+        client(place).upload_fileobj(file, bucket, key, Config=parts)
     except Exception as error:
         raise told(error) from error
 

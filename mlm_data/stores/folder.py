@@ -25,9 +25,10 @@ import pyarrow.fs
 from mlm_data import ending
 from mlm_data.ending import TEMPORARY
 from mlm_data.errors import InputError, StorageError
+from mlm_data.hiding import hidden
 from mlm_data.stores import amazon
 from mlm_data.stores.patience import patient, patiently
-from mlm_data.stores.places import hidden, parse
+from mlm_data.stores.places import parse
 
 OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss")
 HELD_BYTES = 64 << 20  # of a file for a bucket in memory, before it goes to the bucket; more go by a local disk

@@ -24,7 +24,8 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.fs
 
-from mlm_data.errors import StorageError, hidden
+from mlm_data.errors import StorageError
+from mlm_data.hiding import hidden
 
 ATTEMPTS = 6
 RETRY_SECONDS = 20

@@ -19,14 +19,13 @@ def _run(options: argparse.Namespace) -> int:
     from rich.table import Table
 
     from mlm_data.console import Terminal
-    from mlm_data.loading.run_steps import check_step
+    from mlm_data.loading.run_steps import check_step, newest_phase
     from trainer.training import checkpoint as ck
-    from trainer.training import runs
     from trainer.training.lineage import documents_of_step
     from trainer.training.record import read
 
     check_step(options.step)
-    folder = runs.newest(Path(options.run))
+    folder = newest_phase(Path(options.run))
     record = read(folder)
     if record.dataset is None:
         raise ConfigError(f"{folder}: an imported model has no steps yet: train it")

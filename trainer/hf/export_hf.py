@@ -11,6 +11,7 @@ import safetensors.torch
 from tokenizers import Tokenizer
 
 from mlm_data.errors import StorageError
+from mlm_data.loading.run_steps import newest_phase
 from mlm_data.stores.folder import TEMPORARY, explain
 from mlm_data.tokens.reference import ROLES, Reference
 from trainer.hf import CONFIG, WEIGHTS
@@ -34,7 +35,7 @@ def export_hf(run: Path, out: Path, *, which: str = "newest") -> list[str]:
         CheckpointError: if `run` is no training run, or has no checkpoint.
         StorageError: if `out` holds something, or can't be written.
     """
-    run = runs.newest(run)
+    run = newest_phase(run)
     record = read(run)
     tokenizer = runs.load_tokenizer(run, record)
     found, notes = ck.find(run, which)

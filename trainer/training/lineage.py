@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlm_data.loading.loader import Loader
+from mlm_data.loading.run_steps import rows_of_step
 from trainer.training.datasets import open_dataset, pinned
 from trainer.training.record import RunRecord
 from trainer.training.stream import mixture
@@ -26,9 +27,8 @@ def documents_of_step(record: RunRecord, step: int) -> pa.Table:
         else:
             data, digest = part.data, part.dataset
 
-    spans = list(zip(record.ramp, [*record.ramp[1:], step], record.rows_per_step, strict=True))
-    first = sum(rows * max(0, min(end, step - 1) - max(start, begin)) for start, end, rows in spans)
-    count = next(rows for start, _, rows in reversed(spans) if start < step)
+    first, count = rows_of_step(record.ramp, record.rows_per_step, step)
+    first -= rows_of_step(record.ramp, record.rows_per_step, begin + 1)[0]
     options: dict[str, Any] = {"planes": settings.planes, "batch_rows": settings.batch_rows, "seed": settings.seed}
     dataset = open_dataset(pinned(data, digest))
     if not settings.mix:

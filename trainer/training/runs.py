@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mlm_data.errors import CheckpointError
+from mlm_data.loading.run_steps import newest_phase
 from mlm_data.tokens.reference import Reference, from_roles
 from trainer.config import ModelSettings, RunSettings
 from trainer.kernels.norm import norms_for
@@ -19,19 +20,13 @@ from trainer.training.machine import Machine
 from trainer.training.record import TOKENIZER, RunRecord, read
 
 
-def newest(folder: Path) -> Path:
-    """The folder itself, or that of its newest phase."""
-    phases = [path for path in folder.glob("phase-*") if path.name[6:].isdecimal() and ck.steps(path)]
-    return max(phases, key=lambda path: int(path.name[6:]), default=folder)
-
-
 def last_checkpoint(folder: Path, tokenizer: str) -> ck.Checkpoint:
     """The newest whole checkpoint of a run that another begins with.
 
     Raises:
         CheckpointError: if there is none, or it belongs to another tokenizer.
     """
-    folder = newest(folder)
+    folder = newest_phase(folder)
     if read(folder).tokenizer != tokenizer:
         raise CheckpointError(
             f"{folder}: was trained with another tokenizer: build the dataset with {folder / TOKENIZER}"
@@ -79,7 +74,7 @@ def load(folder: Path, machine: Machine, *, rows: int | None = None, which: str 
     Raises:
         CheckpointError: if there is none, or its weights do not fit its settings or its tokenizer.
     """
-    folder = newest(folder)
+    folder = newest_phase(folder)
     record = read(folder)
     settings = record.settings
     found, notes = ck.find(folder, which)
@@ -105,7 +100,7 @@ def open_run(folder: Path, *, rows: int | None = None, which: str = "newest") ->
     Raises:
         CheckpointError: as `load`.
     """
-    folder = newest(folder)
+    folder = newest_phase(folder)
     record = read(folder)
     anywhere = record.settings.model_copy(update={"compile": "off", "device": "auto", "precision": "auto"})
     machine = mc.choose(anywhere, precision=record.precision)

@@ -8,6 +8,7 @@ import torch
 
 from mlm_data.dataset.dataset import Dataset
 from mlm_data.errors import CheckpointError, ConfigError
+from mlm_data.loading.run_steps import newest_phase
 from tests.synthetic import make_dataset
 from trainer.config import phases_of
 from trainer.training import checkpoint as ck
@@ -61,7 +62,7 @@ def test_phases_follow_each_other_with_their_own_data_and_resume(settings, datas
     shutil.rmtree(second.out)
     train(chosen)
     assert losses(second.out) == wanted
-    assert runs.newest(Path(chosen.out)) == Path(second.out)
+    assert newest_phase(Path(chosen.out)) == Path(second.out)
 
 
 def test_a_mixture_keeps_its_proportions_and_resumes(settings, dataset, other):

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from mlm_data.errors import StorageError, hidden
+from mlm_data.errors import StorageError
+from mlm_data.hiding import hidden
 from mlm_data.stores.places import parse
 
 SECRETS = {
